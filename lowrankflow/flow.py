@@ -1,0 +1,521 @@
+"""Integrate a flow: what moves, what to keep, why it stopped.
+
+The driver knows nothing of matrices beyond its chart, and nothing of the method beyond scipy's
+``OdeSolver``, which our steppers become through `steppers.as_ode_solver`.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import integrate as scipy_integrate
+from scipy.integrate import OdeSolution, OdeSolver
+from scipy.optimize import brentq
+
+from . import steppers, validation
+from .charts import Chart, Factors, SingularFrame, System
+from .matrices import LinearNetwork, LowRankMatrix
+from .metrics import Metric
+from .validation import Array
+
+__all__ = ["Event", "FactorFlow", "RiemannianFlow", "Save", "Status", "Trajectory", "integrate"]
+
+
+@dataclass(frozen=True)
+class RiemannianFlow:
+    """The flow W' = -A_W(grad L(W)) on the rank-k manifold under a metric."""
+
+    loss: Any
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class FactorFlow:
+    """The flow W_j' = -grad_{W_j} L(W_N ... W_1) of the factors: gradient descent with vanishing steps."""
+
+    loss: Any
+
+
+class Status(enum.Enum):
+    """Why an integration ended. The value is a sentence for people."""
+
+    CONVERGED = "The stationarity fell below `gtol`."
+    FINISHED = "The end of `t_span` was reached."
+    EVENT = "A terminal event occurred."
+    MAX_EVALUATIONS = "Reached `max_evaluations`. Raise it, loosen rtol, or shorten t_span."
+    RANK_LOST = "A singular value crossed zero: the flow left the manifold. Lower the rank or stop earlier."
+    NOT_FINITE = "The velocity is not finite. Check the loss and its gradient, or start nearer."
+    STEP_TOO_SMALL = "The step fell below roundoff. Loosen rtol, or use a stiff method such as Radau."
+    INTERRUPTED = "Interrupted; what was computed is kept."
+
+    @property
+    def converged(self) -> bool:
+        """Whether a critical point was reached (not only the end of time)."""
+        return self is Status.CONVERGED
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run ended as it was asked to: at a critical point, an event, or the end of time."""
+        return self in (Status.CONVERGED, Status.FINISHED, Status.EVENT)
+
+
+@dataclass(frozen=True)
+class Save:
+    """What a trajectory keeps.
+
+    Parameters
+    ----------
+    times : array_like, optional
+        Times within ``t_span`` to keep, by the method's interpolant.
+    steps : bool
+        Keep every accepted step (with `times`, only those times are kept unless this is True; None
+        means: every step exactly when no times are given). The first and last states are always kept.
+    dense : bool
+        Keep the interpolants, so that ``path(t)`` works; the memory of about one state a stage and step.
+    dissipation : bool
+        Integrate q' = g(W', W') as one more state, so that L(0) - L(t) = q(t) can be checked.
+    """
+
+    times: ArrayLike | None = None
+    steps: bool | None = None
+    dense: bool = False
+    dissipation: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """A function of (t, W) whose zero is located along the flow.
+
+    Parameters
+    ----------
+    name : str
+        Key under which the times appear in ``path.events``.
+    function : callable
+        ``function(t, w) -> float``, evaluated after every step; a change of sign is located on the interpolant.
+    terminal : bool
+        End the integration there.
+    direction : int
+        +1 only upward, -1 only downward crossings, 0 both.
+    """
+
+    name: str
+    function: Callable[[float, Any], float]
+    terminal: bool = False
+    direction: int = 0
+
+
+class Progress(NamedTuple):
+    """What a callback is given after every accepted step."""
+
+    t: float
+    t_end: float
+    nfev: int
+    stationarity: float  #: nan where ``gtol`` is zero
+
+
+@dataclass
+class Trajectory:
+    """The result of `integrate`.
+
+    Attributes
+    ----------
+    t : ndarray, (K,)
+        Kept times, in the units of the loss (flow time; a step of gradient descent of size h is time h).
+    loss : ndarray, (K,)
+        Values, in the normalisation of the loss.
+    singular_values : ndarray, (K, k)
+        Singular values of W, decreasing; k the rank, or the narrowest width of a network.
+    stationarity : ndarray, (K,)
+        Frobenius norm of the projected gradient (Riemannian flow), or of all factor gradients (factor flow).
+    points : list
+        W at those times: LowRankMatrix or LinearNetwork.
+    status : Status
+        Why it ended; ``status.converged`` is distinct from ``status.finished``.
+    message : str
+        The reason with its numbers.
+    nfev, nsteps, restarts : int
+        Gradient evaluations (all of them), accepted steps, repairs of the chart.
+    events : dict
+        Name of each event to its times.
+    dissipated : ndarray, (K,) or None
+        Integral of g(W', W'), if asked for.
+    """
+
+    t: Array
+    loss: Array
+    singular_values: Array
+    stationarity: Array
+    points: list[Any]
+    status: Status
+    message: str
+    nfev: int
+    nsteps: int
+    restarts: int = 0
+    defect: float = 0.0
+    events: dict[str, list[float]] = field(default_factory=dict)
+    dissipated: Array | None = None
+    _dense: Callable[[float], Any] | None = field(default=None, repr=False)
+
+    def __call__(self, t: float) -> Any:
+        """Return W at any time of the run.
+
+        Raises
+        ------
+        ValueError
+            If the interpolants were not kept, or `t` lies outside the run.
+        """
+        if self._dense is None:
+            raise ValueError("Dense output has not been saved; pass save=Save(dense=True) to integrate.")
+        if not self.t[0] <= t <= self.t[-1]:
+            raise ValueError(f"`t` must lie within the run [{self.t[0]:g}, {self.t[-1]:g}], got {t:g}.")
+        return self._dense(float(t))
+
+    def raise_if_failed(self) -> None:
+        """Raise RuntimeError with the reason unless the run ended as it was asked to."""
+        if not self.status.finished:
+            raise RuntimeError(self.message)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an npz file, atomically. The interpolants of ``Save(dense=True)`` are not written."""
+        arrays: dict[str, Any] = {
+            "t": self.t, "loss": self.loss, "singular_values": self.singular_values, "stationarity": self.stationarity,
+        }  # fmt: skip
+        if self.dissipated is not None:
+            arrays["dissipated"] = self.dissipated
+        first = self.points[0]
+        if isinstance(first, LowRankMatrix):
+            for name in ("u", "s", "vt"):
+                arrays[f"points_{name}"] = np.stack([getattr(w, name) for w in self.points])
+        else:
+            for j in range(first.depth):
+                arrays[f"points_W{j + 1}"] = np.stack([w.factors[j] for w in self.points])
+        head = {
+            "schema": 1, "status": self.status.name, "message": self.message, "nfev": self.nfev,
+            "nsteps": self.nsteps, "restarts": self.restarts, "defect": self.defect, "events": self.events,
+        }  # fmt: skip
+        arrays["head"] = np.array(json.dumps(head))
+        _write_npz(path, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trajectory:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file does not exist, is damaged, or is not a trajectory.
+        """
+        file = validation.check_file("path", path)
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files}
+            head = json.loads(str(arrays.pop("head")))
+            if "points_u" in arrays:
+                frames = zip(arrays["points_u"], arrays["points_s"], arrays["points_vt"], strict=True)
+                points: list[Any] = [LowRankMatrix._trusted(*w) for w in frames]
+            else:
+                names = sorted((k for k in arrays if k.startswith("points_W")), key=lambda k: int(k[8:]))
+                points = [LinearNetwork._trusted(w) for w in zip(*(arrays[k] for k in names), strict=True)]
+            return cls(
+                t=arrays["t"], loss=arrays["loss"], singular_values=arrays["singular_values"],
+                stationarity=arrays["stationarity"], points=points, status=Status[head["status"]],
+                message=head["message"], nfev=head["nfev"], nsteps=head["nsteps"], restarts=head["restarts"],
+                defect=head["defect"], events=head["events"], dissipated=arrays.get("dissipated"),
+            )  # fmt: skip
+        except Exception as error:
+            raise ValueError(
+                f"`path` must be a trajectory written by Trajectory.save, got {str(file)!r} ({error})."
+            ) from None
+
+
+def _write_npz(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
+    """Write an npz through a temporary file beside it, so that a crash leaves the old file or the new one."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+_SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+_OUR_METHODS = {"Euler": steppers.Euler, "RK4": steppers.RK4}
+
+
+def _solver_class(method: str | type[OdeSolver]) -> tuple[type[OdeSolver], bool]:
+    """Return the OdeSolver class of a method and whether its step is fixed."""
+    if isinstance(method, type) and issubclass(method, OdeSolver):
+        return method, False
+    if isinstance(method, str) and method in _OUR_METHODS:
+        return steppers.as_ode_solver(_OUR_METHODS[method]()), True
+    name = validation.check_choice("method", method, (*_SCIPY_METHODS, *_OUR_METHODS))
+    return getattr(scipy_integrate, name), False
+
+
+class _Dissipating:
+    """The system with q' = g(W', W') as one more state."""
+
+    def __init__(self, system: System, atol_share: float = 1.0) -> None:
+        self.inner = system
+        self.y0 = np.append(system.y0, 0.0)
+        self._power = system.rates(0.0, system.y0)[1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def velocity(self, t: float, y: Array) -> Array:
+        dy, power = self.inner.rates(t, y[:-1])
+        return np.append(dy, power)
+
+    def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
+        relative, absolute = self.inner.tolerances(y[:-1], rtol, atol)
+        # q in units of the loss at the start: its own component, not diluted by the others
+        scale = abs(float(self.inner.loss.value(self.inner.point(y[:-1]))))  # type: ignore[attr-defined]
+        return relative, np.append(absolute, (rtol * scale + atol) / np.sqrt(y.size))
+
+    def repair(self, y: Array) -> Array:
+        return np.append(self.inner.repair(y[:-1]), y[-1])
+
+
+class _Recorder:
+    """Collects what `Save` asks for."""
+
+    def __init__(self, system: System, loss: Any, dissipation: bool) -> None:
+        self.system, self.loss, self.dissipation = system, loss, dissipation
+        self.nfev = 0
+        self.rows: list[tuple[float, float, Array, float, float]] = []
+        self.points: list[Any] = []
+
+    def record(self, t: float, y: Array) -> None:
+        if self.rows and t <= self.rows[-1][0]:
+            return
+        q = float(y[-1]) if self.dissipation else 0.0
+        state = y[:-1] if self.dissipation else y
+        w = self.system.point(state)
+        s = w.s if isinstance(w, LowRankMatrix) else _singular_values(w)
+        self.rows.append((t, float(self.loss.value(w)), s, self.system.stationarity(state), q))
+        self.nfev += 1  # one gradient for the stationarity
+        self.points.append(w)
+
+
+def _singular_values(net: LinearNetwork) -> Array:
+    """Return the singular values of the product, as many as the narrowest layer is wide."""
+    left, right = net.split()
+    k = min(left.shape[1], *net.shape)
+    if left.shape[1] < min(net.shape):
+        left, right = np.linalg.qr(left)[1], np.linalg.qr(right.T)[1].T
+    return np.asarray(np.linalg.svd(left @ right, compute_uv=False)[:k])
+
+
+def integrate(
+    flow: RiemannianFlow | FactorFlow,
+    start: LowRankMatrix | LinearNetwork,
+    *,
+    t_span: Sequence[float],
+    rtol: float = 1e-8,
+    atol: float = 0.0,
+    chart: Chart | None = None,
+    method: str | type[OdeSolver] = "DOP853",
+    step_size: float | None = None,
+    save: Save | None = None,
+    events: Sequence[Event] = (),
+    gtol: float = 0.0,
+    max_evaluations: int | None = None,
+    callback: Callable[[Progress], None] | None = None,
+) -> Trajectory:
+    """Integrate a flow and return what it did.
+
+    Parameters
+    ----------
+    flow : RiemannianFlow or FactorFlow
+        What moves.
+    start : LowRankMatrix or LinearNetwork
+        W(0), of the kind that the flow moves.
+    t_span : (float, float)
+        First and last time, in the units of the loss.
+    rtol : float
+        Relative accuracy of W a step: the frames absolutely, T and the factors relative to their norm at
+        the start. Between 3e-14 and 0.1; not used by fixed steps.
+    atol : float
+        Added absolute accuracy, same norm.
+    chart : Chart, optional
+        Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow.
+    method : str or type
+        "DOP853", any other solver name of scipy, "Euler" or "RK4" with a fixed step, or an OdeSolver class.
+    step_size : float, optional
+        The step of "Euler" and "RK4"; required there.
+    save : Save, optional
+        What to keep; every accepted step by default.
+    events : sequence of Event
+        Functions of (t, W) to locate zeros of.
+    gtol : float
+        Stop when the stationarity (Frobenius norm of the projected gradient, or of the factor
+        gradients) falls to this; costs one gradient a step. 0 means never.
+    max_evaluations : int, optional
+        Stop after this many gradients.
+    callback : callable, optional
+        Called with a `Progress` after every accepted step.
+
+    Returns
+    -------
+    Trajectory
+        ``status`` and ``message`` say why it ended; numerical endings do not raise. A KeyboardInterrupt
+        ends it too, with status INTERRUPTED.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument breaks its rule, or flow, chart and start do not fit.
+
+    Notes
+    -----
+    The defect of the chart (frames that are no longer orthonormal) is measured after every step; only
+    above 10 rtol is the state repaired and the solver restarted with its present step.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
+    >>> start = lrf.random_point(3, 3, 2, rng=np.random.default_rng(0))
+    >>> path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), start, t_span=(0, 40))
+    >>> path.status.name, path.singular_values[-1].round(6).tolist()
+    ('FINISHED', [3.0, 2.0])
+    """
+    t0, t1 = validation.check_t_span(t_span)
+    rtol = validation.check_rtol(rtol)
+    atol = validation.check_number("atol", atol, positive=False)
+    gtol = validation.check_number("gtol", gtol, positive=False)
+    save = Save() if save is None else save
+    budget = np.inf if max_evaluations is None else validation.check_integer("max_evaluations", max_evaluations, low=1)
+    if chart is None:
+        chart = SingularFrame() if hasattr(flow, "metric") else Factors()
+    solver_class, fixed = _solver_class(method)
+    if fixed and step_size is None:
+        raise ValueError(f"`step_size` must be given for the fixed-step method {method!r}.")
+    if not fixed and step_size is not None:
+        raise ValueError(f"`step_size` is for Euler and RK4; method {method!r} chooses its steps by `rtol`.")
+    times = np.empty(0) if save.times is None else np.sort(np.asarray(save.times, dtype=np.float64).ravel())
+    if times.size and not (t0 <= times[0] and times[-1] <= t1):
+        raise ValueError(f"`save.times` must lie within t_span ({t0:g}, {t1:g}), got {times[0]:g} .. {times[-1]:g}.")
+    keep_steps = save.times is None if save.steps is None else save.steps
+
+    base = chart.bind(flow, start)
+    system: Any = _Dissipating(base) if save.dissipation else base
+    recorder = _Recorder(base, flow.loss, save.dissipation)
+    evaluations = 0
+    last_finite = True
+
+    def velocity(t: float, y: Array) -> Array:
+        nonlocal evaluations, last_finite
+        evaluations += 1
+        dy = system.velocity(t, y)
+        last_finite = bool(np.isfinite(dy @ dy))  # overflow counts: nothing of that size can be stepped
+        return dy
+
+    def make_solver(t: float, y: Array, first_step: float | None) -> OdeSolver:
+        if fixed:
+            return solver_class(velocity, t, y, t1, step_size=step_size)  # type: ignore[call-arg]
+        relative, absolute = system.tolerances(y, rtol, atol)
+        return solver_class(velocity, t, y, t1, rtol=relative, atol=absolute, first_step=first_step)  # type: ignore[call-arg]
+
+    def state(y: Array) -> Array:
+        return y[:-1] if save.dissipation else y
+
+    recorder.record(t0, system.y0)
+    stationarity = recorder.rows[0][3]
+    hits: dict[str, list[float]] = {event.name: [] for event in events}
+    levels = [event.function(t0, recorder.points[0]) for event in events]
+    knots, interpolants = [t0], []
+    steps = restarts = 0
+    worst_defect = 0.0
+    status, detail = None, ""
+    t, y = t0, system.y0
+    if not np.isfinite(velocity(t0, y)).all():
+        status = Status.NOT_FINITE
+    elif stationarity <= gtol:
+        status = Status.CONVERGED
+    solver = None
+    try:
+        if status is None:
+            solver = make_solver(t0, y, None)
+        while status is None:
+            with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up; they are rejected
+                solver.step()
+            if solver.status == "failed":
+                status = Status.STEP_TOO_SMALL if last_finite else Status.NOT_FINITE
+                break
+            t_old, t, y = solver.t_old, solver.t, solver.y
+            steps += 1
+            inside = times[(times > t_old) & (times <= t)]
+            interpolant = solver.dense_output() if save.dense or inside.size or events else None
+            for i, event in enumerate(events):
+                level = event.function(t, base.point(state(y)))
+                sign = np.sign(level - levels[i])
+                if levels[i] * level < 0 and event.direction in (0, sign):
+                    t_hit = float(brentq(lambda x, e=event: e.function(x, base.point(state(interpolant(x)))), t_old, t))
+                    hits[event.name].append(t_hit)
+                    if event.terminal:
+                        status, detail = Status.EVENT, f" ({event.name} at t={t_hit:.6g})"
+                        t, y = t_hit, interpolant(t_hit)
+                        inside = inside[inside <= t_hit]
+                levels[i] = level
+            if save.dense:
+                knots.append(t)
+                interpolants.append(interpolant)
+            for x in inside:
+                recorder.record(float(x), interpolant(x))
+            if keep_steps:
+                recorder.record(t, y)
+            if gtol > 0:
+                stationarity = base.stationarity(state(y))
+                evaluations += 1
+            if status is None:
+                if base.rank_lost(state(y)):
+                    status, detail = Status.RANK_LOST, f" (smallest singular value at t={t:.6g})"
+                elif stationarity <= gtol:
+                    status = Status.CONVERGED
+                elif solver.status == "finished":
+                    status = Status.FINISHED
+                elif evaluations + recorder.nfev >= budget:
+                    status = Status.MAX_EVALUATIONS
+            if callback is not None:
+                callback(Progress(t, t1, evaluations + recorder.nfev, stationarity if gtol > 0 else np.nan))
+            defect = base.defect(state(y))
+            worst_defect = max(worst_defect, defect)
+            if status is None and not fixed and defect > 10 * rtol:
+                repaired = system.repair(y)
+                if not np.array_equal(repaired, y):
+                    y, restarts = repaired, restarts + 1
+                    solver = make_solver(t, y, min(solver.step_size, t1 - t))
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    recorder.record(t, y)
+    columns = list(zip(*recorder.rows, strict=True))
+    dense = None
+    if save.dense and interpolants:
+        solution = OdeSolution(np.array(knots), interpolants)
+
+        def dense(x: float) -> Any:
+            return base.point(state(solution(x)))
+
+    return Trajectory(
+        t=np.array(columns[0]), loss=np.array(columns[1]), singular_values=np.array(columns[2]),
+        stationarity=np.array(columns[3]), points=recorder.points, status=status,
+        message=f"{status.value[:-1]}{detail}: t={t:.6g} of {t1:.6g}, {steps} steps, {evaluations + recorder.nfev} gradients.",
+        nfev=evaluations + recorder.nfev, nsteps=steps, restarts=restarts, defect=worst_defect, events=hits,
+        dissipated=np.array(columns[4]) if save.dissipation else None, _dense=dense,
+    )  # fmt: skip

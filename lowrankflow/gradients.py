@@ -1,0 +1,345 @@
+"""Factor gradients and Riemannian gradients, and the maps between them.
+
+G is the Frobenius gradient of the loss at the product W = W_N ... W_1. It is only ever multiplied:
+``g @ v`` and ``g.T @ u``. `pullback` carries G to the factors, `product_rule` carries factor directions
+back to W; one after the other they are the end-to-end operator, which on balanced factors is A_W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from . import validation
+from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent
+from .metrics import DepthMetric, Metric
+from .validation import Array
+
+__all__ = [
+    "end_to_end_operator",
+    "factor_gradients",
+    "horizontal_lift",
+    "inner_product",
+    "product_rule",
+    "project",
+    "pullback",
+    "riemannian_gradient",
+    "riemannian_gradient_from_factors",
+]
+
+
+def project(w: LowRankMatrix, egrad: Any) -> Tangent:
+    r"""Project a matrix onto the tangent space of the rank-k manifold at `w`.
+
+    With :math:`W = U S V^T`, returns the triple :math:`(U_p, C, V_p)` for which
+
+    .. math:: P_W(G) = U C V^T + U_p V^T + U V_p^T, \quad
+              C = U^T G V,\; U_p = (I - UU^T) G V,\; V_p = (I - VV^T) G^T U .
+
+    Parameters
+    ----------
+    w : LowRankMatrix, (m, n) of rank k
+        Base point.
+    egrad : matrix-like, (m, n)
+        Only ``egrad @ v`` and ``egrad.T @ u`` are used; it is never densified.
+
+    Returns
+    -------
+    Tangent
+        ``up`` (m, k), ``core`` (k, k), ``vp`` (n, k); ``u.T @ up == 0``, ``vt @ vp == 0``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shape of `egrad` is not (m, n), or it cannot be multiplied.
+
+    Notes
+    -----
+    Cost: two products with `egrad` and O((m + n) k^2). Orthogonal in the Frobenius inner product
+    whatever metric is used later.
+
+    References
+    ----------
+    .. [1] B. Vandereycken, Low-rank matrix completion by Riemannian optimization,
+       SIAM J. Optim. 23(2), 2013, doi:10.1137/110845768.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> w = lrf.random_point(4, 3, 2, rng=np.random.default_rng(0))
+    >>> z = lrf.project(w, np.ones((4, 3)))
+    >>> bool(np.allclose(w.u.T @ z.up, 0))
+    True
+    """
+    validation.check_gradient(egrad, w.shape)
+    v = w.vt.T
+    gv, gu = egrad @ v, egrad.T @ w.u
+    core = w.u.T @ gv
+    return Tangent(gv - w.u @ core, core, gu - v @ core.T)
+
+
+def riemannian_gradient(w: LowRankMatrix, egrad: Any, metric: Metric) -> Tangent:
+    r"""Return the Riemannian gradient A_W(G) of a loss whose Frobenius gradient at `w` is `egrad`.
+
+    For the depth-N metric :math:`A_W(G) = \sum_{j=1}^N (WW^T)^{(N-j)/N}\, G\, (W^TW)^{(j-1)/N}`,
+    evaluated in the singular frame: the blocks of :math:`U^T G V` times ``metric.coefficients(s)``.
+
+    Parameters
+    ----------
+    w : LowRankMatrix, (m, n) of rank k
+        Base point.
+    egrad : matrix-like, (m, n)
+        Frobenius gradient; only multiplied.
+    metric : Metric
+        For instance ``DepthMetric(3)``.
+
+    Returns
+    -------
+    Tangent
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `project`.
+
+    References
+    ----------
+    .. [1] B. Bah, H. Rauhut, U. Terstiege, M. Westdickenberg, Inf. Inference 11(1), 2022.
+    """
+    return metric.coefficients(w.s).apply(project(w, egrad))
+
+
+def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) -> float:
+    r"""Return the metric :math:`g_W(Z_1, Z_2) = \langle A_W^{-1} Z_1, Z_2 \rangle_F` of two tangent vectors at `w`.
+
+    Raises
+    ------
+    ValueError
+        If the metric is degenerate there (infinite depth below full rank).
+    """
+    return metric.coefficients(w.s).solve(z1).dot(z2)
+
+
+def pullback(net: LinearNetwork, egrad: Any) -> list[Array]:
+    r"""Carry a matrix G to the factors: :math:`(W_N \cdots W_{j+1})^T G\, (W_{j-1} \cdots W_1)^T`, j = 1 .. N.
+
+    Parameters
+    ----------
+    net : LinearNetwork, (m, n)
+        Any network, balanced or not.
+    egrad : matrix-like, (m, n)
+        Multiplied twice, with blocks as wide as the narrowest hidden layer.
+
+    Returns
+    -------
+    list of ndarray
+        One array a factor, with its shape; W_1's first.
+
+    Notes
+    -----
+    Both chains are cut at the narrowest layer p, so the cost besides the two products with G is
+    d_p times the number of parameters, and nothing of size m x n appears unless a factor has it.
+    """
+    factors, p = net.factors, net.bottleneck
+    if p == 0:
+        return [egrad @ np.eye(net.shape[1])]
+    left, right = net.split()
+    grads: list[Array] = [np.empty(0)] * len(factors)
+    # layers 1 .. p: A_j = (left^T G) W_1^T ... W_{j-1}^T (d_p x d_{j-1}), then B_j = W_p ... W_{j+1} (d_p x d_j)
+    below = [(egrad.T @ left).T]
+    for f in factors[: p - 1]:
+        below.append(below[-1] @ f.T)
+    chain = None
+    for j in range(p - 1, -1, -1):
+        grads[j] = below[j] if chain is None else chain.T @ below[j]
+        chain = factors[j] if chain is None else chain @ factors[j]
+    # layers p+1 .. N: A_j = W_{j+1}^T ... W_N^T (G right^T) (d_j x d_p), then B_j = W_{j-1} ... W_{p+1} (d_{j-1} x d_p)
+    above = [egrad @ right.T]
+    for f in reversed(factors[p + 1 :]):
+        above.append(f.T @ above[-1])
+    chain = None
+    for j in range(p, len(factors)):
+        a = above[len(factors) - 1 - j]
+        grads[j] = a if chain is None else a @ chain.T
+        chain = factors[j] if chain is None else factors[j] @ chain
+    return grads
+
+
+def factor_gradients(loss: Any, net: LinearNetwork) -> list[Array]:
+    r"""Return the gradients of :math:`L(W_N \cdots W_1)` with respect to the factors.
+
+    .. math:: \nabla_{W_j} = (W_N \cdots W_{j+1})^T\, \nabla L(W)\, (W_{j-1} \cdots W_1)^T .
+
+    Parameters
+    ----------
+    loss : Loss
+        Any object with ``shape``, ``value(w)``, ``gradient(w)``.
+    net : LinearNetwork
+        Any network of the loss's shape, balanced or not.
+
+    Returns
+    -------
+    list of ndarray
+        One array a factor, W_1's first, in the normalisation of the loss.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes of loss, network and gradient differ, or the gradient cannot be multiplied.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
+    >>> net = lrf.LinearNetwork.identity((3, 3), 2, widths=3)
+    >>> [g.diagonal().tolist() for g in lrf.factor_gradients(loss, net)]
+    [[-2.0, -1.0, 0.0], [-2.0, -1.0, 0.0]]
+    """
+    validation.check_loss(loss)
+    validation.check_shape("net", net.shape, loss.shape)
+    return pullback(net, validation.check_gradient(loss.gradient(net), net.shape))
+
+
+def product_rule(net: LinearNetwork, directions: Sequence[Array]) -> Product:
+    r"""Return the derivative of the product along factor directions, :math:`\sum_j W_N..W_{j+1} E_j W_{j-1}..W_1`.
+
+    Parameters
+    ----------
+    net : LinearNetwork, (m, n)
+        Any network.
+    directions : sequence of ndarray
+        One direction a factor, W_1's first, each of its factor's shape.
+
+    Returns
+    -------
+    Product
+        Of inner size twice the narrowest hidden width; never m x n.
+
+    Raises
+    ------
+    ValueError
+        If the number or a shape of the directions does not fit the network.
+    """
+    factors, p = net.factors, net.bottleneck
+    if len(directions) != len(factors):
+        raise ValueError(
+            f"`directions` must hold one array for each of the {len(factors)} factors, got {len(directions)}."
+        )
+    for j, (f, e) in enumerate(zip(factors, directions, strict=True)):
+        validation.check_shape(f"directions[{j}]", np.shape(e), f.shape, f"factors[{j}] has shape")
+    if p == 0:
+        return Product(np.asarray(directions[0]), np.eye(net.shape[1]))
+    left, right = net.split()
+
+    def derivative(chain: Sequence[Array], moves: Sequence[Array]) -> Array:
+        """Derivative of chain[-1] ... chain[0], by the product rule one factor at a time."""
+        value, slope = chain[0], moves[0]
+        for f, e in zip(chain[1:], moves[1:], strict=True):
+            value, slope = f @ value, f @ slope + e @ value
+        return slope
+
+    # transposed below p, so that both chains begin at the narrow layer
+    below = derivative([f.T for f in reversed(factors[:p])], [e.T for e in reversed(directions[:p])]).T
+    above = derivative(factors[p:], directions[p:])
+    return Product(np.hstack([left, above]), np.vstack([below, right]))
+
+
+def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[Array]) -> Product:
+    r"""Return the Riemannian gradient of the product from a list of factor gradients of any framework.
+
+    .. math:: \sum_{j=1}^N (W_N \cdots W_{j+1})\, \nabla_{W_j}\, (W_{j-1} \cdots W_1),
+
+    which is :math:`A_W(\nabla L(W))`, the gradient under the depth-N metric, where the factors are
+    balanced, and minus the velocity of the product under the factor flow in any case.
+
+    Parameters
+    ----------
+    net : LinearNetwork, (m, n)
+        The network at which the gradients were taken.
+    egrads : sequence of array_like
+        One gradient a factor, W_1's first (what ``loss.backward()`` leaves in ``layer.weight.grad``).
+
+    Returns
+    -------
+    Product
+        ``project(w, result)`` gives it as a `Tangent` at ``w = net.to_low_rank()``.
+
+    Raises
+    ------
+    ValueError
+        If the number or a shape of the gradients does not fit, or a value is not finite.
+    """
+    return product_rule(net, [validation.as_matrix(f"egrads[{j}]", e) for j, e in enumerate(egrads)])
+
+
+def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> list[Array]:
+    r"""Return the horizontal lift of a tangent vector to balanced factors.
+
+    .. math:: \dot W_j = (W_N \cdots W_{j+1})^T\, A_W^{-1}(Z)\, (W_{j-1} \cdots W_1)^T .
+
+    Among all factor directions that move the product by Z it has the least norm, and
+    :math:`\sum_j \|\dot W_j\|_F^2 = g_W(Z, Z)`: the product map is a Riemannian submersion.
+
+    Parameters
+    ----------
+    net : LinearNetwork, (m, n)
+        Balanced factors.
+    z : matrix-like, (m, n)
+        The tangent vector as a matrix, e.g. ``tangent.at(w)``; its normal part is dropped.
+    tolerance : float
+        Largest relative imbalance that is taken for balanced.
+
+    Returns
+    -------
+    list of ndarray
+        One direction a factor, W_1's first.
+
+    Raises
+    ------
+    ValueError
+        If the factors are not balanced, or the shape of `z` is not (m, n).
+    TypeError
+        If `z` is a bare `Tangent`: its coordinates mean nothing without the frames of its base point.
+    """
+    if isinstance(z, Tangent):
+        raise TypeError(
+            "`z` must be a matrix, got a Tangent, whose coordinates need the frames of its base point. Pass z.at(w)."
+        )
+    validation.check_balanced(net.relative_imbalance(), tolerance)
+    validation.check_shape("z", z.shape, net.shape, "the network has shape")
+    w = net.to_low_rank()
+    return pullback(net, DepthMetric(net.depth).coefficients(w.s).solve(project(w, z)).at(w))
+
+
+def end_to_end_operator(net: LinearNetwork) -> Callable[[Any], Product]:
+    r"""Return the operator that the factor flow of any network applies to the gradient.
+
+    .. math:: Z \mapsto \sum_{j=1}^N (W_N..W_{j+1})(W_N..W_{j+1})^T\, Z\, (W_{j-1}..W_1)^T (W_{j-1}..W_1) .
+
+    It is positive semidefinite, moves the product by W' = -op(G) under the factor flow, and equals
+    A_W on balanced factors; on unbalanced ones it is in general not a function of W.
+
+    Returns
+    -------
+    callable
+        Takes a matrix-like Z of shape (m, n), returns a `Product`.
+    """
+
+    def operator(z: Any) -> Product:
+        validation.check_shape("z", z.shape, net.shape, "the network has shape")
+        return product_rule(net, pullback(net, z))
+
+    return operator
+
+
+def product_retraction(net: LinearNetwork, directions: Sequence[Array]) -> LinearNetwork:
+    """Return the network with factors W_j + E_j: the retraction of second order of the depth-N metric."""
+    return LinearNetwork._trusted(f + e for f, e in zip(net.factors, directions, strict=True))
+
+
+def squared_norm(directions: Sequence[Array]) -> float:
+    """Return sum_j ||E_j||_F^2 of a list of factor directions."""
+    return float(reduce(lambda total, e: total + np.vdot(e, e), directions, 0.0))

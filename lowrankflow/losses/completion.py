@@ -1,0 +1,158 @@
+"""The square loss on observed entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from .. import validation
+from ..validation import Array
+
+
+class Completion:
+    r"""The square loss on observed entries, :math:`L(W) = \tfrac{1}{2} \sum_{(i,j)} (W_{ij} - y_{ij})^2`.
+
+    Parameters
+    ----------
+    rows, cols : array_like of int, (p,)
+        Positions of the observed entries, each once.
+    values : array_like, (p,)
+        The observed values y, not all equal to zero.
+    shape : tuple of int
+        (m, n), the shape of W.
+    reduction : {"sum", "mean"}
+        "mean" divides by the number of observed entries.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (m, n).
+    rows, cols, values : ndarray, (p,)
+        The observations, sorted by rows and then columns.
+    curvature : float
+        Largest eigenvalue of the Hessian: 1 for "sum", 1 / p for "mean".
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are no observations, the three arrays differ in length, a position lies outside the
+        shape or occurs twice, or a value is not finite.
+
+    Notes
+    -----
+    The gradient is a sparse array on one pattern, sorted once; a call only replaces its data. Value
+    and gradient cost O(p k) for W of inner size k, and never form m x n.
+
+    Examples
+    --------
+    >>> loss = Completion([0, 1], [1, 0], [2.0, 3.0], shape=(2, 2))
+    >>> loss.gradient(np.zeros((2, 2))).toarray().tolist()
+    [[0.0, -2.0], [-3.0, 0.0]]
+    """
+
+    differentiable_by_autograd = False  #: autograd cannot trace sampled entries of W
+
+    def __init__(
+        self,
+        rows: ArrayLike,
+        cols: ArrayLike,
+        values: ArrayLike,
+        shape: tuple[int, int],
+        *,
+        reduction: str = "sum",
+    ) -> None:
+        validation.check_choice("reduction", reduction, ("sum", "mean"))
+        m, n = (validation.check_integer("shape", d, low=1) for d in shape)
+        self.shape = (m, n)
+        r, c = _indices("rows", rows, m), _indices("cols", cols, n)
+        y = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        if y.size == 0:
+            raise ValueError("`values` must not be empty: nothing was observed.")
+        if not r.shape == c.shape == y.shape:
+            raise ValueError(
+                f"`rows`, `cols` and `values` must have one shape (p,), got {r.shape}, {c.shape} and {y.shape}."
+            )
+        validation.check_finite("values", y)
+        if not y.any():
+            raise ValueError("`values` must not be all zero: the best matrix is zero, which has no rank-k part.")
+        order = np.lexsort((c, r))
+        self.rows, self.cols, self.values = r[order], c[order], y[order]
+        twice = (np.diff(self.rows) == 0) & (np.diff(self.cols) == 0)
+        if twice.any():
+            i = int(np.argmax(twice))
+            raise ValueError(
+                f"`rows`, `cols` must name each position once, got ({self.rows[i]}, {self.cols[i]}) twice."
+                " Average repeated observations first."
+            )
+        self.reduction = reduction
+        self._weight = 1.0 if reduction == "sum" else 1.0 / y.size
+        index = np.int32 if max(m, n, y.size) < np.iinfo(np.int32).max else np.int64
+        self._indices = self.cols.astype(index)
+        self._indptr = np.searchsorted(self.rows, np.arange(m + 1)).astype(index)
+
+    @classmethod
+    def from_sparse(cls, matrix: Any, *, reduction: str = "sum") -> Completion:
+        """Return the loss of a scipy sparse matrix whose stored entries, explicit zeros included, were observed."""
+        if not sparse.issparse(matrix):
+            raise TypeError(f"`matrix` must be a scipy sparse matrix, got {validation.describe(matrix)}.")
+        coo = matrix.tocoo()
+        rows, cols = coo.coords
+        return cls(rows, cols, coo.data, coo.shape, reduction=reduction)
+
+    @property
+    def normalisation(self) -> str:
+        """The loss in one line, with its normalisation."""
+        total = f"1/2 sum over {self.values.size} observed entries of (W_ij - y_ij)^2"
+        return total if self.reduction == "sum" else f"{total} / {self.values.size}"
+
+    @property
+    def curvature(self) -> float:
+        return self._weight
+
+    def _residual(self, w: Any) -> Array:
+        entries = w[self.rows, self.cols] if isinstance(w, np.ndarray) else w.entries(self.rows, self.cols)
+        return entries - self.values
+
+    def _on_pattern(self, data: Array) -> Any:
+        return sparse.csr_array((data, self._indices, self._indptr), shape=self.shape)
+
+    def value(self, w: Any) -> float:
+        """Return L(W)."""
+        residual = self._residual(w)
+        return 0.5 * self._weight * float(residual @ residual)
+
+    def gradient(self, w: Any) -> Any:
+        """Return the gradient, a sparse (m, n) array on the pattern of the observations."""
+        residual = self._residual(w)
+        if self._weight != 1.0:
+            residual *= self._weight
+        return self._on_pattern(residual)
+
+    def value_and_gradient(self, w: Any) -> tuple[float, Any]:
+        """Return both, sharing the residual."""
+        residual = self._residual(w)
+        return 0.5 * self._weight * float(residual @ residual), self._on_pattern(self._weight * residual)
+
+    def hessian(self, w: Any, z: Any) -> Any:
+        """Return the Hessian applied to Z: Z on the pattern, times the weight; it does not depend on W."""
+        entries = z[self.rows, self.cols] if isinstance(z, np.ndarray) else z.entries(self.rows, self.cols)
+        return self._on_pattern(self._weight * entries)
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"Completion({m} x {n}, {self.values.size} observed, reduction={self.reduction!r})"
+
+
+def _indices(name: str, value: ArrayLike, size: int) -> np.ndarray:
+    """Return positions as intp, within 0 .. size - 1."""
+    array = np.atleast_1d(np.asarray(value))
+    if array.size and array.dtype.kind not in "iu":
+        if array.dtype.kind != "f" or not np.array_equal(array, np.trunc(array)):
+            raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
+    array = array.astype(np.intp)
+    if array.size and (array.min() < 0 or array.max() >= size):
+        raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")
+    return array

@@ -1,0 +1,204 @@
+"""The square loss on inputs and targets."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+
+from .. import validation
+from ..matrices import EPS, LowRankMatrix, Product
+from ..validation import Array
+
+_BLOCK = 256  # samples whose residual is formed at a time
+
+
+class Spectrum(NamedTuple):
+    r"""The data in whitened coordinates: B = W C^{1/2} turns the loss into ||B - Q||_F^2 / 2 + floor."""
+
+    basis: Array  #: (n, q) eigenvectors of the Hessian's C
+    eigenvalues: Array  #: (q,) its non-zero eigenvalues, decreasing
+    u: Array  #: left singular vectors of Q
+    sigma: Array  #: singular values of Q, decreasing
+    vt: Array  #: right singular vectors of Q
+    floor: float  #: least value of the loss without a constraint on the rank
+
+
+class _Gradient:
+    """G = W C - B as an operator: two products with the data a call, W left in its representation."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, w: Any, gram: Any, cross: Any, transposed: bool = False) -> None:
+        self._w, self._gram, self._cross, self._transposed = w, gram, cross, transposed
+        m, n = cross.shape
+        self.shape = (n, m) if transposed else (m, n)
+
+    @property
+    def T(self) -> _Gradient:
+        return _Gradient(self._w, self._gram, self._cross, not self._transposed)
+
+    def __matmul__(self, x: Array) -> Array:
+        if self._transposed:
+            return self._gram @ (self._w.T @ x) - self._cross.T @ x
+        return self._w @ (self._gram @ x) - self._cross @ x
+
+    def to_dense(self) -> Array:
+        """Return the array (m, n)."""
+        return self @ np.eye(self.shape[1])
+
+
+class LeastSquares:
+    r"""The square loss :math:`L(W) = \tfrac{1}{2} \|W X - Y\|_F^2`, divided by the number of samples for "mean".
+
+    Parameters
+    ----------
+    inputs : array_like
+        X, (n, p) with the p samples in columns, or (p, n) with ``samples="rows"``.
+    targets : array_like
+        Y, (m, p), or (p, m) with ``samples="rows"``. A vector is one target a sample.
+    reduction : {"sum", "mean"}
+        "sum" as in the papers; "mean" divides by p.
+    samples : {"columns", "rows"}
+        Orientation of both arrays.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (m, n).
+    curvature : float
+        Largest eigenvalue of the Hessian, that of X X^T (over p for "mean").
+    spectrum : Spectrum
+        The data in whitened coordinates.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an array is empty, not finite or not a matrix, the numbers of samples differ, all inputs
+        are zero, or a choice is unknown.
+
+    Notes
+    -----
+    With more samples than inputs the data are compressed once by a QR factorisation, X^T = Q R, to n
+    samples, an exact identity: ||W X - Y||^2 = ||W R^T - Y Q||^2 + ||Y - Y Q Q^T||^2. The value is a
+    sum of squares of residuals, so it keeps its digits near zero, where the expanded quadratic form
+    would lose them.
+
+    Examples
+    --------
+    >>> loss = LeastSquares(inputs=[[1.0, 0.0], [0.0, 2.0]], targets=[[1.0, 1.0]])
+    >>> loss.shape, loss.value(np.zeros((1, 2))), loss.curvature
+    ((1, 2), 1.0, 4.0)
+    """
+
+    differentiable_by_autograd = True  #: `value` can be traced with W an autograd array
+
+    def __init__(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        *,
+        reduction: str = "sum",
+        samples: str = "columns",
+    ) -> None:
+        validation.check_choice("reduction", reduction, ("sum", "mean"))
+        validation.check_choice("samples", samples, ("columns", "rows"))
+        x, y = (
+            validation.as_matrix(name, a, column=True) if samples == "rows" else validation.as_matrix(name, a)
+            for name, a in (("inputs", inputs), ("targets", targets))
+        )
+        if samples == "rows":
+            x, y = x.T, y.T
+        if x.shape[1] != y.shape[1]:
+            other = "rows" if samples == "columns" else "columns"
+            hint = f' Did you mean samples="{other}"?' if x.shape[0] == y.shape[0] else ""
+            raise ValueError(
+                f"`targets` must have as many samples as `inputs`, got {y.shape[1]} and {x.shape[1]}.{hint}"
+            )
+        if not x.any():
+            raise ValueError("`inputs` must not be all zero: the loss would not depend on W.")
+        self.shape = (y.shape[0], x.shape[0])
+        self.samples, self.reduction = x.shape[1], reduction
+        weight = 1.0 if reduction == "sum" else 1.0 / self.samples
+        x, y = x * np.sqrt(weight), y * np.sqrt(weight)
+        self._constant = 0.0
+        if self.samples > x.shape[0]:
+            q, r = linalg.qr(x.T, mode="economic", check_finite=False)
+            yq = y @ q
+            self._constant = 0.5 * float(linalg.norm(y - yq @ q.T) ** 2)
+            x, y = np.ascontiguousarray(r.T), yq
+        self._inputs, self._targets = x, y
+        # few samples: keep C = X X^T and B = Y X^T as products, so that no n x n array appears
+        few = x.shape[1] < x.shape[0]
+        self._gram: Any = Product(x, x.T) if few else x @ x.T
+        self._cross: Any = Product(y, x.T) if few else y @ x.T
+
+    @property
+    def normalisation(self) -> str:
+        """The loss in one line, with its normalisation."""
+        total = "1/2 ||W X - Y||_F^2"
+        return f"{total}, samples in columns" if self.reduction == "sum" else f"{total} / {self.samples}, samples in columns"
+
+    def value(self, w: Any) -> float:
+        """Return L(W), at most 256 columns of the residual at a time."""
+        total = self._constant
+        for start in range(0, self._inputs.shape[1], _BLOCK):
+            block = slice(start, start + _BLOCK)
+            residual = w @ self._inputs[:, block] - self._targets[:, block]
+            total = total + 0.5 * (residual * residual).sum()
+        return total
+
+    def gradient(self, w: Any) -> _Gradient:
+        """Return G = (W X - Y) X^T as an operator of shape (m, n)."""
+        return _Gradient(w, self._gram, self._cross)
+
+    def hessian(self, w: Any, z: Any) -> Any:
+        """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""
+        if isinstance(z, np.ndarray):
+            return z @ self._gram
+        left, right = z.split()
+        return Product(left, right @ self._gram)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        u, s, vt = linalg.svd(self._inputs, full_matrices=False, check_finite=False)
+        q = int((s > s[0] * max(self._inputs.shape) * EPS).sum())
+        whitened = self._targets @ vt[:q].T  # Q: the targets seen from the row space of the inputs
+        floor = self._constant + 0.5 * float(linalg.norm(self._targets - whitened @ vt[:q]) ** 2)
+        target_u, sigma, target_vt = linalg.svd(whitened, full_matrices=False, check_finite=False)
+        return Spectrum(u[:, :q], s[:q] ** 2, target_u, sigma, target_vt, floor)
+
+    @property
+    def curvature(self) -> float:
+        return float(self.spectrum.eigenvalues[0])
+
+    def whiten(self, w: Any) -> Product:
+        """Return B = W C^{1/2} in the eigenbasis of C, (m, q)."""
+        left, right = w.split()
+        return Product(left, (right @ self.spectrum.basis) * np.sqrt(self.spectrum.eigenvalues))
+
+    def best_value(self, rank: int) -> float:
+        r"""Return the least value among matrices of rank at most `rank`: floor + sum_{i > rank} sigma_i^2 / 2."""
+        validation.check_rank(rank, self.shape)
+        return self.spectrum.floor + 0.5 * float((self.spectrum.sigma[rank:] ** 2).sum())
+
+    def minimiser(self, rank: int) -> LowRankMatrix:
+        r"""Return a best matrix of the rank, W = Q_k C^{-1/2} with Q_k the truncated SVD of Q.
+
+        Raises
+        ------
+        ValueError
+            If the rank exceeds min(m, n) or the numerical rank of Q.
+        """
+        spectrum = self.spectrum
+        rank = validation.check_rank(rank, self.shape)
+        positive = int((spectrum.sigma > spectrum.sigma[0] * max(self.shape) * EPS).sum())
+        validation.check_numerical_rank(rank, positive)
+        right = (spectrum.vt[:rank] / np.sqrt(spectrum.eigenvalues)) @ spectrum.basis.T
+        return Product(spectrum.u[:, :rank] * spectrum.sigma[:rank], right).to_low_rank(rank)
+
+    def __repr__(self) -> str:
+        return f"LeastSquares({self.shape[0]} x {self.shape[1]}, {self.samples} samples, reduction={self.reduction!r})"

@@ -1,0 +1,539 @@
+"""Matrices that are never formed: low rank, product, tangent vector, deep linear network.
+
+Every class here answers the same few questions: ``shape``, ``w @ x``, ``x @ w``, ``w.T``,
+``w.entries(rows, cols)``, ``w.norm()``, ``w.to_dense()``. A loss asks nothing else of W, so one loss
+serves them all. Only ``to_dense`` allocates m x n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
+
+from . import validation
+from .validation import Array
+
+__all__ = ["LinearNetwork", "LowRankMatrix", "Product", "Tangent", "random_frame", "random_point"]
+
+EPS = float(np.finfo(np.float64).eps)
+_CHUNK = 16384  # sampled entries: two gathered blocks of this many rows stay in the cache at rank 10
+
+
+def _qr(a: Array) -> tuple[Array, Array]:
+    """Thin QR; scipy's economic mode is three times faster than numpy's on tall matrices."""
+    return cast(tuple[Array, Array], linalg.qr(a, mode="economic", check_finite=False))
+
+
+def _svd(a: Array) -> tuple[Array, Array, Array]:
+    return cast(tuple[Array, Array, Array], linalg.svd(a, full_matrices=False, check_finite=False))
+
+
+def random_frame(m: int, k: int, *, rng: np.random.Generator) -> Array:
+    """Return an (m, k) matrix with orthonormal columns, uniform on the Stiefel manifold."""
+    q, r = _qr(rng.standard_normal((m, k)))
+    return q * np.where(np.diag(r) < 0, -1.0, 1.0)  # without the signs QR of a Gaussian is not uniform
+
+
+def sampled_product(left: Array, right: Array, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Array:
+    """Return the entries ``(left @ right)[rows, cols]`` in O(number of entries x inner size), by chunks."""
+    out = np.empty(rows.size)
+    left, right_t = np.ascontiguousarray(left), np.ascontiguousarray(right.T)
+    chunk = min(_CHUNK, max(rows.size, 1))
+    a, b = np.empty((chunk, left.shape[1])), np.empty((chunk, left.shape[1]))
+    for start in range(0, rows.size, chunk):
+        stop = min(start + chunk, rows.size)
+        x, y = a[: stop - start], b[: stop - start]
+        # mode="clip" skips numpy's buffered bounds check; the losses check their indices once
+        np.take(left, rows[start:stop], axis=0, out=x, mode="clip")
+        np.take(right_t, cols[start:stop], axis=0, out=y, mode="clip")
+        np.einsum("ij,ij->i", x, y, out=out[start:stop])
+    return out
+
+
+class _Implicit:
+    """What the representations share: numpy leaves ``ndarray @ w`` and ``2 * w`` to us."""
+
+    __array_ufunc__ = None
+    shape: tuple[int, int]
+
+    def split(self) -> tuple[Array, Array]:
+        """Return (left, right) with W = left @ right and a small inner size."""
+        raise NotImplementedError
+
+    def entries(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Array:
+        """Return the sampled entries W[rows, cols]; the indices must lie within the shape."""
+        return sampled_product(*self.split(), rows, cols)
+
+    def norm(self) -> float:
+        """Return the Frobenius norm, through two thin QR factorisations."""
+        left, right = self.split()
+        if left.shape[1] >= min(self.shape):
+            return float(linalg.norm(left @ right))
+        return float(linalg.norm(_qr(left)[1] @ _qr(right.T)[1].T))
+
+    def to_dense(self) -> Array:
+        """Return the (m, n) array."""
+        left, right = self.split()
+        return left @ right
+
+    def to_low_rank(self, rank: int | None = None) -> LowRankMatrix:
+        """Return the best approximation of the given rank; None means the numerical rank.
+
+        Nothing of size m x n is formed where the inner size is below min(m, n).
+        """
+        left, right = self.split()
+        if left.shape[1] < min(self.shape):
+            (ql, rl), (qr, rr) = _qr(left), _qr(right.T)
+            u, s, vt = _svd(rl @ rr.T)
+            u, vt = ql @ u, vt @ qr.T
+        else:
+            u, s, vt = _svd(left @ right)
+        numerical_rank = int((s > max(self.shape) * EPS * s[0]).sum())
+        if rank is None:
+            rank = numerical_rank
+        else:
+            rank = validation.check_rank(rank, self.shape)
+        if rank == 0:
+            raise ValueError("`rank` must be at least 1, got the zero matrix of rank 0.")
+        validation.check_numerical_rank(rank, numerical_rank)
+        return LowRankMatrix._trusted(u[:, :rank], s[:rank], vt[:rank])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.shape[0]} x {self.shape[1]}, inner {self.split()[0].shape[1]})"
+
+
+class LowRankMatrix(_Implicit):
+    r"""A matrix of rank k by its compact singular value decomposition :math:`W = U \,\mathrm{diag}(s)\, V^T`.
+
+    Parameters
+    ----------
+    u : array_like, (m, k)
+        Orthonormal columns.
+    s : array_like, (k,)
+        Positive singular values, in any order (the constructor does not sort them).
+    vt : array_like, (k, n)
+        Orthonormal rows.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a value is not finite or not positive, or a frame is not orthonormal
+        to 1e-8. `from_dense` and `Product.to_low_rank` make valid arguments from anything.
+    """
+
+    __slots__ = ("s", "shape", "u", "vt")
+    u: Array
+    s: Array
+    vt: Array
+
+    def __init__(self, u: ArrayLike, s: ArrayLike, vt: ArrayLike) -> None:
+        self.u, self.vt = validation.as_matrix("u", u), validation.as_matrix("vt", vt)
+        self.s = np.asarray(s, dtype=np.float64)
+        k = self.u.shape[1]
+        validation.check_shape("s", self.s.shape, (k,), "`u` asks for")
+        validation.check_shape("vt", self.vt.shape, (k, self.vt.shape[1]), "`u` asks for")
+        validation.check_singular_values("s", self.s, k)
+        self.shape = (self.u.shape[0], self.vt.shape[1])
+        validation.check_rank(k, self.shape)
+        for name, gram in (("u", self.u.T @ self.u), ("vt", self.vt @ self.vt.T)):
+            defect = float(linalg.norm(gram - np.eye(k)))
+            if defect > 1e-8:
+                raise ValueError(
+                    f"`{name}` must be orthonormal, got a defect of {defect:.2g}."
+                    " Use LowRankMatrix.from_dense or Product(left, right).to_low_rank()."
+                )
+
+    @classmethod
+    def _trusted(cls, u: Array, s: Array, vt: Array) -> LowRankMatrix:
+        """Build without checks, for kernels that know their arguments (and for trial steps that blow up)."""
+        self = cls.__new__(cls)
+        self.u, self.s, self.vt, self.shape = u, s, vt, (u.shape[0], vt.shape[1])
+        return self
+
+    @classmethod
+    def from_dense(cls, a: ArrayLike, rank: int | None = None) -> LowRankMatrix:
+        """Return the best rank-`rank` approximation of an array (None: its numerical rank)."""
+        array = validation.as_matrix("a", a)
+        return Product(array, np.eye(array.shape[1])).to_low_rank(rank)
+
+    @property
+    def rank(self) -> int:
+        """Number of singular values."""
+        return self.s.size
+
+    @property
+    def T(self) -> LowRankMatrix:
+        return LowRankMatrix._trusted(self.vt.T, self.s, self.u.T)
+
+    def split(self) -> tuple[Array, Array]:
+        return self.u * self.s, self.vt
+
+    def __matmul__(self, x: Array) -> Array:
+        return self.u @ (self.s[:, None] * (self.vt @ x) if np.ndim(x) > 1 else self.s * (self.vt @ x))
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return ((x @ self.u) * self.s) @ self.vt
+
+    def norm(self) -> float:
+        return float(linalg.norm(self.s))
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"LowRankMatrix({m} x {n}, rank {self.rank}, s {self.s.max():.3g} .. {self.s.min():.3g})"
+
+
+class Product(_Implicit):
+    """The product ``left @ right`` of an (m, k) and a (k, n) array: tangent vectors and small-rank sums."""
+
+    __slots__ = ("left", "right", "shape")
+    left: Array
+    right: Array
+
+    def __init__(self, left: Array, right: Array) -> None:
+        if left.shape[1] != right.shape[0]:
+            raise ValueError(f"`right` must have {left.shape[1]} rows to follow `left`, got shape {right.shape}.")
+        self.left, self.right, self.shape = left, right, (left.shape[0], right.shape[1])
+
+    @property
+    def T(self) -> Product:
+        return Product(self.right.T, self.left.T)
+
+    def split(self) -> tuple[Array, Array]:
+        return self.left, self.right
+
+    def __matmul__(self, x: Array) -> Array:
+        return self.left @ (self.right @ x)
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return (x @ self.left) @ self.right
+
+    def __add__(self, other: _Implicit) -> Product:
+        left, right = other.split()
+        return Product(np.hstack([self.left, left]), np.vstack([self.right, right]))
+
+    def __sub__(self, other: _Implicit) -> Product:
+        left, right = other.split()
+        return Product(np.hstack([self.left, -left]), np.vstack([self.right, right]))
+
+    def __mul__(self, scalar: float) -> Product:
+        return Product(self.left * scalar, self.right)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Product:
+        return self * -1.0
+
+
+def difference(a: _Implicit, b: _Implicit) -> Product:
+    """Return a - b as a Product; its ``norm()`` is the gap between two representations of W."""
+    return Product(*a.split()) - b
+
+
+class Tangent(NamedTuple):
+    r"""A tangent vector of the rank-k manifold at W = U diag(s) V^T, in pymanopt's order.
+
+    .. math:: Z = U C V^T + U_p V^T + U V_p^T, \qquad U^T U_p = 0, \; V^T V_p = 0 .
+
+    The base point is not stored: ``z.at(w)`` gives the matrix as a `Product` of inner size 2k.
+    """
+
+    up: Array  #: (m, k), orthogonal to U
+    core: Array  #: (k, k)
+    vp: Array  #: (n, k), orthogonal to V
+
+    __array_ufunc__ = None
+
+    def at(self, w: LowRankMatrix) -> Product:
+        """Return the ambient matrix at the base point `w`."""
+        return Product(np.hstack([w.u @ self.core + self.up, w.u]), np.vstack([w.vt, self.vp.T]))
+
+    def dot(self, other: Tangent) -> float:
+        """Return the Frobenius inner product; the three parts are orthogonal."""
+        return float(sum(np.vdot(a, b) for a, b in zip(self, other, strict=True)))
+
+    def norm(self) -> float:
+        """Return the Frobenius norm."""
+        return float(np.sqrt(self.dot(self)))
+
+    def _map(self, function: Callable[..., Array], *others: Tangent) -> Tangent:
+        return Tangent(*(function(*parts) for parts in zip(self, *others, strict=True)))
+
+    def __add__(self, other: Tangent) -> Tangent:  # type: ignore[override]
+        return self._map(np.add, other)
+
+    def __sub__(self, other: Tangent) -> Tangent:
+        return self._map(np.subtract, other)
+
+    def __mul__(self, scalar: float) -> Tangent:  # type: ignore[override]
+        return self._map(lambda part: part * scalar)
+
+    def __rmul__(self, scalar: float) -> Tangent:  # type: ignore[override]
+        return self * scalar
+
+    def __truediv__(self, scalar: float) -> Tangent:
+        return self * (1.0 / scalar)
+
+    def __neg__(self) -> Tangent:
+        return self * -1.0
+
+
+class LinearNetwork(_Implicit):
+    r"""A deep linear network :math:`W = W_N \cdots W_1` by its factors.
+
+    Parameters
+    ----------
+    factors : sequence of array_like
+        ``factors[0]`` is W_1, of shape (d_1, n), and acts first; ``factors[-1]`` is W_N, of shape (m, d_{N-1}).
+
+    Attributes
+    ----------
+    factors : tuple of ndarray
+        The factors, W_1 first.
+    shape : tuple of int
+        (m, n), the shape of the product.
+
+    Raises
+    ------
+    ValueError
+        If a factor is not a finite matrix, or if the factors do not chain.
+
+    Notes
+    -----
+    The constructors below take ``widths``, the hidden widths (d_1, ..., d_{N-1}) from the input side.
+    """
+
+    __slots__ = ("factors", "shape")
+    factors: tuple[Array, ...]
+
+    def __init__(self, factors: Sequence[ArrayLike]) -> None:
+        self.factors = validation.check_factors(factors)
+        self.shape = (self.factors[-1].shape[0], self.factors[0].shape[1])
+
+    @classmethod
+    def _trusted(cls, factors: Iterable[Array]) -> LinearNetwork:
+        """Build without checks, for kernels that know their arguments (and for trial steps that blow up)."""
+        self = cls.__new__(cls)
+        self.factors = tuple(factors)
+        self.shape = (self.factors[-1].shape[0], self.factors[0].shape[1])
+        return self
+
+    @classmethod
+    def balanced(
+        cls,
+        start: LowRankMatrix,
+        depth: int,
+        *,
+        widths: int | Iterable[int] | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> LinearNetwork:
+        r"""Return balanced factors of `start`.
+
+        .. math:: W_j = O_j \,\mathrm{diag}(s)^{1/N} O_{j-1}^T, \qquad O_0 = V,\; O_N = U,
+
+        so that :math:`W_{j+1}^T W_{j+1} = W_j W_j^T` for all j and the product is `start`.
+
+        Parameters
+        ----------
+        start : LowRankMatrix, (m, n) of rank r
+            The product W(0).
+        depth : int
+            Number of factors N, at least 2.
+        widths : int or sequence of int, optional
+            Hidden widths (d_1, ..., d_{N-1}), each at least r; one number for all layers. None: the
+            rank, with identity frames.
+        rng : numpy.random.Generator, optional
+            Draws the hidden frames :math:`O_j` (d_j, r); required where a width exceeds the rank.
+
+        Returns
+        -------
+        LinearNetwork
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the depth is below 2 or not whole, a width is below the rank, or `rng` is missing.
+        """
+        n_factors = int(validation.check_depth(depth, integer=True))
+        r = start.rank
+        hidden = validation.check_widths(widths, n_factors, r)
+        if rng is None:
+            if widths is not None and max(hidden) > r:
+                validation.check_rng(rng, " where widths exceed the rank")
+            frames = [np.eye(r)] * (n_factors - 1)
+        else:
+            validation.check_rng(rng)
+            frames = [random_frame(d, r, rng=rng) for d in hidden]
+        frames = [start.vt.T, *frames, start.u]
+        root = start.s ** (1 / n_factors)
+        return cls._trusted((b * root) @ a.T for a, b in zip(frames[:-1], frames[1:], strict=True))
+
+    @classmethod
+    def gaussian(
+        cls,
+        shape: tuple[int, int],
+        depth: int,
+        *,
+        widths: int | Iterable[int],
+        scale: float = 1.0,
+        rng: np.random.Generator,
+    ) -> LinearNetwork:
+        """Return factors with independent N(0, scale^2 / d_j) entries, d_j the rows of W_j. Not balanced."""
+        validation.check_rng(rng)
+        scale = validation.check_number("scale", scale)
+        sizes = cls._sizes(shape, depth, widths)
+        return cls._trusted(
+            scale * rng.standard_normal((b, a)) / np.sqrt(b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+
+    @classmethod
+    def orthogonal(
+        cls,
+        shape: tuple[int, int],
+        depth: int,
+        *,
+        widths: int | Iterable[int],
+        scale: float = 1.0,
+        rng: np.random.Generator,
+    ) -> LinearNetwork:
+        """Return balanced partial isometries times scale^(1/N): all singular values of the product are `scale`.
+
+        The rank is the smallest of all the widths, m and n included.
+        """
+        sizes = cls._sizes(shape, depth, widths)
+        s = np.full(min(sizes), validation.check_number("scale", scale))
+        start = random_point(shape[0], shape[1], s.size, rng=rng, singular_values=s)
+        return cls.balanced(start, depth, widths=sizes[1:-1], rng=rng)
+
+    @classmethod
+    def identity(
+        cls, shape: tuple[int, int], depth: int, *, widths: int | Iterable[int], scale: float = 1.0
+    ) -> LinearNetwork:
+        """Return rectangular identities times scale^(1/N). Balanced where all widths are equal."""
+        sizes = cls._sizes(shape, depth, widths)
+        root = validation.check_number("scale", scale) ** (1 / depth)
+        return cls._trusted(root * np.eye(b, a) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+
+    @staticmethod
+    def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:
+        """Return (d_0, ..., d_N), checked."""
+        m, n = (validation.check_integer("shape", d, low=1) for d in shape)
+        n_factors = int(validation.check_depth(depth, integer=True))
+        return (n, *validation.check_widths(widths, n_factors, 1), m)
+
+    @property
+    def depth(self) -> int:
+        """Number of factors N."""
+        return len(self.factors)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Hidden widths (d_1, ..., d_{N-1}), from the input side."""
+        return tuple(f.shape[0] for f in self.factors[:-1])
+
+    @property
+    def T(self) -> LinearNetwork:
+        return LinearNetwork._trusted(f.T for f in reversed(self.factors))
+
+    @property
+    def bottleneck(self) -> int:
+        """Index p in 1 .. N-1 of the narrowest hidden layer (0 for a single factor)."""
+        return 1 + int(np.argmin(self.widths)) if self.depth > 1 else 0
+
+    def split(self) -> tuple[Array, Array]:
+        """Return (W_N ... W_{p+1}, W_p ... W_1), split at the narrowest hidden layer p."""
+        p = self.bottleneck
+        if p == 0:
+            return self.factors[0], np.eye(self.shape[1])
+        # both chains start at the narrow layer, so no intermediate is larger than its result
+        right = reduce(np.matmul, self.factors[p - 1 :: -1])
+        left = reduce(lambda a, f: f @ a, self.factors[p:])
+        return left, right
+
+    def __matmul__(self, x: Array) -> Array:
+        return reduce(lambda y, f: f @ y, self.factors, x)
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return reduce(np.matmul, reversed(self.factors), x)
+
+    def imbalances(self) -> list[Array]:
+        """Return the conserved matrices D_j = W_{j+1}^T W_{j+1} - W_j W_j^T, j = 1 .. N-1."""
+        return [b.T @ b - a @ a.T for a, b in zip(self.factors[:-1], self.factors[1:], strict=True)]
+
+    def imbalance(self) -> float:
+        """Return max_j ||D_j||_2 (the delta of delta-balanced); 0 for balanced factors."""
+        return max((float(linalg.norm(d, 2)) for d in self.imbalances()), default=0.0)
+
+    def relative_imbalance(self) -> float:
+        """Return the imbalance over max_j ||W_j||_2^2, a number without units."""
+        scale = max(float(linalg.norm(f, 2)) for f in self.factors) ** 2
+        return self.imbalance() / scale if scale > 0 else 0.0
+
+    def rebalanced(self, rank: int | None = None) -> LinearNetwork:
+        """Return balanced factors of the same product and widths, in frames near the present ones.
+
+        The hidden frames are the polar factors of W_j O_{j-1}, so balanced factors are returned as
+        they are, to roundoff. `rank` None means the numerical rank of the product.
+        """
+        w = self.to_low_rank(rank)
+        root = w.s ** (1 / self.depth)
+        frame, factors = w.vt.T, []
+        for factor in self.factors[:-1]:
+            p, _, qt = _svd(factor @ frame)
+            new = p @ qt
+            factors.append((new * root) @ frame.T)
+            frame = new
+        return LinearNetwork._trusted([*factors, (w.u * root) @ frame.T])
+
+    def __repr__(self) -> str:
+        sizes = " <- ".join(str(d) for d in (self.shape[0], *self.widths[::-1], self.shape[1]))
+        return f"LinearNetwork(depth {self.depth}: {sizes})"
+
+
+def random_point(
+    m: int,
+    n: int,
+    rank: int,
+    *,
+    rng: np.random.Generator,
+    singular_values: ArrayLike | None = None,
+) -> LowRankMatrix:
+    """Return a random matrix of the given rank, with uniform singular frames.
+
+    Parameters
+    ----------
+    m, n : int
+        Shape.
+    rank : int
+        Rank, between 1 and min(m, n).
+    rng : numpy.random.Generator
+        Source of randomness.
+    singular_values : array_like, (rank,), optional
+        Positive; sorted in decreasing order. None: uniform on [1/2, 1].
+
+    Returns
+    -------
+    LowRankMatrix
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the rank exceeds min(m, n), a singular value is not positive, or `rng` is not a Generator.
+
+    Examples
+    --------
+    >>> w = random_point(5, 4, 2, rng=np.random.default_rng(0), singular_values=[0.1, 0.2])
+    >>> w.shape, w.rank, w.s.tolist()
+    ((5, 4), 2, [0.2, 0.1])
+    """
+    validation.check_rng(rng)
+    shape = (validation.check_integer("m", m, low=1), validation.check_integer("n", n, low=1))
+    k = validation.check_rank(rank, shape)
+    u, v = random_frame(m, k, rng=rng), random_frame(n, k, rng=rng)
+    values: Any = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
+    s = validation.check_singular_values("singular_values", values, k)
+    return LowRankMatrix._trusted(u, s, v.T)

@@ -1,0 +1,345 @@
+"""A claim is a value: what was measured, against which bound, under which hypotheses, with which controls.
+
+Command line, page, tests and docs all come from these values. Nothing here knows where they came from.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy
+
+from . import validation
+
+__all__ = ["Claim", "Control", "Curve", "Figure", "Hypothesis", "Report"]
+
+Relation = Literal["<=", ">=", "in"]
+Bound = float | tuple[float, float]
+Verdict = Literal["passed", "failed", "not claimed"]
+
+
+def holds(measured: float, relation: Relation, bound: Bound) -> bool:
+    """Return whether the measurement keeps the bound; never for nan."""
+    if relation == "in":
+        low, high = bound  # type: ignore[misc]
+        return bool(low <= measured <= high)
+    return bool(measured <= bound) if relation == "<=" else bool(measured >= bound)  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """An assumption of the theorem, whether the problem meets it, and the number that decides."""
+
+    name: str
+    met: bool
+    value: float | str
+
+
+@dataclass(frozen=True)
+class Control:
+    """A changed input for which the same measurement must break the bound."""
+
+    change: str
+    measured: float
+    bound: Bound
+    relation: Relation = "<="
+
+    @property
+    def caught(self) -> bool:
+        """Whether the change was noticed."""
+        return not holds(self.measured, self.relation, self.bound)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement, measured.
+
+    Attributes
+    ----------
+    name : str
+        Key in the report, and the word for ``lowrankflow verify --explain``.
+    statement : str
+        What is claimed, in one sentence.
+    source : str
+        The paper, or "derived" with the page of the repository.
+    measured : float
+        The number.
+    relation : {"<=", ">=", "in"}
+        How it must stand to `bound`.
+    bound : float or (float, float)
+        The bound, an interval for "in".
+    hypotheses : tuple of Hypothesis
+        What the statement assumes. If one is not met there is no verdict on the theorem.
+    controls : tuple of Control
+        Changed inputs that must break the bound.
+    detail : str
+        Where the bound comes from, or what else was seen.
+    """
+
+    name: str
+    statement: str
+    source: str
+    measured: float
+    relation: Relation
+    bound: Bound
+    hypotheses: tuple[Hypothesis, ...] = ()
+    controls: tuple[Control, ...] = ()
+    detail: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measurement keeps the bound."""
+        return holds(self.measured, self.relation, self.bound)
+
+    @property
+    def verdict(self) -> Verdict:
+        """passed: holds, and every control is caught; not claimed: a hypothesis is not met; else failed."""
+        if not all(h.met for h in self.hypotheses):
+            return "not claimed"
+        return "passed" if self.holds and all(c.caught for c in self.controls) else "failed"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A labelled series of a figure; `role` chooses its look.
+
+    Roles: "a" and "b" (the two sides), "gap" (a difference or error), "bound" (a limit), "control" (a changed
+    input), "guide" (a slope or time to compare with).
+    """
+
+    label: str
+    x: list[float]
+    y: list[float]
+    role: str = "a"
+    points: bool = False  #: markers instead of a line
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The data of a picture."""
+
+    name: str
+    title: str
+    caption: str
+    xlabel: str
+    ylabel: str
+    curves: list[Curve]
+    xscale: str = "linear"
+    yscale: str = "linear"
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+@dataclass
+class Report:
+    """The result of a check: a table of claims with the problem they were measured on.
+
+    ``report["name"]`` is a claim; ``print(report)`` is the table.
+    """
+
+    command: str
+    problem: dict[str, Any]
+    claims: list[Claim] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    version: str = ""
+    environment: dict[str, str] = field(default_factory=_environment)
+    interrupted: bool = False
+
+    def __getitem__(self, name: str) -> Claim:
+        for claim in self.claims:
+            if claim.name == name:
+                return claim
+        raise KeyError(f"no claim named {name!r}; this report has {', '.join(c.name for c in self.claims) or 'none'}.")
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self.claims)
+
+    def __len__(self) -> int:
+        return len(self.claims)
+
+    @property
+    def failed(self) -> list[Claim]:
+        """The claims that failed."""
+        return [c for c in self.claims if c.verdict == "failed"]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no claim failed and something was claimed."""
+        return not self.failed and any(c.verdict == "passed" for c in self.claims)
+
+    def raise_if_failed(self) -> None:
+        """Raise AssertionError naming the failed claims, or if nothing could be claimed."""
+        if self.failed:
+            lines = [f"{c.name}: {_number(c.measured)} {_rule(c.relation, c.bound)} is not so, or a control "
+                     f"was not caught" for c in self.failed]  # fmt: skip
+            raise AssertionError("; ".join(lines))
+        if not self.passed:
+            raise AssertionError("nothing could be claimed: no claim has all its hypotheses met")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-ready values; numbers that are not finite become strings."""
+        claims = []
+        for c in self.claims:
+            entry = asdict(c) | {"verdict": c.verdict}
+            entry["controls"] = [asdict(k) | {"caught": k.caught} for k in c.controls]
+            claims.append(entry)
+        return _finite(
+            {
+                "schema": 1,
+                "command": self.command,
+                "version": self.version,
+                "environment": self.environment,
+                "interrupted": self.interrupted,
+                "problem": self.problem,
+                "claims": claims,
+                "figures": [asdict(f) for f in self.figures],
+            }
+        )
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the report as JSON text, and write it (atomically) if a path is given."""
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        if path is not None:
+            write_text(path, text + "\n")
+        return text
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Report:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file does not exist or is not such a report.
+        """
+        file = validation.check_file("path", path)
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            claims = []
+            for c in data["claims"]:
+                c = {k: v for k, v in c.items() if k != "verdict"}
+                c["hypotheses"] = tuple(Hypothesis(**h) for h in c["hypotheses"])
+                c["controls"] = tuple(
+                    Control(k["change"], float(k["measured"]), _bound(k["bound"]), k["relation"]) for k in c["controls"]
+                )
+                claims.append(Claim(**(c | {"measured": float(c["measured"]), "bound": _bound(c["bound"])})))
+            figures = []
+            for f in data["figures"]:
+                curves = [
+                    Curve(**(k | {"x": [float(v) for v in k["x"]], "y": [float(v) for v in k["y"]]}))
+                    for k in f["curves"]
+                ]
+                figures.append(Figure(**(f | {"curves": curves})))
+            return cls(
+                data["command"], data["problem"], claims, figures, data["version"], data["environment"],
+                data["interrupted"],
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"`path` must be a report written by Report.to_json, got {str(file)!r} ({error}).") from None
+
+    def __rich__(self) -> Any:
+        """The table, for a rich console."""
+        from rich.table import Table
+
+        colour = {"passed": "green", "failed": "red", "not claimed": "yellow"}
+        table = Table(show_lines=True, expand=False, highlight=False)
+        table.add_column("claim", no_wrap=True)
+        table.add_column("statement", ratio=3, min_width=24)
+        table.add_column("measured", justify="right", no_wrap=True)
+        table.add_column("bound", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
+        table.add_column("controls (must break the bound)", ratio=2, min_width=20)
+        for c in self.claims:
+            unmet = [f"[yellow]not met: {h.name} ({_number(h.value)})[/]" for h in c.hypotheses if not h.met]
+            controls = [
+                f"{k.change}: {_number(k.measured)} [{'green' if k.caught else 'red'}]"
+                f"{'caught' if k.caught else 'NOT CAUGHT'}[/]"
+                for k in c.controls
+            ]
+            table.add_row(
+                c.name, "\n".join([c.statement, *unmet]), _number(c.measured), _rule(c.relation, c.bound),
+                f"[{colour[c.verdict]}]{c.verdict}[/]", "\n".join(controls),
+            )  # fmt: skip
+        return table
+
+    def __str__(self) -> str:
+        """The table as plain text, 120 columns wide."""
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=120, no_color=True, highlight=False)
+        console.print(self)
+        return f"{console.file.getvalue()}{self.summary()}"  # type: ignore[attr-defined]
+
+    def summary(self) -> str:
+        """One line: how many claims passed, failed, were not claimed."""
+        counts = {v: sum(c.verdict == v for c in self.claims) for v in ("passed", "failed", "not claimed")}
+        controls = [k for c in self.claims for k in c.controls]
+        text = ", ".join(f"{n} {v}" for v, n in counts.items())
+        return f"{text}; {sum(k.caught for k in controls)} of {len(controls)} controls caught."
+
+
+def _number(value: float | str) -> str:
+    """Return a number as people read it: two or three digits."""
+    if isinstance(value, str):
+        return value
+    if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2e}"
+    return f"{value:.4g}"
+
+
+def _rule(relation: Relation, bound: Bound) -> str:
+    """Return the relation and bound as people read them."""
+    if isinstance(bound, tuple):
+        return f"in [{_number(bound[0])}, {_number(bound[1])}]"
+    return f"{relation} {_number(bound)}"
+
+
+def _bound(value: Any) -> Bound:
+    """Return a bound from JSON."""
+    return (float(value[0]), float(value[1])) if isinstance(value, list) else float(value)
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON-ready values: numpy scalars unwrapped, numbers that are not finite as strings."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _finite(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file through a temporary one beside it, so that a crash leaves no half of it."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

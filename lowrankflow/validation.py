@@ -1,0 +1,268 @@
+"""Every argument check and its message.
+
+One sentence: the argument in backticks, the rule, what was got (a value or a shape, never an array);
+where one is known, a second sentence with the fix. Checks run at the public boundary, not inside kernels.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def describe(value: object) -> str:
+    """Return a short name of a value for a message: its type, and the value or shape if that is short."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if value is None or isinstance(value, (bool, numbers.Number, str)):
+        text = repr(value) if not isinstance(value, np.generic) else repr(value.item())
+        return f"{type(value).__name__} {text}" if isinstance(value, (bool, int)) else text
+    return type(value).__name__
+
+
+def as_matrix(name: str, value: ArrayLike, *, column: bool = False) -> Array:
+    """Return a finite, non-empty real matrix; with ``column=True`` a vector becomes one column."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"`{name}` must be a rectangular array, got ragged rows.") from None
+    if np.iscomplexobj(array):
+        raise TypeError(f"`{name}` must be real, got dtype {array.dtype}.")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
+    if column and array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2:
+        raise ValueError(f"`{name}` must be a matrix with 2 dimensions, got shape {array.shape}.")
+    if array.size == 0:
+        raise ValueError(f"`{name}` must not be empty, got shape {array.shape}.")
+    array = np.asarray(array, dtype=np.float64)
+    check_finite(name, array)
+    return array
+
+
+def check_finite(name: str, array: Array) -> None:
+    """Refuse NaN and infinity, and say how many and where the first one is."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"`{name}` must be finite, got {int((~finite).sum())} NaN or infinite of {array.size} values,"
+            f" the first at index {first}. Remove or impute them; for missing entries use losses.Completion."
+        )
+
+
+def check_shape(name: str, got: tuple[int, ...], want: tuple[int, ...], what: str = "the loss is defined on") -> None:
+    """Refuse a wrong shape, with the transpose hint."""
+    if tuple(got) != tuple(want):
+        hint = " Did you mean the transpose?" if tuple(got) == tuple(want)[::-1] else ""
+        raise ValueError(f"`{name}` has shape {tuple(got)} but {what} {tuple(want)}.{hint}")
+
+
+def check_depth(depth: object, *, integer: bool = False) -> float:
+    """Return the depth N: a number above 1, whole where it counts factors."""
+    if isinstance(depth, bool) or not isinstance(depth, numbers.Real) or math.isnan(float(depth)):
+        raise TypeError(f"`depth` must be a number greater than 1, got {describe(depth)}.")
+    if float(depth) <= 1:
+        raise ValueError(
+            f"`depth` must be greater than 1, got {float(depth):g}. A depth-1 flow does not preserve rank;"
+            " use EmbeddedMetric() for the projected flow."
+        )
+    if not integer:
+        return float(depth)
+    if not float(depth).is_integer():
+        raise ValueError(f"`depth` must be a whole number of factors here, got {float(depth):g}. Use 2, 3, ...")
+    return int(depth)
+
+
+def check_integer(name: str, value: object, *, low: int) -> int:
+    """Return a whole number that is at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"`{name}` must be a whole number, got {describe(value)}.")
+    if value < low:
+        raise ValueError(f"`{name}` must be at least {low}, got {int(value)}.")
+    return int(value)
+
+
+def check_number(name: str, value: object, *, positive: bool = True, finite: bool = True) -> float:
+    """Return a positive (or, with ``positive=False``, non-negative) number."""
+    rule = ("positive" if positive else "non-negative") + (" and finite" if finite else "")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be {rule}, got {describe(value)}.")
+    number = float(value)
+    if math.isnan(number) or number < 0 or (positive and number == 0) or (finite and math.isinf(number)):
+        raise ValueError(f"`{name}` must be {rule}, got {number:g}.")
+    return number
+
+
+def check_rank(rank: object, shape: tuple[int, int], name: str = "rank") -> int:
+    """Return a rank between 1 and min(m, n)."""
+    value = check_integer(name, rank, low=1)
+    if value > min(shape):
+        raise ValueError(
+            f"`{name}` must not exceed min(m, n), got {name}={value} for a matrix of shape {tuple(shape)}."
+        )
+    return value
+
+
+def check_numerical_rank(rank: int, numerical_rank: int) -> None:
+    """Refuse a rank above the numerical rank of the matrix it is asked of."""
+    if rank > numerical_rank:
+        raise ValueError(
+            f"`rank` must not exceed the numerical rank of the matrix, got rank={rank} for a matrix of"
+            f" numerical rank {numerical_rank}."
+        )
+
+
+def check_rng(rng: object, why: str = "") -> np.random.Generator:
+    """Return the random generator, or refuse with the line to type."""
+    if not isinstance(rng, np.random.Generator):
+        seed = int(rng) if isinstance(rng, numbers.Integral) and not isinstance(rng, bool) else 0
+        raise TypeError(
+            f"`rng` must be a numpy.random.Generator{why}, got {describe(rng)}."
+            f" Use np.random.default_rng({seed})."
+        )
+    return rng
+
+
+def check_singular_values(name: str, s: ArrayLike, rank: int) -> Array:
+    """Return `rank` positive singular values, sorted in decreasing order."""
+    values = np.asarray(s, dtype=np.float64)
+    if values.shape != (rank,):
+        raise ValueError(f"`{name}` must have shape ({rank},), got {values.shape}.")
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError(f"`{name}` must be positive and finite, got a smallest value of {values.min():g}.")
+    return np.sort(values)[::-1].copy()
+
+
+def check_widths(widths: int | Iterable[int] | None, depth: int, rank: int) -> tuple[int, ...]:
+    """Return the hidden widths (d_1, ..., d_{N-1}); None means the rank, one number means every layer."""
+    if widths is None:
+        return (rank,) * (depth - 1)
+    if isinstance(widths, numbers.Integral) and not isinstance(widths, bool):
+        widths = (int(widths),) * (depth - 1)
+    if isinstance(widths, (str, bytes)) or not isinstance(widths, Iterable):
+        raise TypeError(f"`widths` must be whole numbers, one a hidden layer, got {describe(widths)}.")
+    values = tuple(check_integer("widths", d, low=1) for d in widths)
+    if len(values) != depth - 1:
+        raise ValueError(
+            f"`widths` must hold one number for each of the {depth - 1} hidden layers of depth {depth},"
+            f" got {len(values)}."
+        )
+    if min(values) < rank:
+        raise ValueError(f"`widths` must be at least the rank {rank}, got {min(values)}. Lower `rank` or widen.")
+    return values
+
+
+def check_factors(factors: Sequence[ArrayLike], *, low: int = 1) -> tuple[Array, ...]:
+    """Return the factors W_1, ..., W_N as finite matrices that chain."""
+    if isinstance(factors, np.ndarray) or not isinstance(factors, Sequence):
+        raise TypeError(f"`factors` must be a list of matrices [W_1, ..., W_N], got {describe(factors)}.")
+    if len(factors) < low:
+        raise ValueError(f"`factors` must hold at least {low} matrices, got {len(factors)}.")
+    arrays = tuple(as_matrix(f"factors[{j}]", f) for j, f in enumerate(factors))
+    for j in range(1, len(arrays)):
+        if arrays[j].shape[1] != arrays[j - 1].shape[0]:
+            reverse = all(arrays[i - 1].shape[1] == arrays[i].shape[0] for i in range(1, len(arrays)))
+            hint = " Are they in reverse order? factors[0] is W_1, the one that acts first." if reverse else ""
+            raise ValueError(
+                f"`factors` do not chain: factors[{j}] has shape {arrays[j].shape} but"
+                f" factors[{j - 1}] has {arrays[j - 1].shape[0]} rows.{hint}"
+            )
+    return arrays
+
+
+def check_balanced(imbalance: float, tolerance: float) -> None:
+    """Refuse unbalanced factors in a function whose formula needs balance."""
+    if not imbalance <= tolerance:
+        raise ValueError(
+            f"The factors are not balanced (relative imbalance {imbalance:.2g}, allowed {tolerance:.2g})."
+            " Start from LinearNetwork.balanced, or call network.rebalanced()."
+        )
+
+
+def check_t_span(t_span: Sequence[float]) -> tuple[float, float]:
+    """Return (t_0, t_1) with t_0 < t_1, both finite."""
+    try:
+        t0, t1 = (float(t) for t in t_span)
+    except (TypeError, ValueError):
+        raise TypeError(f"`t_span` must be two numbers (t_0, t_1), got {describe(t_span)}.") from None
+    if not (math.isfinite(t0) and math.isfinite(t1) and t0 < t1):
+        raise ValueError(f"`t_span` must be finite and increasing, got ({t0:g}, {t1:g}).")
+    return t0, t1
+
+
+def check_rtol(rtol: object, *, low: float = 3e-14) -> float:
+    """Return a relative tolerance between `low` (roundoff) and 0.1."""
+    value = check_number("rtol", rtol)
+    if not low <= value <= 0.1:
+        why = "roundoff swamps smaller ones" if value < low else "larger ones say nothing"
+        raise ValueError(f"`rtol` must lie between {low:g} and 0.1, got {value:g}: {why}.")
+    return value
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """Return one of the named choices, or list them."""
+    known = list(choices)
+    if value not in known:
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {describe(value)}.")
+    return str(value)
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse an object that does not follow the loss protocol: shape, value(w), gradient(w)."""
+    missing = [name for name in ("shape", "value", "gradient") if not hasattr(loss, name)]
+    if missing:
+        raise TypeError(f"`loss` must have shape, value(w) and gradient(w); {describe(loss)} lacks {missing[0]}.")
+    shape = loss.shape
+    if not (isinstance(shape, tuple) and len(shape) == 2):
+        raise TypeError(f"`loss.shape` must be a tuple (m, n), got {describe(shape)}.")
+
+
+def check_gradient(egrad: Any, shape: tuple[int, int]) -> Any:
+    """Refuse a gradient that does not support ``g @ v`` and ``g.T @ u`` or has the wrong shape."""
+    if not (hasattr(egrad, "shape") and hasattr(egrad, "T") and hasattr(egrad, "__matmul__")):
+        raise TypeError(f"`loss.gradient(w)` must support `g @ v` and `g.T @ u`, got {describe(egrad)}.")
+    check_shape("loss.gradient(w)", egrad.shape, shape)
+    return egrad
+
+
+def check_output_folder(path: str | os.PathLike[str]) -> Path:
+    """Create the folder if need be and make sure that it can be written, before any work is done."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".lowrankflow-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"`out` must be a folder that can be written, got {str(folder)!r} ({error.strerror}). Choose another."
+        ) from None
+    return folder
+
+
+def check_file(name: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that exists and is not empty."""
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"`{name}` must be an existing file, got {str(file)!r}.")
+    if file.stat().st_size == 0:
+        raise ValueError(f"`{name}` must not be empty, got {str(file)!r} with 0 bytes.")
+    return file
+
+
+def check_callable(name: str, value: object) -> Callable[..., Any] | None:
+    """Return a callable or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"`{name}` must be callable or None, got {describe(value)}.")
+    return value  # type: ignore[return-value]

@@ -88,7 +88,9 @@ class Factors:
             If the flow has a metric, or the start is not a LinearNetwork.
         """
         if hasattr(flow, "metric"):
-            raise TypeError("`chart` Factors() takes a FactorFlow, got a RiemannianFlow. Use SingularFrame() or Lifted().")
+            raise TypeError(
+                "`chart` Factors() takes a FactorFlow, got a RiemannianFlow. Use SingularFrame() or Lifted()."
+            )
         if not isinstance(start, LinearNetwork):
             raise TypeError(
                 f"`start` must be a LinearNetwork for a factor flow, got {validation.describe(start)}."
@@ -114,14 +116,16 @@ class Lifted:
         """
         metric = getattr(flow, "metric", None)
         if not isinstance(metric, DepthMetric):
-            raise TypeError(f"`chart` Lifted() takes a RiemannianFlow under DepthMetric, got {validation.describe(metric)}.")
+            raise TypeError(
+                f"`chart` Lifted() takes a RiemannianFlow under DepthMetric, got {validation.describe(metric)}."
+            )
         depth = int(validation.check_depth(metric.depth, integer=True))
         return _LiftedSystem(flow.loss, LinearNetwork.balanced(start, depth))
 
 
 @dataclass(frozen=True)
 class SingularFrame:
-    r"""U, T, V with :math:`T = P\,\mathrm{diag}(l)\,Q^T`, :math:`s = l^p` and :math:`W = U P\,\mathrm{diag}(l^p)\,Q^T V^T`.
+    r"""U, T, V with :math:`W = U P\,\mathrm{diag}(s)\,Q^T V^T`, :math:`T = P\,\mathrm{diag}(l)\,Q^T`, :math:`s = l^p`.
 
     With :math:`\tilde U = UP`, :math:`\tilde V = VQ`, :math:`M = \tilde U^T G \tilde V`, p = N and the depth-N metric
 

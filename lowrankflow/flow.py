@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -187,8 +187,11 @@ class Trajectory:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an npz file, atomically. The interpolants of ``Save(dense=True)`` are not written."""
         arrays: dict[str, Any] = {
-            "t": self.t, "loss": self.loss, "singular_values": self.singular_values, "stationarity": self.stationarity,
-        }  # fmt: skip
+            "t": self.t,
+            "loss": self.loss,
+            "singular_values": self.singular_values,
+            "stationarity": self.stationarity,
+        }
         if self.dissipated is not None:
             arrays["dissipated"] = self.dissipated
         first = self.points[0]
@@ -199,9 +202,15 @@ class Trajectory:
             for j in range(first.depth):
                 arrays[f"points_W{j + 1}"] = np.stack([w.factors[j] for w in self.points])
         head = {
-            "schema": 1, "status": self.status.name, "message": self.message, "nfev": self.nfev,
-            "nsteps": self.nsteps, "restarts": self.restarts, "defect": self.defect, "events": self.events,
-        }  # fmt: skip
+            "schema": 1,
+            "status": self.status.name,
+            "message": self.message,
+            "nfev": self.nfev,
+            "nsteps": self.nsteps,
+            "restarts": self.restarts,
+            "defect": self.defect,
+            "events": self.events,
+        }
         arrays["head"] = np.array(json.dumps(head))
         _write_npz(path, arrays)
 
@@ -226,11 +235,20 @@ class Trajectory:
                 names = sorted((k for k in arrays if k.startswith("points_W")), key=lambda k: int(k[8:]))
                 points = [LinearNetwork._trusted(w) for w in zip(*(arrays[k] for k in names), strict=True)]
             return cls(
-                t=arrays["t"], loss=arrays["loss"], singular_values=arrays["singular_values"],
-                stationarity=arrays["stationarity"], points=points, status=Status[head["status"]],
-                message=head["message"], nfev=head["nfev"], nsteps=head["nsteps"], restarts=head["restarts"],
-                defect=head["defect"], events=head["events"], dissipated=arrays.get("dissipated"),
-            )  # fmt: skip
+                t=arrays["t"],
+                loss=arrays["loss"],
+                singular_values=arrays["singular_values"],
+                stationarity=arrays["stationarity"],
+                points=points,
+                status=Status[head["status"]],
+                message=head["message"],
+                nfev=head["nfev"],
+                nsteps=head["nsteps"],
+                restarts=head["restarts"],
+                defect=head["defect"],
+                events=head["events"],
+                dissipated=arrays.get("dissipated"),
+            )
         except Exception as error:
             raise ValueError(
                 f"`path` must be a trajectory written by Trajectory.save, got {str(file)!r} ({error})."
@@ -256,7 +274,7 @@ _SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 _OUR_METHODS = {"Euler": steppers.Euler, "RK4": steppers.RK4}
 
 
-def _solver_class(method: str | type[OdeSolver]) -> tuple[type[OdeSolver], bool]:
+def _solver_class(method: str | type[OdeSolver]) -> tuple[Any, bool]:
     """Return the OdeSolver class of a method and whether its step is fixed."""
     if isinstance(method, type) and issubclass(method, OdeSolver):
         return method, False
@@ -267,15 +285,11 @@ def _solver_class(method: str | type[OdeSolver]) -> tuple[type[OdeSolver], bool]
 
 
 class _Dissipating:
-    """The system with q' = g(W', W') as one more state."""
+    """The system with q' = g(W', W') as one more state, so that q(t) = L(0) - L(t)."""
 
-    def __init__(self, system: System, atol_share: float = 1.0) -> None:
-        self.inner = system
+    def __init__(self, system: System, loss: Any) -> None:
+        self.inner, self.loss = system, loss
         self.y0 = np.append(system.y0, 0.0)
-        self._power = system.rates(0.0, system.y0)[1]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
 
     def velocity(self, t: float, y: Array) -> Array:
         dy, power = self.inner.rates(t, y[:-1])
@@ -283,42 +297,143 @@ class _Dissipating:
 
     def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
         relative, absolute = self.inner.tolerances(y[:-1], rtol, atol)
-        # q in units of the loss at the start: its own component, not diluted by the others
-        scale = abs(float(self.inner.loss.value(self.inner.point(y[:-1]))))  # type: ignore[attr-defined]
+        # q in units of the loss at this state: a component of its own, not diluted by the others
+        scale = abs(float(self.loss.value(self.inner.point(y[:-1]))))
         return relative, np.append(absolute, (rtol * scale + atol) / np.sqrt(y.size))
 
     def repair(self, y: Array) -> Array:
         return np.append(self.inner.repair(y[:-1]), y[-1])
 
 
-class _Recorder:
-    """Collects what `Save` asks for."""
-
-    def __init__(self, system: System, loss: Any, dissipation: bool) -> None:
-        self.system, self.loss, self.dissipation = system, loss, dissipation
-        self.nfev = 0
-        self.rows: list[tuple[float, float, Array, float, float]] = []
-        self.points: list[Any] = []
-
-    def record(self, t: float, y: Array) -> None:
-        if self.rows and t <= self.rows[-1][0]:
-            return
-        q = float(y[-1]) if self.dissipation else 0.0
-        state = y[:-1] if self.dissipation else y
-        w = self.system.point(state)
-        s = w.s if isinstance(w, LowRankMatrix) else _singular_values(w)
-        self.rows.append((t, float(self.loss.value(w)), s, self.system.stationarity(state), q))
-        self.nfev += 1  # one gradient for the stationarity
-        self.points.append(w)
-
-
-def _singular_values(net: LinearNetwork) -> Array:
-    """Return the singular values of the product, as many as the narrowest layer is wide."""
-    left, right = net.split()
-    k = min(left.shape[1], *net.shape)
-    if left.shape[1] < min(net.shape):
+def singular_values(w: LowRankMatrix | LinearNetwork) -> Array:
+    """Return the singular values of W, as many as its inner size."""
+    if isinstance(w, LowRankMatrix):
+        return w.s
+    left, right = w.split()
+    k = min(left.shape[1], *w.shape)
+    if left.shape[1] < min(w.shape):
         left, right = np.linalg.qr(left)[1], np.linalg.qr(right.T)[1].T
     return np.asarray(np.linalg.svd(left @ right, compute_uv=False)[:k])
+
+
+class _Run:
+    """One integration: the loop over accepted steps, and what it has seen so far."""
+
+    def __init__(
+        self, flow: Any, system: System, times: Array, t_span: tuple[float, float], save: Save, events: Sequence[Event]
+    ) -> None:
+        self.flow, self.system, self.save, self.events = flow, system, save, events
+        self.t, self.t_end = t_span
+        self.times = times
+        self.full: Any = _Dissipating(system, flow.loss) if save.dissipation else system
+        self.y: Array = self.full.y0
+        self.nfev = self.steps = self.restarts = 0
+        self.defect = 0.0
+        self.last_finite = True
+        self.rows: list[tuple[float, float, Array, float, float]] = []
+        self.points: list[Any] = []
+        self.knots: list[float] = [self.t]
+        self.interpolants: list[Any] = []
+        self.hits: dict[str, list[float]] = {event.name: [] for event in events}
+        self.record(self.t, self.y)
+        self.levels = [event.function(self.t, self.points[0]) for event in events]
+
+    def velocity(self, t: float, y: Array) -> Array:
+        """Velocity for the solver, counted; remembers whether the last one could be stepped."""
+        self.nfev += 1
+        dy: Array = self.full.velocity(t, y)
+        self.last_finite = bool(np.isfinite(dy @ dy))
+        return dy
+
+    def state(self, y: Array) -> Array:
+        """The chart's part of the vector."""
+        return y[:-1] if self.save.dissipation else y
+
+    def point(self, y: Array) -> Any:
+        return self.system.point(self.state(y))
+
+    def stationarity(self, y: Array) -> float:
+        self.nfev += 1
+        return self.system.stationarity(self.state(y))
+
+    def record(self, t: float, y: Array) -> None:
+        """Keep W and its numbers; a time already kept is kept once."""
+        if self.rows and t <= self.rows[-1][0]:
+            return
+        w = self.point(y)
+        q = float(y[-1]) if self.save.dissipation else 0.0
+        self.rows.append((t, float(self.flow.loss.value(w)), singular_values(w), self.stationarity(y), q))
+        self.points.append(w)
+
+    def find_events(self, t_old: float, t: float, y: Array, interpolant: Any) -> str | None:
+        """Locate sign changes over the last step; at a terminal one move the end of the step there."""
+        w, ended = self.point(y), None
+        for i, event in enumerate(self.events):
+            before, after = self.levels[i], event.function(t, w)
+            self.levels[i] = after
+            if not (before * after < 0 and event.direction in (0, np.sign(after - before))):
+                continue
+            hit = brentq(lambda x, event=event: event.function(x, self.point(interpolant(x))), t_old, t)
+            self.hits[event.name].append(hit)
+            if event.terminal and (ended is None or hit < self.t):
+                ended, self.t, self.y = f"{event.name} at t={hit:.6g}", hit, interpolant(hit)
+        return ended
+
+    def advance(self, solver: Any, keep_steps: bool) -> tuple[Status | None, str]:
+        """Take one accepted step, locate events and keep what was asked for."""
+        with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up; they are rejected
+            solver.step()
+        if solver.status == "failed":
+            return (Status.STEP_TOO_SMALL if self.last_finite else Status.NOT_FINITE), ""
+        t_old, self.t, self.y = float(solver.t_old), float(solver.t), solver.y
+        self.steps += 1
+        inside = self.times[(self.times > t_old) & (self.times <= self.t)]
+        interpolant: Any = solver.dense_output() if self.save.dense or inside.size or self.events else None
+        ended = self.find_events(t_old, self.t, self.y, interpolant) if self.events else None
+        if self.save.dense:
+            self.knots.append(self.t)
+            self.interpolants.append(interpolant)
+        for t in inside[inside <= self.t]:
+            self.record(float(t), solver.y if t == solver.t else interpolant(t))
+        if keep_steps:
+            self.record(self.t, self.y)
+        self.defect = max(self.defect, self.system.defect(self.state(self.y)))
+        if ended:
+            return Status.EVENT, f" ({ended})"
+        if self.system.rank_lost(self.state(self.y)):
+            return Status.RANK_LOST, ""
+        return (Status.FINISHED if solver.status == "finished" else None), ""
+
+    def trajectory(self, status: Status, detail: str) -> Trajectory:
+        """Return what was seen."""
+        self.record(self.t, self.y)
+        t, loss, s, stationarity, q = zip(*self.rows, strict=True)
+        dense: Callable[[float], Any] | None = None
+        if self.interpolants:
+            solution: Any = OdeSolution(np.array(self.knots), self.interpolants)
+
+            def at(x: float) -> Any:
+                return self.point(solution(x))
+
+            dense = at
+
+        where = f"t={self.t:.6g} of {self.t_end:.6g}, {self.steps} steps, {self.nfev} gradients."
+        return Trajectory(
+            t=np.array(t),
+            loss=np.array(loss),
+            singular_values=np.array(s),
+            stationarity=np.array(stationarity),
+            points=self.points,
+            status=status,
+            message=f"{status.value}{detail} {where}",
+            nfev=self.nfev,
+            nsteps=self.steps,
+            restarts=self.restarts,
+            defect=self.defect,
+            events=self.hits,
+            dissipated=np.array(q) if self.save.dissipation else None,
+            _dense=dense,
+        )
 
 
 def integrate(
@@ -399,123 +514,49 @@ def integrate(
     rtol = validation.check_rtol(rtol)
     atol = validation.check_number("atol", atol, positive=False)
     gtol = validation.check_number("gtol", gtol, positive=False)
-    save = Save() if save is None else save
     budget = np.inf if max_evaluations is None else validation.check_integer("max_evaluations", max_evaluations, low=1)
-    if chart is None:
-        chart = SingularFrame() if hasattr(flow, "metric") else Factors()
     solver_class, fixed = _solver_class(method)
     if fixed and step_size is None:
         raise ValueError(f"`step_size` must be given for the fixed-step method {method!r}.")
     if not fixed and step_size is not None:
         raise ValueError(f"`step_size` is for Euler and RK4; method {method!r} chooses its steps by `rtol`.")
+    save = Save() if save is None else save
     times = np.empty(0) if save.times is None else np.sort(np.asarray(save.times, dtype=np.float64).ravel())
     if times.size and not (t0 <= times[0] and times[-1] <= t1):
         raise ValueError(f"`save.times` must lie within t_span ({t0:g}, {t1:g}), got {times[0]:g} .. {times[-1]:g}.")
     keep_steps = save.times is None if save.steps is None else save.steps
+    if chart is None:
+        chart = cast(Chart, SingularFrame() if hasattr(flow, "metric") else Factors())
+    run = _Run(flow, chart.bind(flow, start), times, (t0, t1), save, events)
 
-    base = chart.bind(flow, start)
-    system: Any = _Dissipating(base) if save.dissipation else base
-    recorder = _Recorder(base, flow.loss, save.dissipation)
-    evaluations = 0
-    last_finite = True
-
-    def velocity(t: float, y: Array) -> Array:
-        nonlocal evaluations, last_finite
-        evaluations += 1
-        dy = system.velocity(t, y)
-        last_finite = bool(np.isfinite(dy @ dy))  # overflow counts: nothing of that size can be stepped
-        return dy
-
-    def make_solver(t: float, y: Array, first_step: float | None) -> OdeSolver:
+    def make_solver(first_step: float | None) -> Any:
         if fixed:
-            return solver_class(velocity, t, y, t1, step_size=step_size)  # type: ignore[call-arg]
-        relative, absolute = system.tolerances(y, rtol, atol)
-        return solver_class(velocity, t, y, t1, rtol=relative, atol=absolute, first_step=first_step)  # type: ignore[call-arg]
+            return solver_class(run.velocity, run.t, run.y, t1, step_size=step_size)
+        relative, absolute = run.full.tolerances(run.y, rtol, atol)
+        return solver_class(run.velocity, run.t, run.y, t1, rtol=relative, atol=absolute, first_step=first_step)
 
-    def state(y: Array) -> Array:
-        return y[:-1] if save.dissipation else y
-
-    recorder.record(t0, system.y0)
-    stationarity = recorder.rows[0][3]
-    hits: dict[str, list[float]] = {event.name: [] for event in events}
-    levels = [event.function(t0, recorder.points[0]) for event in events]
-    knots, interpolants = [t0], []
-    steps = restarts = 0
-    worst_defect = 0.0
     status, detail = None, ""
-    t, y = t0, system.y0
-    if not np.isfinite(velocity(t0, y)).all():
+    stationarity = run.rows[0][3]
+    if not np.isfinite(run.velocity(t0, run.y)).all():
         status = Status.NOT_FINITE
     elif stationarity <= gtol:
         status = Status.CONVERGED
-    solver = None
     try:
-        if status is None:
-            solver = make_solver(t0, y, None)
+        solver: Any = make_solver(None) if status is None else None
         while status is None:
-            with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up; they are rejected
-                solver.step()
-            if solver.status == "failed":
-                status = Status.STEP_TOO_SMALL if last_finite else Status.NOT_FINITE
-                break
-            t_old, t, y = solver.t_old, solver.t, solver.y
-            steps += 1
-            inside = times[(times > t_old) & (times <= t)]
-            interpolant = solver.dense_output() if save.dense or inside.size or events else None
-            for i, event in enumerate(events):
-                level = event.function(t, base.point(state(y)))
-                sign = np.sign(level - levels[i])
-                if levels[i] * level < 0 and event.direction in (0, sign):
-                    t_hit = float(brentq(lambda x, e=event: e.function(x, base.point(state(interpolant(x)))), t_old, t))
-                    hits[event.name].append(t_hit)
-                    if event.terminal:
-                        status, detail = Status.EVENT, f" ({event.name} at t={t_hit:.6g})"
-                        t, y = t_hit, interpolant(t_hit)
-                        inside = inside[inside <= t_hit]
-                levels[i] = level
-            if save.dense:
-                knots.append(t)
-                interpolants.append(interpolant)
-            for x in inside:
-                recorder.record(float(x), interpolant(x))
-            if keep_steps:
-                recorder.record(t, y)
-            if gtol > 0:
-                stationarity = base.stationarity(state(y))
-                evaluations += 1
-            if status is None:
-                if base.rank_lost(state(y)):
-                    status, detail = Status.RANK_LOST, f" (smallest singular value at t={t:.6g})"
-                elif stationarity <= gtol:
-                    status = Status.CONVERGED
-                elif solver.status == "finished":
-                    status = Status.FINISHED
-                elif evaluations + recorder.nfev >= budget:
-                    status = Status.MAX_EVALUATIONS
+            status, detail = run.advance(solver, keep_steps)
+            if gtol > 0 and status in (None, Status.FINISHED):
+                stationarity = run.stationarity(run.y)
+                status = Status.CONVERGED if stationarity <= gtol else status
+            if status is None and run.nfev >= budget:
+                status = Status.MAX_EVALUATIONS
             if callback is not None:
-                callback(Progress(t, t1, evaluations + recorder.nfev, stationarity if gtol > 0 else np.nan))
-            defect = base.defect(state(y))
-            worst_defect = max(worst_defect, defect)
-            if status is None and not fixed and defect > 10 * rtol:
-                repaired = system.repair(y)
-                if not np.array_equal(repaired, y):
-                    y, restarts = repaired, restarts + 1
-                    solver = make_solver(t, y, min(solver.step_size, t1 - t))
+                callback(Progress(run.t, t1, run.nfev, stationarity if gtol > 0 else np.nan))
+            if status is None and not fixed and run.system.defect(run.state(run.y)) > 10 * rtol:
+                repaired = run.full.repair(run.y)
+                if not np.array_equal(repaired, run.y):
+                    run.y, run.restarts = repaired, run.restarts + 1
+                    solver = make_solver(min(solver.step_size, t1 - run.t))
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    recorder.record(t, y)
-    columns = list(zip(*recorder.rows, strict=True))
-    dense = None
-    if save.dense and interpolants:
-        solution = OdeSolution(np.array(knots), interpolants)
-
-        def dense(x: float) -> Any:
-            return base.point(state(solution(x)))
-
-    return Trajectory(
-        t=np.array(columns[0]), loss=np.array(columns[1]), singular_values=np.array(columns[2]),
-        stationarity=np.array(columns[3]), points=recorder.points, status=status,
-        message=f"{status.value[:-1]}{detail}: t={t:.6g} of {t1:.6g}, {steps} steps, {evaluations + recorder.nfev} gradients.",
-        nfev=evaluations + recorder.nfev, nsteps=steps, restarts=restarts, defect=worst_defect, events=hits,
-        dissipated=np.array(columns[4]) if save.dissipation else None, _dense=dense,
-    )  # fmt: skip
+    return run.trajectory(status, detail)

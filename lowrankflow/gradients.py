@@ -8,7 +8,6 @@ back to W; one after the other they are the end-to-end operator, which on balanc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -342,4 +341,4 @@ def product_retraction(net: LinearNetwork, directions: Sequence[Array]) -> Linea
 
 def squared_norm(directions: Sequence[Array]) -> float:
     """Return sum_j ||E_j||_F^2 of a list of factor directions."""
-    return float(reduce(lambda total, e: total + np.vdot(e, e), directions, 0.0))
+    return float(sum(np.vdot(e, e) for e in directions))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -30,7 +31,7 @@ def _qr(a: Array) -> tuple[Array, Array]:
 
 
 def _svd(a: Array) -> tuple[Array, Array, Array]:
-    return cast(tuple[Array, Array, Array], linalg.svd(a, full_matrices=False, check_finite=False))
+    return linalg.svd(a, full_matrices=False, check_finite=False)
 
 
 def random_frame(m: int, k: int, *, rng: np.random.Generator) -> Array:
@@ -94,10 +95,7 @@ class _Implicit:
         else:
             u, s, vt = _svd(left @ right)
         numerical_rank = int((s > max(self.shape) * EPS * s[0]).sum())
-        if rank is None:
-            rank = numerical_rank
-        else:
-            rank = validation.check_rank(rank, self.shape)
+        rank = numerical_rank if rank is None else validation.check_rank(rank, self.shape)
         if rank == 0:
             raise ValueError("`rank` must be at least 1, got the zero matrix of rank 0.")
         validation.check_numerical_rank(rank, numerical_rank)
@@ -246,8 +244,6 @@ class Tangent(NamedTuple):
     core: Array  #: (k, k)
     vp: Array  #: (n, k), orthogonal to V
 
-    __array_ufunc__ = None
-
     def at(self, w: LowRankMatrix) -> Product:
         """Return the ambient matrix at the base point `w`."""
         return Product(np.hstack([w.u @ self.core + self.up, w.u]), np.vstack([w.vt, self.vp.T]))
@@ -280,6 +276,10 @@ class Tangent(NamedTuple):
 
     def __neg__(self) -> Tangent:
         return self * -1.0
+
+
+# np.float64(2) * tangent must come to Tangent.__rmul__; a NamedTuple takes no plain attribute in its body
+Tangent.__array_ufunc__ = None  # type: ignore[attr-defined]
 
 
 class LinearNetwork(_Implicit):
@@ -370,7 +370,7 @@ class LinearNetwork(_Implicit):
             frames = [random_frame(d, r, rng=rng) for d in hidden]
         frames = [start.vt.T, *frames, start.u]
         root = start.s ** (1 / n_factors)
-        return cls._trusted((b * root) @ a.T for a, b in zip(frames[:-1], frames[1:], strict=True))
+        return cls._trusted((b * root) @ a.T for a, b in pairwise(frames))
 
     @classmethod
     def gaussian(
@@ -386,9 +386,7 @@ class LinearNetwork(_Implicit):
         validation.check_rng(rng)
         scale = validation.check_number("scale", scale)
         sizes = cls._sizes(shape, depth, widths)
-        return cls._trusted(
-            scale * rng.standard_normal((b, a)) / np.sqrt(b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        return cls._trusted(scale * rng.standard_normal((b, a)) / np.sqrt(b) for a, b in pairwise(sizes))
 
     @classmethod
     def orthogonal(
@@ -416,7 +414,7 @@ class LinearNetwork(_Implicit):
         """Return rectangular identities times scale^(1/N). Balanced where all widths are equal."""
         sizes = cls._sizes(shape, depth, widths)
         root = validation.check_number("scale", scale) ** (1 / depth)
-        return cls._trusted(root * np.eye(b, a) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        return cls._trusted(root * np.eye(b, a) for a, b in pairwise(sizes))
 
     @staticmethod
     def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:
@@ -462,7 +460,7 @@ class LinearNetwork(_Implicit):
 
     def imbalances(self) -> list[Array]:
         """Return the conserved matrices D_j = W_{j+1}^T W_{j+1} - W_j W_j^T, j = 1 .. N-1."""
-        return [b.T @ b - a @ a.T for a, b in zip(self.factors[:-1], self.factors[1:], strict=True)]
+        return [b.T @ b - a @ a.T for a, b in pairwise(self.factors)]
 
     def imbalance(self) -> float:
         """Return max_j ||D_j||_2 (the delta of delta-balanced); 0 for balanced factors."""

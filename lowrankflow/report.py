@@ -188,8 +188,10 @@ class Report:
     def raise_if_failed(self) -> None:
         """Raise AssertionError naming the failed claims, or if nothing could be claimed."""
         if self.failed:
-            lines = [f"{c.name}: {_number(c.measured)} {_rule(c.relation, c.bound)} is not so, or a control "
-                     f"was not caught" for c in self.failed]  # fmt: skip
+            lines = [
+                f"{c.name}: {_number(c.measured)} {_rule(c.relation, c.bound)} is not so, or a control was not caught"
+                for c in self.failed
+            ]
             raise AssertionError("; ".join(lines))
         if not self.passed:
             raise AssertionError("nothing could be claimed: no claim has all its hypotheses met")
@@ -249,11 +251,18 @@ class Report:
                 ]
                 figures.append(Figure(**(f | {"curves": curves})))
             return cls(
-                data["command"], data["problem"], claims, figures, data["version"], data["environment"],
+                data["command"],
+                data["problem"],
+                claims,
+                figures,
+                data["version"],
+                data["environment"],
                 data["interrupted"],
-            )  # fmt: skip
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"`path` must be a report written by Report.to_json, got {str(file)!r} ({error}).") from None
+            raise ValueError(
+                f"`path` must be a report written by Report.to_json, got {str(file)!r} ({error})."
+            ) from None
 
     def __rich__(self) -> Any:
         """The table, for a rich console."""
@@ -275,9 +284,13 @@ class Report:
                 for k in c.controls
             ]
             table.add_row(
-                c.name, "\n".join([c.statement, *unmet]), _number(c.measured), _rule(c.relation, c.bound),
-                f"[{colour[c.verdict]}]{c.verdict}[/]", "\n".join(controls),
-            )  # fmt: skip
+                c.name,
+                "\n".join([c.statement, *unmet]),
+                _number(c.measured),
+                _rule(c.relation, c.bound),
+                f"[{colour[c.verdict]}]{c.verdict}[/]",
+                "\n".join(controls),
+            )
         return table
 
     def __str__(self) -> str:

@@ -113,7 +113,7 @@ def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
     True
     """
 
-    class SteppedSolver(OdeSolver):  # type: ignore[misc]
+    class SteppedSolver(OdeSolver):
         def __init__(
             self,
             fun: Velocity,
@@ -128,7 +128,7 @@ def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
             first_step: object = None,
         ) -> None:
             super().__init__(fun, t0, y0, t_bound, vectorized)
-            self.step_size = validation.check_number("step_size", step_size)
+            self._h = validation.check_number("step_size", step_size)
             self._origin, self._index = t0, 0
             self._state = stepper.init(self.fun, self.t, self.y)
 
@@ -139,8 +139,8 @@ def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
         def _step_impl(self) -> tuple[bool, str | None]:
             # times are origin + k h, so that rounding does not add up over many steps; a remainder
             # below h / 1000 is taken with the last step
-            target = self._origin + self.direction * (self._index + 1) * self.step_size
-            if self.direction * (self.t_bound - target) < 1e-3 * self.step_size:
+            target: Any = self._origin + self.direction * (self._index + 1) * self._h
+            if self.direction * (self.t_bound - target) < 1e-3 * self._h:
                 target = self.t_bound
             self.y, _, self._state = stepper.step(self.fun, self.t, self.y, target - self.t, self._state)
             self.t, self._index = target, self._index + 1
@@ -155,7 +155,7 @@ def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
     return SteppedSolver
 
 
-class _Interpolant(DenseOutput):  # type: ignore[misc]
+class _Interpolant(DenseOutput):
     def __init__(self, t_old: float, t: float, function: Callable[[float], Array]) -> None:
         super().__init__(t_old, t)
         self._function = function

@@ -81,7 +81,7 @@ def check_depth(depth: object, *, integer: bool = False) -> float:
         return float(depth)
     if not float(depth).is_integer():
         raise ValueError(f"`depth` must be a whole number of factors here, got {float(depth):g}. Use 2, 3, ...")
-    return int(depth)
+    return int(float(depth))
 
 
 def check_integer(name: str, value: object, *, low: int) -> int:
@@ -126,10 +126,9 @@ def check_numerical_rank(rank: int, numerical_rank: int) -> None:
 def check_rng(rng: object, why: str = "") -> np.random.Generator:
     """Return the random generator, or refuse with the line to type."""
     if not isinstance(rng, np.random.Generator):
-        seed = int(rng) if isinstance(rng, numbers.Integral) and not isinstance(rng, bool) else 0
+        seed = int(rng) if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) else 0
         raise TypeError(
-            f"`rng` must be a numpy.random.Generator{why}, got {describe(rng)}."
-            f" Use np.random.default_rng({seed})."
+            f"`rng` must be a numpy.random.Generator{why}, got {describe(rng)}. Use np.random.default_rng({seed})."
         )
     return rng
 
@@ -148,7 +147,7 @@ def check_widths(widths: int | Iterable[int] | None, depth: int, rank: int) -> t
     """Return the hidden widths (d_1, ..., d_{N-1}); None means the rank, one number means every layer."""
     if widths is None:
         return (rank,) * (depth - 1)
-    if isinstance(widths, numbers.Integral) and not isinstance(widths, bool):
+    if isinstance(widths, (int, np.integer)) and not isinstance(widths, bool):
         widths = (int(widths),) * (depth - 1)
     if isinstance(widths, (str, bytes)) or not isinstance(widths, Iterable):
         raise TypeError(f"`widths` must be whole numbers, one a hidden layer, got {describe(widths)}.")
@@ -265,4 +264,4 @@ def check_callable(name: str, value: object) -> Callable[..., Any] | None:
     """Return a callable or None."""
     if value is not None and not callable(value):
         raise TypeError(f"`{name}` must be callable or None, got {describe(value)}.")
-    return value  # type: ignore[return-value]
+    return value

@@ -98,7 +98,7 @@ class Completion:
         """Return the loss of a scipy sparse matrix whose stored entries, explicit zeros included, were observed."""
         if not sparse.issparse(matrix):
             raise TypeError(f"`matrix` must be a scipy sparse matrix, got {validation.describe(matrix)}.")
-        coo = matrix.tocoo()
+        coo: Any = sparse.coo_array(matrix)  # type: ignore[call-overload]
         rows, cols = coo.coords
         return cls(rows, cols, coo.data, coo.shape, reduction=reduction)
 
@@ -149,9 +149,9 @@ class Completion:
 def _indices(name: str, value: ArrayLike, size: int) -> np.ndarray:
     """Return positions as intp, within 0 .. size - 1."""
     array = np.atleast_1d(np.asarray(value))
-    if array.size and array.dtype.kind not in "iu":
-        if array.dtype.kind != "f" or not np.array_equal(array, np.trunc(array)):
-            raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
+    whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
+    if array.size and not whole:
+        raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
     array = array.astype(np.intp)
     if array.size and (array.min() < 0 or array.max() >= size):
         raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")

@@ -139,8 +139,8 @@ class LeastSquares:
     @property
     def normalisation(self) -> str:
         """The loss in one line, with its normalisation."""
-        total = "1/2 ||W X - Y||_F^2"
-        return f"{total}, samples in columns" if self.reduction == "sum" else f"{total} / {self.samples}, samples in columns"
+        divisor = "" if self.reduction == "sum" else f" / {self.samples}"
+        return f"1/2 ||W X - Y||_F^2{divisor}, samples in columns"
 
     def value(self, w: Any) -> float:
         """Return L(W), at most 256 columns of the residual at a time."""

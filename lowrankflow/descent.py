@@ -1,0 +1,162 @@
+"""Gradient descent on the factors: what people run, and Euler's method for the factor flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from . import validation
+from .flow import Progress, Status, Trajectory, singular_values
+from .gradients import factor_gradients, product_retraction, pullback, squared_norm
+from .matrices import EPS, LinearNetwork
+from .validation import Array
+
+__all__ = ["DescentDiverged", "gradient_descent", "sharpness"]
+
+
+class DescentDiverged(ValueError):
+    """The step was too large. `trajectory` holds the iterates kept before the first that is not finite."""
+
+    def __init__(self, message: str, trajectory: Trajectory) -> None:
+        super().__init__(message)
+        self.trajectory = trajectory
+
+
+def gradient_descent(
+    loss: Any,
+    net: LinearNetwork,
+    *,
+    step_size: float | Callable[[int], float],
+    steps: int,
+    every: int | None = None,
+    callback: Callable[[Progress], None] | None = None,
+) -> Trajectory:
+    r"""Run exactly `steps` updates of gradient descent on the factors.
+
+    .. math:: W_j \leftarrow W_j - h_k\, \nabla_{W_j} L(W_N \cdots W_1), \qquad j = 1 .. N \text{ at once}.
+
+    Parameters
+    ----------
+    loss : Loss
+        In its own normalisation; the step is in units of flow time.
+    net : LinearNetwork, (m, n)
+        The start, balanced or not.
+    step_size : float or callable
+        The step h (the learning rate), or a schedule ``step_size(k) -> h_k`` for the update k = 0, 1, ...
+    steps : int
+        Number of updates, at least 1.
+    every : int, optional
+        Keep each `every`-th iterate; None: about one hundred. The first and the last are always kept.
+    callback : callable, optional
+        Called with a `Progress` at every kept iterate.
+
+    Returns
+    -------
+    Trajectory
+        ``t`` is the sum of the steps so far; ``points`` are networks; ``nsteps`` the updates made. A
+        KeyboardInterrupt ends it early with status INTERRUPTED.
+
+    Raises
+    ------
+    DescentDiverged
+        A ValueError: the iterates are no longer finite. Linear stability needs h < 2 / `sharpness`.
+    ValueError, TypeError
+        If an argument breaks its rule.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
+    >>> path = lrf.gradient_descent(loss, lrf.LinearNetwork.identity((2, 2), 2, widths=2), step_size=0.1, steps=200)
+    >>> path.nsteps, path.singular_values[-1].round(6).tolist()
+    (200, [2.0, 1.0])
+    """
+    steps = validation.check_integer("steps", steps, low=1)
+    every = max(1, steps // 100) if every is None else validation.check_integer("every", every, low=1)
+    constant = None if callable(step_size) else validation.check_number("step_size", step_size)
+    egrads = factor_gradients(loss, net)  # checks loss and shapes
+    t, t_end = 0.0, steps * constant if constant is not None else np.nan
+    rows: list[tuple[float, float, Array, float]] = []
+    points: list[LinearNetwork] = []
+
+    def keep() -> None:
+        rows.append((t, float(loss.value(net)), singular_values(net), float(np.sqrt(squared_norm(egrads)))))
+        points.append(net)
+
+    def trajectory(status: Status, k: int) -> Trajectory:
+        times, values, s, norms = (np.array(c) for c in zip(*rows, strict=True))
+        message = f"{status.value} {k} of {steps} updates."
+        return Trajectory(times, values, s, norms, points, status, message, nfev=k + 1, nsteps=k)
+
+    keep()
+    k = 0
+    try:
+        for k in range(steps):
+            h = constant if constant is not None else validation.check_number("step_size(k)", step_size(k))  # type: ignore[operator]
+            with np.errstate(over="ignore", invalid="ignore"):
+                net = product_retraction(net, [-h * g for g in egrads])
+                egrads = pullback(net, loss.gradient(net))
+                size = squared_norm(egrads)
+            if not np.isfinite(size):
+                raise DescentDiverged(
+                    f"`step_size` must be small enough for descent to stay bounded, got {h:g}: it diverged at"
+                    f" update {k + 1} of {steps}. Use less than 2 / sharpness(loss, net).",
+                    trajectory(Status.NOT_FINITE, k),
+                )
+            t = (k + 1) * h if constant is not None else t + h
+            if (k + 1) % every == 0 or k + 1 == steps:
+                keep()
+                if callback is not None:
+                    callback(Progress(t, t_end, k + 2, rows[-1][3]))
+    except KeyboardInterrupt:
+        return trajectory(Status.INTERRUPTED, k)
+    return trajectory(Status.FINISHED, steps)
+
+
+def sharpness(loss: Any, net: LinearNetwork, *, tol: float = 1e-3) -> float:
+    r"""Return the largest eigenvalue of the Hessian of the loss with respect to all factors.
+
+    At a balanced minimiser of the square loss it is :math:`N \lambda_1 \sigma_1^{2-2/N}` where the data are
+    isotropic or aligned; gradient descent is linearly stable there if h < 2 / sharpness.
+
+    Parameters
+    ----------
+    loss : Loss
+        In its own normalisation.
+    net : LinearNetwork
+        Where.
+    tol : float
+        Relative accuracy of the Lanczos iteration.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Lanczos on central differences of the factor gradients, two gradients a product, from a fixed start
+    vector; no second derivative of the loss is needed.
+    """
+    shapes = [f.shape for f in net.factors]
+    cuts = np.cumsum([a * b for a, b in shapes])
+    norm = np.sqrt(squared_norm(net.factors))
+
+    def split(x: Array) -> list[Array]:
+        return [p.reshape(s) for p, s in zip(np.split(x, cuts[:-1]), shapes, strict=True)]
+
+    def slope(x: Array) -> Array:
+        # the third derivative costs h^2, roundoff eps / h: least error near h = eps^(1/3)
+        h = EPS ** (1 / 3) * norm / np.linalg.norm(x)
+        up, down = (product_retraction(net, split(sign * h * x)) for sign in (1.0, -1.0))
+        pairs = zip(factor_gradients(loss, up), factor_gradients(loss, down), strict=True)
+        return np.concatenate([(a - b).ravel() for a, b in pairs]) / (2 * h)
+
+    size = int(cuts[-1])
+    if size < 3:
+        return float(np.linalg.eigvalsh(np.stack([slope(e) for e in np.eye(size)]))[-1])
+    start = np.random.default_rng(0).standard_normal(size)  # fixed: the answer must not vary between calls
+    operator = LinearOperator((size, size), matvec=lambda x: slope(x.ravel()), dtype=np.float64)
+    return float(eigsh(operator, k=1, which="LA", tol=tol, v0=start, return_eigenvectors=False)[0])

@@ -1,0 +1,178 @@
+"""The cases through which every law runs. To put a new metric, loss, start, chart or solver to the test, add a line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import lowrankflow as lrf
+from lowrankflow.steppers import RK4, Euler
+
+# ---------------------------------------------------------------------------------------------------------------------
+# metrics, some as a user would write them
+
+
+class ScaledGD:
+    """Preconditioned two-factor metric: A(G) has core 2 G~, and 1 on both normal frames."""
+
+    transposable = True
+
+    def coefficients(self, s):
+        one = np.ones_like(s)
+        return lrf.Coefficients(core=np.full((s.size, s.size), 2.0), up=one, vp=one)
+
+
+class TwoFactors:
+    """The quotient metric whose operator is W W^T G + G W^T W."""
+
+    transposable = True
+
+    def coefficients(self, s):
+        square = s**2
+        return lrf.Coefficients(core=square[:, None] + square, up=square, vp=square)
+
+
+class SubspaceProjection:
+    """W = L R^T with L on the Stiefel manifold and the metric |L'|^2 + tr((R^T R)^-1 R'^T R'); it has a `mix`."""
+
+    transposable = False
+
+    def coefficients(self, s):
+        square = s**2
+        return lrf.Coefficients(
+            core=square[:, None] + square / 2, up=square, vp=square, mix=-s[:, None] * s / 2
+        )
+
+
+class Polar:
+    """The three-factor polar metric, W = L B R^T with B positive definite; it has a `mix`."""
+
+    transposable = True
+
+    def coefficients(self, s):
+        square, product = s**2, s[:, None] * s
+        return lrf.Coefficients(
+            core=(square[:, None] + square + product) / 2, up=square, vp=square, mix=-product / 2
+        )
+
+
+def _case(value, name):
+    return pytest.param(value, id=name)
+
+
+DEPTHS = [2, 3, 5]
+DEPTH_METRICS = [_case(lrf.DepthMetric(d), f"depth{d:g}") for d in (1.5, 2, 2.7, 3, 5, 20)]
+MIXED_METRICS = [_case(SubspaceProjection(), "subspace"), _case(Polar(), "polar")]
+#: positive on the whole tangent space
+METRICS = [
+    *DEPTH_METRICS,
+    _case(lrf.EmbeddedMetric(), "embedded"),
+    _case(ScaledGD(), "scaledgd"),
+    _case(TwoFactors(), "twofactors"),
+    *MIXED_METRICS,
+]
+#: the infinitely deep one vanishes on the frames
+ALL_METRICS = [*METRICS, _case(lrf.DepthMetric(np.inf), "depthinf")]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# starts: (m, n, singular values)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A shape and singular values; the frames are drawn by the test."""
+
+    m: int
+    n: int
+    s: tuple
+
+    @property
+    def rank(self):
+        return len(self.s)
+
+    def draw(self, rng):
+        return lrf.random_point(self.m, self.n, self.rank, rng=rng, singular_values=self.s)
+
+
+STARTS = [
+    _case(Start(4, 7, (1.0, 0.6, 0.3)), "wide"),
+    _case(Start(7, 4, (1.2, 0.7)), "tall"),
+    _case(Start(4, 4, (1.5, 1.0, 0.8, 0.4)), "square"),
+    _case(Start(3, 5, (1.1, 0.9, 0.5)), "fullrank"),
+    _case(Start(5, 3, (0.7,)), "rank1"),
+    _case(Start(6, 5, (1.0, 1.0, 0.5)), "repeated"),
+    _case(Start(5, 6, (0.8, 0.8 * (1 - 1e-12), 0.3)), "close"),
+    _case(Start(6, 5, (1.0, 0.1, 3e-9)), "tiny"),
+]
+#: without the one whose metrics are too ill-conditioned to be inverted to twelve digits
+TAME_STARTS = [case for case in STARTS if case.id != "tiny"]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# losses: made for a shape
+
+
+class LogCosh:
+    """A loss of a user: sum log cosh(W - Y), its gradient a plain array."""
+
+    def __init__(self, targets):
+        self.targets, self.shape = targets, targets.shape
+
+    def value(self, w):
+        return float(np.log(np.cosh(w.to_dense() - self.targets)).sum())
+
+    def gradient(self, w):
+        return np.tanh(w.to_dense() - self.targets)
+
+
+def least_squares(m, n, rng, samples=None, **options):
+    """A well-conditioned fit: more samples than inputs, singular values of X of order one."""
+    p = 3 * n if samples is None else samples
+    return lrf.losses.LeastSquares(rng.standard_normal((n, p)) / np.sqrt(p), rng.standard_normal((m, p)) / np.sqrt(p), **options)
+
+
+def mean_rows(m, n, rng):
+    p = 2 * n + 1
+    x, y = rng.standard_normal((p, n)), rng.standard_normal((p, m))
+    return lrf.losses.LeastSquares(x, y, reduction="mean", samples="rows")
+
+
+def few_samples(m, n, rng):
+    return least_squares(m, n, rng, samples=max(n - 2, 1))
+
+
+def deficient_inputs(m, n, rng):
+    p, q = 2 * n, max(n - 2, 1)
+    x = rng.standard_normal((n, q)) @ rng.standard_normal((q, p)) / np.sqrt(p * q)
+    return lrf.losses.LeastSquares(x, rng.standard_normal((m, p)) / np.sqrt(p))
+
+
+def completion(m, n, rng, reduction="sum"):
+    rows, cols = np.nonzero(rng.random((m, n)) < 0.6)
+    return lrf.losses.Completion(rows, cols, rng.standard_normal(rows.size), (m, n), reduction=reduction)
+
+
+def log_cosh(m, n, rng):
+    return LogCosh(rng.standard_normal((m, n)))
+
+
+LEAST_SQUARES = [
+    _case(least_squares, "leastsquares"),
+    _case(mean_rows, "meanrows"),
+    _case(few_samples, "fewsamples"),
+    _case(deficient_inputs, "deficient"),
+]
+LOSSES = [*LEAST_SQUARES, _case(completion, "completion"), _case(log_cosh, "logcosh")]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# charts of a Riemannian flow, and solvers
+
+CHARTS = [
+    _case(lrf.SingularFrame(), "frame"),
+    _case(lrf.SingularFrame(root=1), "frame-root1"),
+    _case(lrf.SingularFrame(root=2.5), "frame-root2.5"),
+    _case(lrf.Lifted(), "lifted"),
+]
+STEPPERS = [_case(Euler(), "euler"), _case(RK4(), "rk4")]
+SOLVERS = [
+    _case({"method": name}, name) for name in ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+] + [_case({"method": name, "step_size": 0.01}, name) for name in ("Euler", "RK4")]

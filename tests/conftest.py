@@ -1,0 +1,31 @@
+"""One BLAS thread, a headless matplotlib, and a random generator seeded from the name of the test."""
+
+import os
+
+# before the first import of numpy: on shared cores more threads only wait for each other
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import zlib
+
+import numpy as np
+import pytest
+import threadpoolctl
+from hypothesis import settings
+
+settings.register_profile("lowrankflow", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("lowrankflow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread():
+    """For a BLAS that a plugin loaded before the variables were set."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of its own for each test and case, the same in every run (crc32, not the salted hash)."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))

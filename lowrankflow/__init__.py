@@ -2,6 +2,9 @@
 
 from . import losses
 from .charts import Factors, Lifted, SingularFrame
+from .checks import check_loss
+from .compare import CLAIMS, Interrupted, explain, natural_time_unit, verify_equivalence
+from .descent import DescentDiverged, gradient_descent, sharpness
 from .flow import Event, FactorFlow, RiemannianFlow, Save, Status, Trajectory, integrate
 from .gradients import (
     end_to_end_operator,
@@ -21,15 +24,18 @@ from .report import Claim, Control, Hypothesis, Report
 __version__ = "0.1.0"
 
 __all__ = [
+    "CLAIMS",
     "Claim",
     "Coefficients",
     "Control",
     "DepthMetric",
+    "DescentDiverged",
     "EmbeddedMetric",
     "Event",
     "FactorFlow",
     "Factors",
     "Hypothesis",
+    "Interrupted",
     "Lifted",
     "LinearNetwork",
     "LowRankMatrix",
@@ -41,16 +47,22 @@ __all__ = [
     "Status",
     "Tangent",
     "Trajectory",
+    "check_loss",
     "end_to_end_operator",
+    "explain",
     "factor_gradients",
+    "gradient_descent",
     "horizontal_lift",
     "inner_product",
     "integrate",
     "losses",
+    "natural_time_unit",
     "product_rule",
     "project",
     "pullback",
     "random_point",
     "riemannian_gradient",
     "riemannian_gradient_from_factors",
+    "sharpness",
+    "verify_equivalence",
 ]

@@ -9,10 +9,8 @@ from __future__ import annotations
 import enum
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -23,6 +21,7 @@ from scipy.optimize import brentq
 
 from . import steppers, validation
 from .charts import Chart, Factors, SingularFrame, System
+from .files import replacing
 from .matrices import LinearNetwork, LowRankMatrix
 from .metrics import Metric
 from .validation import Array
@@ -75,7 +74,9 @@ class Save:
     Parameters
     ----------
     times : array_like, optional
-        Times within ``t_span`` to keep, by the method's interpolant.
+        Times within ``t_span`` to keep, by the method's interpolant, whose error can be a thousand times rtol.
+    exact : bool
+        Land a step on each of `times` instead; costs at most one step more for each.
     steps : bool
         Keep every accepted step (with `times`, only those times are kept unless this is True; None
         means: every step exactly when no times are given). The first and last states are always kept.
@@ -86,6 +87,7 @@ class Save:
     """
 
     times: ArrayLike | None = None
+    exact: bool = False
     steps: bool | None = None
     dense: bool = False
     dissipation: bool = False
@@ -212,7 +214,8 @@ class Trajectory:
             "events": self.events,
         }
         arrays["head"] = np.array(json.dumps(head))
-        _write_npz(path, arrays)
+        with replacing(path) as file:
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
@@ -253,21 +256,6 @@ class Trajectory:
             raise ValueError(
                 f"`path` must be a trajectory written by Trajectory.save, got {str(file)!r} ({error})."
             ) from None
-
-
-def _write_npz(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
-    """Write an npz through a temporary file beside it, so that a crash leaves the old file or the new one."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 _SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
@@ -402,7 +390,7 @@ class _Run:
             return Status.EVENT, f" ({ended})"
         if self.system.rank_lost(self.state(self.y)):
             return Status.RANK_LOST, ""
-        return (Status.FINISHED if solver.status == "finished" else None), ""
+        return (Status.FINISHED if self.t >= self.t_end else None), ""
 
     def trajectory(self, status: Status, detail: str) -> Trajectory:
         """Return what was seen."""
@@ -528,12 +516,15 @@ def integrate(
     if chart is None:
         chart = cast(Chart, SingularFrame() if hasattr(flow, "metric") else Factors())
     run = _Run(flow, chart.bind(flow, start), times, (t0, t1), save, events)
+    stops = np.append(times[times < t1], t1) if save.exact else np.array([t1])
 
     def make_solver(first_step: float | None) -> Any:
+        bound = float(stops[stops > run.t][0])
         if fixed:
-            return solver_class(run.velocity, run.t, run.y, t1, step_size=step_size)
+            return solver_class(run.velocity, run.t, run.y, bound, step_size=step_size)
         relative, absolute = run.full.tolerances(run.y, rtol, atol)
-        return solver_class(run.velocity, run.t, run.y, t1, rtol=relative, atol=absolute, first_step=first_step)
+        first_step = None if first_step is None else min(first_step, bound - run.t)
+        return solver_class(run.velocity, run.t, run.y, bound, rtol=relative, atol=absolute, first_step=first_step)
 
     status, detail = None, ""
     stationarity = run.rows[0][3]
@@ -543,8 +534,10 @@ def integrate(
         status = Status.CONVERGED
     try:
         solver: Any = make_solver(None) if status is None else None
+        natural = 0.0  # the step before it was shortened to land on a time
         while status is None:
             status, detail = run.advance(solver, keep_steps)
+            natural = max(natural if solver.status == "finished" else 0.0, solver.step_size or 0.0)
             if gtol > 0 and status in (None, Status.FINISHED):
                 stationarity = run.stationarity(run.y)
                 status = Status.CONVERGED if stationarity <= gtol else status
@@ -552,11 +545,16 @@ def integrate(
                 status = Status.MAX_EVALUATIONS
             if callback is not None:
                 callback(Progress(run.t, t1, run.nfev, stationarity if gtol > 0 else np.nan))
-            if status is None and not fixed and run.system.defect(run.state(run.y)) > 10 * rtol:
+            if status is not None:
+                break
+            repaired = run.y
+            if not fixed and run.system.defect(run.state(run.y)) > 10 * rtol:
                 repaired = run.full.repair(run.y)
-                if not np.array_equal(repaired, run.y):
-                    run.y, run.restarts = repaired, run.restarts + 1
-                    solver = make_solver(min(solver.step_size, t1 - run.t))
+            if not np.array_equal(repaired, run.y):
+                run.y, run.restarts = repaired, run.restarts + 1
+                solver = make_solver(natural)
+            elif solver.status == "finished":
+                solver = make_solver(natural)
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     return run.trajectory(status, detail)

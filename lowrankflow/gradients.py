@@ -77,7 +77,8 @@ def project(w: LowRankMatrix, egrad: Any) -> Tangent:
     v = w.vt.T
     gv, gu = egrad @ v, egrad.T @ w.u
     core = w.u.T @ gv
-    return Tangent(gv - w.u @ core, core, gu - v @ core.T)
+    # vp from V^T G^T U afresh, not from core: near a critical point the two differ by the roundoff of G
+    return Tangent(gv - w.u @ core, core, gu - v @ (w.vt @ gu))
 
 
 def riemannian_gradient(w: LowRankMatrix, egrad: Any, metric: Metric) -> Tangent:

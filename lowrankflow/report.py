@@ -10,16 +10,15 @@ import json
 import math
 import os
 import platform
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import scipy
 
 from . import validation
+from .files import write_text
 
 __all__ = ["Claim", "Control", "Curve", "Figure", "Hypothesis", "Report"]
 
@@ -162,6 +161,7 @@ class Report:
     version: str = ""
     environment: dict[str, str] = field(default_factory=_environment)
     interrupted: bool = False
+    attachments: dict[str, Any] = field(default_factory=dict, repr=False)  #: results too large for the report
 
     def __getitem__(self, name: str) -> Claim:
         for claim in self.claims:
@@ -343,16 +343,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return value
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file through a temporary one beside it, so that a crash leaves no half of it."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -166,10 +166,10 @@ def metric_by_exponentials(w, z1, z2):
     return total
 
 
-def infinite_depth_operator(w, z, nodes=60):
+def infinite_depth_operator(dense, z, nodes=60):
     """int_0^1 (WW^T)^(1-x) Z (W^TW)^x dx by Gauss-Legendre, for square W of full rank."""
     x, weights = np.polynomial.legendre.leggauss(nodes)
-    (a, p), (b, q) = np.linalg.eigh(w.to_dense() @ w.to_dense().T), np.linalg.eigh(w.to_dense().T @ w.to_dense())
+    (a, p), (b, q) = np.linalg.eigh(dense @ dense.T), np.linalg.eigh(dense.T @ dense)
     return sum(
         0.5 * c * (p * a ** (1 - t)) @ p.T @ z @ (q * b**t) @ q.T for t, c in zip((x + 1) / 2, weights, strict=True)
     )
@@ -188,42 +188,94 @@ def dense_flow(velocity, w0, times, rtol=1e-11):
     return [y.reshape(w0.shape) for y in end.y.T]
 
 
-def factor_flow(gradient, factors, times, rtol=1e-11):
-    """Integrate W_j' = -(W_N..W_{j+1})^T G (W_{j-1}..W_1)^T; returns a list of factor lists."""
-    shapes = [f.shape for f in factors]
-    cuts = np.cumsum([f.size for f in factors])[:-1]
+def flow_of_parts(velocity, parts, times, rtol=1e-11):
+    """Integrate a list of arrays, with `velocity` from such a list to another; returns one list a time."""
+    shapes = [a.shape for a in parts]
+    cuts = np.cumsum([a.size for a in parts])[:-1]
 
     def unpack(y):
         return [a.reshape(s) for a, s in zip(np.split(y, cuts), shapes, strict=True)]
 
-    def velocity(t, y):
-        fs = unpack(y)
-        g = gradient(chain(fs))
-        return -np.concatenate([(left.T @ g @ right.T).ravel() for left, right in (sides(fs, j) for j in range(len(fs)))])
+    def flat(arrays):
+        return np.concatenate([a.ravel() for a in arrays])
 
-    y0 = np.concatenate([f.ravel() for f in factors])
-    end = solve_ivp(velocity, (0, times[-1]), y0, t_eval=times, rtol=rtol, atol=rtol)
+    end = solve_ivp(lambda t, y: flat(velocity(unpack(y))), (0, times[-1]), flat(parts), t_eval=times, rtol=rtol, atol=rtol)
     assert end.success
     return [unpack(y) for y in end.y.T]
 
 
-def stiefel_flow(gradient, left, right, times, rtol=1e-11):
-    """The flow of W = L R^T, L^T L = I, under |L'|^2 + tr((R^T R)^-1 R'^T R'); returns the products.
+def factor_flow(gradient, factors, times, rtol=1e-11):
+    """W_j' = -(W_N..W_{j+1})^T G (W_{j-1}..W_1)^T; returns lists of factors."""
+
+    def velocity(fs):
+        g = gradient(chain(fs))
+        return [-left.T @ g @ right.T for left, right in (sides(fs, j) for j in range(len(fs)))]
+
+    return flow_of_parts(velocity, factors, times, rtol)
+
+
+def embedded_flow(gradient, w, times):
+    """W' = -P_W(G) on the dense matrix, its frames from numpy's SVD cut at the rank."""
+
+    def velocity(dense):
+        u, _, vt = np.linalg.svd(dense)
+        p, q, g = u[:, : w.rank] @ u[:, : w.rank].T, vt[: w.rank].T @ vt[: w.rank], gradient(dense)
+        return -(p @ g + g @ q - p @ g @ q)
+
+    return dense_flow(velocity, w.to_dense(), times)
+
+
+def two_factor_flow(gradient, w, times):
+    """W' = -(W W^T G + G W^T W), a polynomial in W."""
+    return dense_flow(lambda x: -(x @ x.T @ gradient(x) + gradient(x) @ x.T @ x), w.to_dense(), times)
+
+
+def infinite_depth_flow(gradient, w, times):
+    """W' = -int_0^1 (WW^T)^(1-x) G (W^TW)^x dx, square W of full rank."""
+    return dense_flow(lambda x: -infinite_depth_operator(x, gradient(x), nodes=20), w.to_dense(), times)
+
+
+def scaled_flow(gradient, w, times):
+    """W = L R^T under tr(R^T R L'^T L') + tr(L^T L R'^T R'): L' = -G R (R^T R)^-1, R' = -G^T L (L^T L)^-1."""
+
+    def velocity(parts):
+        a, b = parts
+        g = gradient(a @ b.T)
+        return [-np.linalg.solve(b.T @ b, (g @ b).T).T, -np.linalg.solve(a.T @ a, (g.T @ a).T).T]
+
+    return [a @ b.T for a, b in flow_of_parts(velocity, [w.u * w.s, w.vt.T], times)]
+
+
+def subspace_flow(gradient, w, times):
+    """W = L R^T, L^T L = I, under |L'|^2 + tr((R^T R)^-1 R'^T R').
 
     L' = -(G R - L sym(L^T G R)), R' = -G^T L (R^T R): no singular value decomposition anywhere.
     """
-    shape, cut = left.shape, left.size
 
-    def velocity(t, y):
-        a, b = y[:cut].reshape(shape), y[cut:].reshape(right.shape)
+    def velocity(parts):
+        a, b = parts
         g = gradient(a @ b.T)
-        ga = g @ b
-        core = a.T @ ga
-        return -np.concatenate([(ga - a @ (core + core.T) / 2).ravel(), (g.T @ a @ (b.T @ b)).ravel()])
+        return [-_on_stiefel(a, g @ b), -g.T @ a @ (b.T @ b)]
 
-    end = solve_ivp(velocity, (0, times[-1]), np.concatenate([left.ravel(), right.ravel()]), t_eval=times, rtol=rtol, atol=rtol)
-    assert end.success
-    return [y[:cut].reshape(shape) @ y[cut:].reshape(right.shape).T for y in end.y.T]
+    return [a @ b.T for a, b in flow_of_parts(velocity, [w.u, w.vt.T * w.s], times)]
+
+
+def polar_flow(gradient, w, times):
+    """W = L B R^T, L and R on Stiefel manifolds, B positive definite, under |L'|^2 + |B^-1/2 B' B^-1/2|^2 + |R'|^2."""
+
+    def velocity(parts):
+        a, c, b = parts
+        g = gradient(a @ c @ b.T)
+        core = a.T @ g @ b
+        return [-_on_stiefel(a, g @ b @ c), -c @ (core + core.T) @ c / 2, -_on_stiefel(b, g.T @ a @ c)]
+
+    return [a @ c @ b.T for a, c, b in flow_of_parts(velocity, [w.u, np.diag(w.s), w.vt.T], times)]
+
+
+def _on_stiefel(q, e):
+    """The gradient on the Stiefel manifold under the Frobenius metric."""
+    core = q.T @ e
+    return e - q @ (core + core.T) / 2
 
 
 def scalar_mode(s0, target, rate, t):

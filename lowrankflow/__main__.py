@@ -1,0 +1,7 @@
+"""``python -m lowrankflow``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,216 @@
+"""`verify_equivalence`: every claim, in order, on one problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from ..charts import Chart, Lifted
+from ..matrices import LinearNetwork, LowRankMatrix
+from ..report import Claim, Report
+from . import descents, identities, limits, trajectories
+from .experiment import Experiment, gap, natural_time_unit
+
+__all__ = ["Interrupted", "default_widths", "verify_equivalence"]
+
+_WIDEST = 128  # default hidden width at most: the theorem holds for any width above the rank, time does not
+
+
+_MEASURES: list[Callable[[Experiment], Claim | list[Claim]]] = [
+    trajectories.trajectory,
+    identities.gradient,
+    identities.pointwise,
+    identities.one_step,
+    identities.lift,
+    trajectories.tolerance,
+    trajectories.conservation,
+    trajectories.rank,
+    trajectories.factor_spectrum,
+    trajectories.dissipation,
+    trajectories.imbalance,
+    descents.discrete,
+    descents.rebalancing,
+]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised on Ctrl-C; `report` holds the claims that were measured before."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__("interrupted; the claims so far are in .report")
+        self.report = report
+
+
+def default_widths(shape: tuple[int, int], depth: int, rank: int) -> int:
+    """Return the hidden width used by default: the rank at depth 2, min(m, n) beyond, at most 128 or 2 r."""
+    return rank if depth == 2 else min(*shape, max(_WIDEST, 2 * rank))
+
+
+def _sides(
+    loss: Any,
+    start: LowRankMatrix | None,
+    network: LinearNetwork | None,
+    depth: int | None,
+    widths: int | Iterable[int] | None,
+    rng: np.random.Generator,
+) -> tuple[LowRankMatrix, LinearNetwork]:
+    """Return W(0) as a point and as a network, checked against each other."""
+    if network is not None:
+        if not isinstance(network, LinearNetwork):
+            raise TypeError(f"`network` must be a LinearNetwork, got {validation.describe(network)}.")
+        validation.check_shape("network", network.shape, loss.shape)
+        if widths is not None:
+            raise ValueError("`widths` must not be given with `network`, which has its own.")
+        if depth is not None and depth != network.depth:
+            raise ValueError(f"`depth` must be the number of factors of `network`, got {depth} for {network.depth}.")
+        validation.check_depth(network.depth, integer=True)
+        if start is None:
+            start = network.to_low_rank()
+        validation.check_shape("start", start.shape, loss.shape)
+        apart = gap(network, start)
+        if not apart <= 1e-10:
+            raise ValueError(
+                f"`start` must be the product of `network`, got a relative distance of {apart:.2g}."
+                " Leave `start` out, or lower its rank only where the product has that rank."
+            )
+        return start, network
+    if start is None:
+        raise ValueError("`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=rng).")
+    if not isinstance(start, LowRankMatrix):
+        raise TypeError(f"`start` must be a LowRankMatrix, got {validation.describe(start)}.")
+    validation.check_shape("start", start.shape, loss.shape)
+    n_factors = int(validation.check_depth(3 if depth is None else depth, integer=True))
+    chosen = default_widths(start.shape, n_factors, start.rank) if widths is None else widths
+    return start, LinearNetwork.balanced(start, n_factors, widths=chosen, rng=rng)
+
+
+def verify_equivalence(
+    loss: Any,
+    start: LowRankMatrix | None = None,
+    *,
+    depth: int | None = None,
+    widths: int | Iterable[int] | None = None,
+    network: LinearNetwork | None = None,
+    t_end: float | None = None,
+    rtol: float = 1e-8,
+    chart: Chart | None = None,
+    rng: np.random.Generator | None = None,
+    max_evaluations: int = 200_000,
+    about: Mapping[str, Any] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Report:
+    """Measure whether training the factors is the Riemannian gradient flow, on one problem.
+
+    Parameters
+    ----------
+    loss : Loss
+        Any object with ``shape``, ``value(w)``, ``gradient(w)``.
+    start : LowRankMatrix, (m, n) of rank r, optional
+        W(0); None only with `network`.
+    depth : int, optional
+        Number of factors N; 3 where nothing says otherwise.
+    widths : int or sequence of int, optional
+        Hidden widths. None: the rank at depth 2, where wider layers make the rank-r limit unstable in
+        factor space; min(m, n) beyond, at most 128 or twice the rank.
+    network : LinearNetwork, optional
+        Your own factors instead of balanced ones. Unbalanced factors are accepted and measured; the
+        claims that need balance then read "not claimed".
+    t_end : float, optional
+        End time in the units of the loss. None: when the Frobenius-projected gradient is 1e-4 of its
+        start, at the validity horizon, or when the budget is spent, whichever comes first.
+    rtol : float
+        Tolerance of both flows, between 1e-12 and 1e-3; references run at rtol / 100.
+    chart : Chart, optional
+        Coordinates of the Riemannian side; None: ``SingularFrame()``. Not ``Lifted()``, which is a factor flow.
+    rng : numpy.random.Generator, optional
+        Draws hidden frames and test directions; None: ``default_rng(0)``, the same at every call.
+    max_evaluations : int
+        Budget of gradients for each run.
+    about : mapping, optional
+        What the report should say of the data, JSON-ready.
+    progress : callable, optional
+        ``progress(stage, fraction)``, called often.
+
+    Returns
+    -------
+    Report
+        Claims by name (`lowrankflow.CLAIMS` explains each); ``report.attachments["trajectory"]`` is the
+        Riemannian reference path.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument breaks its rule or the shapes differ.
+    Interrupted
+        On Ctrl-C, a KeyboardInterrupt that carries the report so far.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> rng = np.random.default_rng(0)
+    >>> loss = lrf.losses.LeastSquares(rng.standard_normal((4, 40)), rng.standard_normal((3, 40)), reduction="mean")
+    >>> start = lrf.random_point(3, 4, 2, rng=rng, singular_values=[0.1, 0.1])
+    >>> report = lrf.verify_equivalence(loss, start, depth=3, t_end=3.0)
+    >>> report["trajectory"].verdict
+    'passed'
+    """
+    validation.check_loss(loss)
+    rtol = validation.check_number("rtol", rtol)
+    if not 1e-12 <= rtol <= 1e-3:
+        raise ValueError(f"`rtol` must lie between 1e-12 and 1e-3 to be checked against rtol / 100, got {rtol:g}.")
+    if t_end is not None:
+        t_end = validation.check_number("t_end", t_end)
+    if isinstance(chart, Lifted):
+        raise ValueError("`chart` must not be Lifted(): it is a factor flow, and would be compared with itself.")
+    max_evaluations = validation.check_integer("max_evaluations", max_evaluations, low=100)
+    rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
+    start, network = _sides(loss, start, network, depth, widths, rng)
+    unit = natural_time_unit(loss, start, network.depth)
+    tell = (lambda stage, fraction: None) if progress is None else progress
+    x = Experiment(loss, start, network, rtol, unit, t_end, max_evaluations, rng, chart, tell)
+    report = Report("verify", {"data": dict(about or {}), "loss": getattr(loss, "normalisation", repr(loss))})
+    report.figures = x.figures
+    try:
+        _describe(x, report)
+        last = limits.departure if np.isfinite(x.horizon) else limits.limits
+        for number, measure in enumerate([*_MEASURES, last]):
+            tell(measure.__name__, number / (len(_MEASURES) + 1))
+            result = measure(x)
+            report.claims += result if isinstance(result, list) else [result]
+    except KeyboardInterrupt:
+        report.interrupted = True
+        raise Interrupted(report) from None
+    finally:
+        if "reference" in x.__dict__:
+            report.attachments["trajectory"] = x.reference
+    report.problem["evaluations"] = {
+        "factor flow": x.factor_path.nfev,
+        "Riemannian flow": x.riemannian_path.nfev,
+    }
+    return report
+
+
+def _describe(x: Experiment, report: Report) -> None:
+    """Say what the problem is, once its end is known."""
+    from .. import __version__
+
+    report.version = __version__
+    report.problem |= {
+        "shape": list(x.start.shape),
+        "depth": x.depth,
+        "rank": x.rank,
+        "widths": list(x.network.widths),
+        "start": {"largest singular value": float(x.start.s.max()), "smallest": float(x.start.s.min())},
+        "hypotheses": {h.name: {"met": h.met, "value": h.value} for h in (x.balanced, x.full_rank_inputs)},
+        "time": {
+            "natural unit": x.unit,
+            "end": float(x.times[-1]),
+            "end in natural units": float(x.times[-1] / x.unit),
+            "ended by": x.end,
+            "validity horizon": x.horizon,
+        },
+        "tolerances": {"rtol": x.rtol, "reference rtol": x.reference_rtol, "max_evaluations": x.max_evaluations},
+    }

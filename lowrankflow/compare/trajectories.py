@@ -1,0 +1,284 @@
+"""Claims along the flow: the two sides together, and what each conserves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import linalg
+
+from ..checks import Tampered
+from ..descent import DescentDiverged, gradient_descent
+from ..flow import Save, Trajectory
+from ..gradients import inner_product, riemannian_gradient
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, _qr
+from ..report import Claim, Control, Hypothesis
+from ..validation import Array
+from .claims import claim
+from .experiment import Experiment, curve, gaps, slope, unbalanced
+from .identities import UNBALANCED
+
+
+def trajectory(x: Experiment) -> Claim:
+    """The largest relative gap between the two flows over time."""
+    between = gaps(x.factor_path, x.riemannian_path, x.times)
+    e_a, e_b = x.errors
+    roundoff = x.roundoff(x.factor_reference, x.reference)
+    bound = 3 * (float(e_a.max()) + float(e_b.max())) + roundoff
+    times, rtol = x.control_times, max(x.rtol, 1e-8)
+    x.stage = "controls of the trajectory"
+    # a flow uphill blows up in finite time: a bounded number of gradients is enough to see it leave
+    uphill = x.factors(rtol, times, loss=Tampered(x.loss, -1.0), max_evaluations=min(2000, x.max_evaluations))
+    paths = {
+        UNBALANCED: x.factors(rtol, times, network=unbalanced(x.network, 0.5)),
+        f"depth {x.depth + 1}": x.wrong_depth_path,
+        "wrong sign": uphill,
+    }
+    curves = [
+        curve("gap between the flows", x.time_axis(x.times), between, "gap"),
+        curve("error of the factor flow", x.time_axis(x.times), e_a, "a"),
+        curve("error of the Riemannian flow", x.time_axis(x.times), e_b, "b"),
+        curve("bound 3 (e_a + e_b) + roundoff", x.time_axis(x.times[[0, -1]]), [bound, bound], "bound"),
+    ]
+    controls = []
+    for name, path in paths.items():
+        values = gaps(path, x.riemannian_path, times)
+        controls.append(Control(name, float(values.max()), bound))
+        curves.append(curve(f"control: {name}", x.time_axis(times), values, "control"))
+    x.draw(
+        "gap",
+        "Two flows, one trajectory",
+        "Relative Frobenius distance between the product of the factor flow and the Riemannian flow, with the errors of"
+        " both sides against themselves at rtol / 100. The controls start from the same W(0) and must leave the bound.",
+        x.time_label,
+        "relative gap",
+        curves,
+        xscale="log",
+        yscale="log",
+    )
+    _draw_singular_values(x)
+    hypotheses = [x.balanced, x.within_horizon, x.complete(x.factor_path, x.riemannian_path)]
+    detail = (
+        f"e_a={e_a.max():.2g}, e_b={e_b.max():.2g}, roundoff={roundoff:.2g},"
+        f" {x.times.size} times up to t={x.times[-1]:.4g}"
+    )
+    return claim("trajectory", float(between.max()), "<=", bound, hypotheses, controls, detail)
+
+
+def _draw_singular_values(x: Experiment) -> None:
+    curves = []
+    for path, name, role in ((x.riemannian_path, "Riemannian flow", "a"), (x.factor_path, "factor flow", "b")):
+        for k in range(x.rank):
+            s = path.singular_values[1:, k]
+            curves.append(curve(name if k == 0 else "", x.time_axis(path.t[1:]), s, role, points=role == "b"))
+    x.draw(
+        "singular_values",
+        "Singular values of W along both flows",
+        "Lines: the Riemannian gradient flow on the rank-r manifold. Markers: the product of the factors of the network.",
+        x.time_label,
+        "singular values of W",
+        curves,
+        xscale="log",
+        yscale="log",
+    )
+
+
+def tolerance(x: Experiment) -> Claim:
+    """The gap must fall with the tolerance of the solvers."""
+    rtols = np.array([t for t in x.rtol * 10.0 ** np.arange(4) if t <= 1e-2])
+    found, wrong = [], []
+    for rtol in rtols:
+        x.stage = f"both flows at rtol {rtol:.0e}"
+        if rtol == x.rtol:
+            a, b = x.factor_path, x.riemannian_path
+        else:
+            a, b = x.factors(rtol, x.times), x.riemannian(rtol, x.times)
+        found.append(float(gaps(a, b, x.times).max()))
+        wrong.append(float(gaps(a, x.wrong_depth_path, x.control_times).max()))
+    values, floor = np.array(found), x.roundoff(x.factor_path, x.riemannian_path)
+    above = values > floor
+    measured = slope(rtols[above], values[above])
+    x.draw(
+        "tolerance", "The gap is the solvers' own",
+        "Largest relative gap between the flows at four tolerances; a true difference (control) does not fall.",
+        "rtol", "largest relative gap",
+        [
+            curve("gap", rtols, values, "gap", points=True),
+            curve("slope 1", rtols, values[-1] * rtols / rtols[-1], "guide"),
+            curve(f"control: depth {x.depth + 1}", rtols, wrong, "control"),
+            curve("roundoff", rtols[[0, -1]], [floor, floor], "bound"),
+        ],
+        xscale="log", yscale="log",
+    )  # fmt: skip
+    enough = Hypothesis("at least three gaps above roundoff", int(above.sum()) >= 3, float(above.sum()))
+    controls = [Control(f"depth {x.depth + 1}", slope(rtols, np.array(wrong)), 0.7, ">=")]
+    detail = "gaps " + ", ".join(f"{v:.1e}" for v in values) + " at rtol " + ", ".join(f"{t:.0e}" for t in rtols)
+    return claim("tolerance", measured, ">=", 0.7, [x.balanced, x.within_horizon, enough], controls, detail)
+
+
+def _factor_errors(x: Experiment) -> Array:
+    """Return the error of the factors over time, max_j ||W_j - W_j^ref||_F: the flow of the factors has no gauge."""
+    pairs = zip(x.factor_path.points[1:], x.factor_reference.points[1:], strict=False)
+    return np.array(
+        [max(float(linalg.norm(a - b)) for a, b in zip(p.factors, q.factors, strict=True)) for p, q in pairs]
+    )
+
+
+def _drift(path: Trajectory) -> Array:
+    """Return max_j ||D_j(t) - D_j(0)||_F over time."""
+    first = path.points[0].imbalances()
+    return np.array(
+        [
+            max(float(linalg.norm(a - b)) for a, b in zip(net.imbalances(), first, strict=True))
+            for net in path.points[1:]
+        ]
+    )
+
+
+def conservation(x: Experiment) -> Claim:
+    """The imbalances are constant."""
+    path = x.factor_path
+    drift, errors = _drift(path), _factor_errors(x)
+    scale = max(float(linalg.norm(f)) ** 2 for net in path.points for f in net.factors)
+    spectral = max(float(linalg.norm(f, 2)) for f in path.points[-1].factors)
+    # D_j is quadratic: two factors off by e each move it by at most 2 * 2 ||W_j||_2 e
+    bound = (3 * 4 * spectral * float(errors.max()) + 100 * EPS * math.sqrt(path.nfev) * scale) / scale
+    steps = 64
+    try:
+        discrete = _drift(gradient_descent(x.loss, x.network, step_size=x.unit / 2, steps=steps, every=steps))
+        wrong = float(discrete.max()) / scale
+    except DescentDiverged:
+        wrong = math.inf
+    x.draw(
+        "conservation", "What the flow conserves",
+        "Drift of the imbalances W_{j+1}^T W_{j+1} - W_j W_j^T along the factor flow, relative, with its bound.",
+        x.time_label, "relative drift",
+        [
+            curve("largest drift over the layers", x.time_axis(x.times[: drift.size]), drift / scale, "gap"),
+            curve("bound", x.time_axis(x.times[[0, -1]]), [bound, bound], "bound"),
+            curve("control: 64 descent steps", x.time_axis(x.times[[0, -1]]), [wrong, wrong], "control"),
+        ],
+        xscale="log", yscale="log",
+    )  # fmt: skip
+    controls = [Control("64 descent steps of half a natural unit", wrong, bound)]
+    measured, detail = float(drift.max()) / scale, "relative to the largest ||W_j||_F^2"
+    return claim("conservation", measured, "<=", bound, [x.complete(path)], controls, detail)
+
+
+def _leak(path: Trajectory, rank: int) -> float:
+    """Return the largest sigma_{r+1} / sigma_1 of the product over time; inf if sigma_r vanished."""
+    worst = 0.0
+    for s in path.singular_values:
+        if not s[rank - 1] > 0:
+            return math.inf
+        worst = max(worst, float(s[rank] / s[0]) if s.size > rank else 0.0)
+    return worst
+
+
+def rank(x: Experiment) -> Claim:
+    """The product stays on the manifold."""
+    bound = max(1e-12, 3 * float(x.errors[0].max()) * 1e-2)
+    x.stage = "control of the rank"
+    controls = []
+    if min(*x.network.widths, *x.start.shape) > x.rank:
+        higher = _one_rank_more(x, 1e-6)
+        path = x.factors(max(x.rtol, 1e-8), x.control_times, network=higher)
+        controls.append(Control("factors of rank r + 1, 1e-6 away", _leak(path, x.rank), bound))
+    hypotheses = [x.balanced, x.within_horizon]
+    room = "" if controls else "; the widths leave no room for more, so there is no control"
+    smallest = min(float(s[x.rank - 1]) for s in x.factor_path.singular_values)
+    detail = f"smallest sigma_r on the way {smallest:.3g}{room}"
+    return claim("rank", _leak(x.factor_path, x.rank), "<=", bound, hypotheses, controls, detail)
+
+
+def _one_rank_more(x: Experiment, size: float) -> LinearNetwork:
+    """Return balanced factors of W(0) plus one more singular triple of relative size `size`."""
+    w = x.start
+    u = _qr(np.column_stack([w.u, x.rng.standard_normal(w.shape[0])]))[0][:, -1:]
+    v = _qr(np.column_stack([w.vt.T, x.rng.standard_normal(w.shape[1])]))[0][:, -1:]
+    more = LowRankMatrix._trusted(np.hstack([w.u, u]), np.append(w.s, size * w.s.max()), np.vstack([w.vt, v.T]))
+    return LinearNetwork.balanced(more, x.depth, widths=x.network.widths, rng=x.rng)
+
+
+def _spectrum_deviation(path: Trajectory, rank: int) -> float:
+    """Return the largest relative deviation of the factors' singular values from sigma^(1/N)."""
+    worst = 0.0
+    for net, s in zip(path.points, path.singular_values, strict=True):
+        expected = s[:rank] ** (1 / net.depth)
+        for f in net.factors:
+            found = linalg.svdvals(f)[:rank]
+            worst = max(worst, float(np.abs(found - expected).max() / expected[0]))
+    return worst
+
+
+def factor_spectrum(x: Experiment) -> Claim:
+    """All factors share the singular values s^(1/N)."""
+    path = x.factor_path
+    top = min(float(s[0]) for s in path.singular_values) ** (1 / x.depth)
+    smallest = min(float(s[x.rank - 1]) for s in path.singular_values)
+    # the factors are off by e (Weyl), and sigma^(1/N) by N ||W_j||^(N-1) e times the slope of the root at sigma_r
+    largest = max(float(s[0]) for s in path.singular_values) ** (1 / x.depth)
+    root_slope = smallest ** (1 / x.depth - 1) / x.depth
+    error = float(_factor_errors(x).max()) * (1 + x.depth * largest ** (x.depth - 1) * root_slope)
+    roundoff = 100 * EPS * math.sqrt(path.nfev) * (1 + root_slope)
+    bound = (3 * error + roundoff) / top
+    wrong = _spectrum_deviation(
+        x.factors(max(x.rtol, 1e-6), x.control_times[:2], network=unbalanced(x.network, 0.5)), x.rank
+    )
+    hypotheses = [x.balanced, x.within_horizon]
+    measured = _spectrum_deviation(path, x.rank)
+    return claim("factor_spectrum", measured, "<=", bound, hypotheses, [Control(UNBALANCED, wrong, bound)])
+
+
+def dissipation(x: Experiment) -> Claim:
+    """The loss lost is the length gained."""
+    x.stage = "dissipation"
+    save = Save(times=x.times, exact=True, steps=False, dissipation=True)
+    path = x.riemannian(x.reference_rtol, x.times, save=save)
+    scale = abs(float(path.loss[0]))
+    assert path.dissipated is not None
+    errors = np.abs(path.loss[0] - path.loss - path.dissipated) / scale
+    bound = max(1e-8, 100 * x.reference_rtol)
+    # the same path measured in the metric of another depth: g_{N+1}(W', W') with W' = -A_N(G)
+    wrong = _length_in(x, path, scale)
+    controls = [Control(f"length in the metric of depth {x.depth + 1}", wrong, bound)]
+    return claim("dissipation", float(errors.max()), "<=", bound, [x.complete(path)], controls, "relative to L(0)")
+
+
+def _length_in(x: Experiment, path: Trajectory, scale: float) -> float:
+    """Return |L(0) - L(t) - q'| with q' the trapezoidal integral of g_{N+1}(W', W') over the path."""
+    rates = []
+    for w in path.points:
+        z = riemannian_gradient(w, x.loss.gradient(w), x.metric)
+        rates.append(inner_product(w, z, z, x.wrong_metric))
+    q = float(np.sum(np.diff(path.t) * (np.array(rates)[1:] + np.array(rates)[:-1]) / 2))
+    return abs(float(path.loss[0] - path.loss[-1]) - q) / scale
+
+
+def imbalance(x: Experiment) -> Claim:
+    """The gap goes to zero linearly in the imbalance."""
+    sizes, found, wrong = [], [], []
+    reference, times = x.reference, x.control_times
+    for k in range(6):
+        x.stage = f"imbalance {k + 1} of 6"
+        net = unbalanced(x.network, 0.05 / 2**k)
+        path = x.factors(max(x.rtol / 10, 1e-10), times, network=net)
+        sizes.append(net.relative_imbalance())
+        found.append(float(gaps(path, reference, times).max()))
+        wrong.append(float(gaps(path, x.wrong_depth_path, times).max()))
+    size, values = np.array(sizes), np.array(found)
+    x.draw(
+        "imbalance", "The theorem is continuous in its hypothesis",
+        "Largest relative gap to the Riemannian flow from unbalanced factors with the same product.",
+        "relative imbalance", "largest relative gap",
+        [
+            curve("gap", size, values, "gap", points=True),
+            curve("slope 1", size, values[-1] * size / size[-1], "guide"),
+            curve(f"control: depth {x.depth + 1}", size, wrong, "control"),
+        ],
+        xscale="log", yscale="log",
+    )  # fmt: skip
+    controls = [Control(f"depth {x.depth + 1}", slope(size, np.array(wrong)), (0.9, 1.1), "in")]
+    steps = np.log2(values[:-1] / values[1:])
+    detail = "orders over the halvings " + ", ".join(f"{v:.3f}" for v in steps)
+    return claim("imbalance", slope(size, values), "in", (0.9, 1.1), [x.balanced], controls, detail)

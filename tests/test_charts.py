@@ -1,0 +1,347 @@
+"""Every chart shows the same flow: velocities against A_W(G), trajectories against each other and dense oracles."""
+
+import numpy as np
+import pytest
+from cases import (
+    ALL_METRICS,
+    CHARTS,
+    DEPTHS,
+    STARTS,
+    TAME_STARTS,
+    Polar,
+    ScaledGD,
+    Start,
+    SubspaceProjection,
+    TwoFactors,
+    completion,
+    least_squares,
+)
+from oracles import (
+    EPS,
+    balanced_factors,
+    central,
+    chain,
+    dense_operator,
+    depth_operator,
+    embedded_flow,
+    factor_flow,
+    infinite_depth_flow,
+    polar_flow,
+    scalar_mode,
+    scaled_flow,
+    subspace_flow,
+    two_factor_flow,
+)
+from scipy import linalg
+
+import lowrankflow as lrf
+
+ROOTS = [pytest.param(lrf.SingularFrame(root=r), id=f"root{r or 'own'}") for r in (None, 1, 2, 3)]
+
+
+def velocity_of_w(system, y, h):
+    """dW/dt by differences of order 4 along the chart's own velocity."""
+    v = system.velocity(0.0, y)
+
+    def at(step):
+        return system.point(y + step * v).to_dense()
+
+    return (4 * central(at, h) - central(at, 2 * h)) / 3
+
+
+def dense_loss_gradient(loss):
+    """The gradient as a function on arrays, by its action on the identity."""
+    return lambda w: loss.gradient(w) @ np.eye(loss.shape[1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# velocities
+
+
+@pytest.mark.parametrize("case", STARTS)
+@pytest.mark.parametrize("metric", ALL_METRICS)
+@pytest.mark.parametrize("chart", ROOTS)
+def test_velocity_of_the_singular_frame(chart, metric, case, rng):
+    """-A_W(G) for every metric and root; at tiny singular values too."""
+    w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
+    system = chart.bind(lrf.RiemannianFlow(loss, metric), w)
+    want = -dense_operator(w, dense_loss_gradient(loss)(w), metric.coefficients(w.s))
+    # h^4 / 30 times a fifth derivative, up to (p |W'|)^5 = 10^8 at root 20, and roundoff: 100 eps / h.
+    # Below the step the root is not smooth: there h must stay under l_r = s_r^(1/p) >= 5e-5 where frames are
+    # slow, and under s_r = 3e-9 where they move at the rate 1/s_r
+    tiny = min(case.s) < 1e-8
+    h, bound = (1e-10, 1e-4) if tiny else (1e-4, 1e-8)
+    got = velocity_of_w(system, system.y0, h)
+    assert np.abs(got - want).max() < bound
+    assert np.abs(2 * got - want).max() > 100 * bound  # control: another clock
+
+
+@pytest.mark.parametrize("case", TAME_STARTS)
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("chart", CHARTS)
+def test_velocity_is_the_product_rule(chart, depth, case, rng):
+    """Whole depth, all charts, and an oracle that knows no coefficients."""
+    w, loss = case.draw(rng), completion(case.m, case.n, rng)
+    system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w)
+    g = dense_loss_gradient(loss)(w)
+    got = velocity_of_w(system, system.y0, 1e-4)  # as above
+    np.testing.assert_allclose(got, -depth_operator(w, g, depth), rtol=0, atol=1e-8)
+    assert np.abs(got + depth_operator(w, g, depth + 1)).max() > 1e-5  # control: the wrong depth
+
+
+@pytest.mark.parametrize("sizes", [(5, 2, 4), (4, 6, 2, 5), (5, 6, 3, 7, 4)], ids=str)
+def test_velocity_of_the_factors(sizes, rng):
+    """Minus the factor gradients, for unbalanced factors of any widths."""
+    net = lrf.LinearNetwork.gaussian((sizes[-1], sizes[0]), len(sizes) - 1, widths=sizes[1:-1], rng=rng)
+    loss = least_squares(*net.shape, rng)
+    system = lrf.Factors().bind(lrf.FactorFlow(loss), net)
+    want = np.concatenate([-g.ravel() for g in lrf.factor_gradients(loss, net)])
+    np.testing.assert_allclose(system.velocity(0.0, system.y0), want, rtol=0, atol=100 * EPS * linalg.norm(want))
+    np.testing.assert_array_equal(chain(system.point(system.y0).factors), chain(net.factors))
+
+
+@pytest.mark.parametrize("case", STARTS)
+@pytest.mark.parametrize("chart", CHARTS)
+def test_system_starts_at_w_and_returns_fresh_arrays(chart, case, rng):
+    w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
+    system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), w)
+    y = system.y0.copy()
+    # roots and powers of numbers of order one: a few eps
+    np.testing.assert_allclose(system.point(y).to_dense(), w.to_dense(), rtol=0, atol=50 * EPS)
+    first = system.velocity(0.0, y)
+    kept = first.copy()
+    second = system.velocity(0.0, 1.01 * y)
+    np.testing.assert_array_equal(first, kept)
+    assert not np.shares_memory(first, second)
+    assert np.abs(first - second).max() > 1e-6
+    np.testing.assert_array_equal(y, system.y0)
+    assert system.defect(y) < 100 * EPS
+    assert not system.rank_lost(y)
+
+
+@pytest.mark.parametrize("metric", ALL_METRICS)
+@pytest.mark.parametrize("case", STARTS)
+def test_rates_give_the_dissipation(metric, case, rng):
+    """-dL/dt = <G, A(G)>, from the same gradient."""
+    w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
+    system = lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, metric), w)
+    velocity, power = system.rates(0.0, system.y0)
+    np.testing.assert_array_equal(velocity, system.velocity(0.0, system.y0))
+    g = dense_loss_gradient(loss)(w)
+    want = np.vdot(g, dense_operator(w, g, metric.coefficients(w.s)))
+    np.testing.assert_allclose(power, want, rtol=1000 * EPS)
+    assert power > 0
+    g_norm = np.linalg.norm(lrf.project(w, g).at(w).to_dense())
+    np.testing.assert_allclose(system.stationarity(system.y0), g_norm, rtol=1000 * EPS)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# trajectories
+
+
+TIMES = np.linspace(0, 2, 6)
+
+
+def run(flow, start, chart, rtol, times=TIMES, method="DOP853"):
+    path = lrf.integrate(
+        flow, start, t_span=(0, times[-1]), rtol=rtol, chart=chart, method=method, save=lrf.Save(times=times)
+    )
+    assert path.status is lrf.Status.FINISHED, path.message
+    np.testing.assert_array_equal(path.t, times)
+    return np.array([w.to_dense() for w in path.points]), path
+
+
+def gap(a, b):
+    """The largest gap over time."""
+    return max(np.linalg.norm(x - y) for x, y in zip(a, b, strict=True))
+
+
+def measured(flow, start, chart, rtol=1e-8):
+    """A trajectory and its error, measured against itself at rtol / 100."""
+    a, path = run(flow, start, chart, rtol)
+    b, _ = run(flow, start, chart, rtol / 100)
+    roundoff = 100 * EPS * max(np.linalg.norm(x) for x in a) * np.sqrt(path.nfev)
+    return a, gap(a, b) + roundoff
+
+
+@pytest.mark.parametrize("case", STARTS)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_charts_agree(depth, case, rng):
+    """Lifted = SingularFrame, root N or 1 = Factors: gaps within three times the errors measured on both sides."""
+    w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
+    flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
+    reference, e = measured(flow, w, lrf.SingularFrame())
+    network = lrf.LinearNetwork.balanced(w, depth)
+    others = [(flow, w, lrf.Lifted()), (lrf.FactorFlow(loss), network, lrf.Factors())]
+    if min(case.s) > 1e-8:  # with root 1 the velocity at tiny singular values is not smooth: see test_steppers
+        others.append((flow, w, lrf.SingularFrame(root=1)))
+    for other in others:
+        path, e_other = measured(*other)
+        assert gap(reference, path) < 3 * (e + e_other)
+    # control: a hundredth more depth
+    wrong, _ = measured(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth + 0.01)), w, lrf.SingularFrame())
+    assert gap(reference, wrong) > 30 * e
+
+
+@pytest.mark.parametrize("case", TAME_STARTS)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_flow_against_a_factor_flow_by_hand(depth, case, rng):
+    """scipy's RK45 on factors differentiated by hand, at rtol = 1e-11: errors of some 10 rtol on both sides."""
+    w, loss = case.draw(rng), completion(case.m, case.n, rng)
+    want = factor_flow(dense_loss_gradient(loss), balanced_factors(w, depth), TIMES)
+    got, _ = run(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w, lrf.SingularFrame(), 1e-11)
+    assert gap(got, [chain(fs) for fs in want]) < 1e-9
+
+
+ORACLES = [
+    pytest.param(lrf.EmbeddedMetric(), embedded_flow, id="embedded"),
+    pytest.param(TwoFactors(), two_factor_flow, id="twofactors"),
+    pytest.param(ScaledGD(), scaled_flow, id="scaledgd"),
+    pytest.param(SubspaceProjection(), subspace_flow, id="subspace"),
+    pytest.param(Polar(), polar_flow, id="polar"),
+]
+
+
+@pytest.mark.parametrize("chart", ROOTS[:3])
+@pytest.mark.parametrize("case", TAME_STARTS)
+@pytest.mark.parametrize(("metric", "oracle"), ORACLES)
+def test_metrics_of_the_literature(metric, oracle, case, chart, rng):
+    """Each against its flow in its own factors or on the dense matrix (rtol 1e-11, some 10 rtol on both sides)."""
+    w = case.draw(rng)
+    # the target is near: under the metrics without weight at s = 0 the flow may leave the manifold in finite time
+    x, z = rng.standard_normal((case.n, 2 * case.n)), rng.standard_normal(w.shape)
+    loss = lrf.losses.LeastSquares(x, (w.to_dense() + 0.2 * z / np.linalg.norm(z)) @ x)
+    want = oracle(dense_loss_gradient(loss), w, TIMES[:3])
+    got, _ = run(lrf.RiemannianFlow(loss, metric), w, chart, 1e-11, TIMES[:3])
+    assert gap(got, want) < 1e-9
+
+
+@pytest.mark.parametrize("metric", [SubspaceProjection(), Polar()], ids=["subspace", "polar"])
+def test_mix_matters(metric, rng):
+    """Control of the test above: without the transposed entries the flow is another one."""
+
+    class Without:
+        def coefficients(self, s):
+            c = metric.coefficients(s)
+            return lrf.Coefficients(c.core, c.up, c.vp)
+
+    w, loss = Start(5, 4, (1.2, 0.7)).draw(rng), least_squares(5, 4, rng)
+    a, _ = run(lrf.RiemannianFlow(loss, metric), w, None, 1e-8)
+    b, _ = run(lrf.RiemannianFlow(loss, Without()), w, None, 1e-8)
+    assert gap(a, b) > 1e-2
+
+
+def test_infinite_depth_against_its_dense_flow(rng):
+    w, loss = Start(4, 4, (1.5, 1.0, 0.8, 0.4)).draw(rng), least_squares(4, 4, rng)
+    got, _ = run(lrf.RiemannianFlow(loss, lrf.DepthMetric(np.inf)), w, None, 1e-11)
+    assert gap(got, infinite_depth_flow(dense_loss_gradient(loss), w, TIMES)) < 1e-9
+
+
+@pytest.mark.parametrize("chart", ROOTS[:3])
+def test_infinite_depth_freezes_row_and_column_spaces(chart, rng):
+    w, loss = Start(6, 5, (1.0, 0.7)).draw(rng), least_squares(6, 5, rng)
+
+    def spaces(metric):
+        end = run(lrf.RiemannianFlow(loss, metric), w, chart, 1e-8)[1].points[-1]
+        moved = np.linalg.norm(end.to_dense() - w.to_dense())
+        return moved, max(np.linalg.norm(end.u - w.u @ (w.u.T @ end.u)), np.linalg.norm(end.vt - end.vt @ w.vt.T @ w.vt))
+
+    moved, left = spaces(lrf.DepthMetric(np.inf))
+    assert moved > 0.05
+    assert left < 1e-13  # not integrated at all: roundoff of the frames
+    assert spaces(lrf.DepthMetric(20))[1] > 1e-3  # control
+
+
+@pytest.mark.parametrize("chart", ROOTS[:2] + CHARTS[-1:])
+def test_crossing_singular_values(chart):
+    """An aligned start whose singular values change places: each follows the closed form of depth 2."""
+    start, target = np.array([1.0, 0.5]), np.array([0.3, 1.5])
+    w = lrf.LowRankMatrix(np.eye(4)[:, :2], start, np.eye(3)[:2])
+    loss = lrf.losses.LeastSquares(np.eye(3), np.vstack([np.diag([*target, 0.0]), np.zeros((1, 3))]))
+    got, path = run(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), w, chart, 1e-10)
+    want = np.array([scalar_mode(start, target, 1.0, t) for t in TIMES])
+    modes = np.array([np.diag(x)[:2] for x in got])
+    # DOP853 at rtol = 1e-10 over some 20 steps of a contracting flow
+    np.testing.assert_allclose(modes, want, rtol=0, atol=1e-8)
+    assert want[0, 0] > want[0, 1]
+    assert want[-1, 0] < want[-1, 1]
+    np.testing.assert_allclose(path.singular_values, np.sort(want)[:, ::-1], rtol=0, atol=1e-8)
+    off = [np.abs(x - np.pad(np.diag(np.diag(x)), ((0, 1), (0, 0)))).max() for x in got]
+    assert max(off) < 1e-8
+
+
+def test_flow_through_a_tie(rng):
+    """From equal singular values, where the eigenvectors are arbitrary: another gauge of the start, the same flow."""
+    w, loss = Start(6, 5, (1.0, 1.0, 0.5)).draw(rng), least_squares(6, 5, rng)
+    c, s = np.cos(0.7), np.sin(0.7)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+    other = lrf.LowRankMatrix(w.u @ turn, w.s, turn.T @ w.vt)
+    flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(3))
+    (a, e), (b, e_other) = measured(flow, w, None), measured(flow, other, None)
+    assert gap(a, b) < 3 * (e + e_other)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the gauge: defect and repair
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_repair_restores(chart, rng):
+    """A state pushed off by 1e-3 has a defect of that size and comes back to roundoff, by a move of that size."""
+    w, loss = Start(6, 5, (1.0, 0.7, 0.4)).draw(rng), least_squares(6, 5, rng)
+    system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), w)
+    noise = rng.standard_normal(system.y0.size)
+    y = system.y0 + 1e-3 * noise / np.linalg.norm(noise)
+    repaired = system.repair(y)
+    assert 1e-5 < system.defect(y) < 1e-2
+    assert system.defect(repaired) < 100 * EPS
+    assert np.linalg.norm(repaired - y) < 1e-2
+    np.testing.assert_allclose(system.repair(repaired), repaired, rtol=0, atol=100 * EPS)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_repair_is_continuous(chart, rng):
+    """Nearby states go to nearby states, with a Lipschitz constant of order one (the polar factor's: 1 / sigma_min)."""
+    w, loss = Start(6, 5, (1.0, 0.7, 0.4)).draw(rng), least_squares(6, 5, rng)
+    system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), w)
+    y = system.y0 + 1e-3 * rng.standard_normal(system.y0.size)
+    for size in 10.0 ** -np.arange(3, 9):
+        moved = y + size * rng.standard_normal(y.size) / np.sqrt(y.size)
+        assert np.linalg.norm(system.repair(moved) - system.repair(y)) < 10 * size
+
+
+def test_raw_qr_is_no_repair(rng):
+    """Control: LAPACK's QR of an orthonormal frame flips signs, a move of order one."""
+    u = lrf.random_point(6, 5, 3, rng=rng).u
+    assert np.linalg.norm(np.linalg.qr(u)[0] - u) > 1
+
+
+@pytest.mark.parametrize("chart", ROOTS)
+def test_point_is_orthonormal_and_the_same_matrix(chart, rng):
+    """Between steps the frames are off by the solver's tolerance; `point` is an exact SVD of the same W."""
+    w, loss = Start(6, 5, (1.0, 0.7, 0.4)).draw(rng), least_squares(6, 5, rng)
+    root = 3 if chart.root is None else chart.root
+    system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), w)
+    y = system.y0 + 1e-4 * rng.standard_normal(system.y0.size)
+    point = system.point(y)
+    np.testing.assert_allclose(point.u.T @ point.u, np.eye(3), rtol=0, atol=50 * EPS)
+    np.testing.assert_allclose(point.vt @ point.vt.T, np.eye(3), rtol=0, atol=50 * EPS)
+    u, t, v = y[:18].reshape(6, 3), y[18:27].reshape(3, 3), y[27:].reshape(5, 3)
+    assert np.linalg.norm(u.T @ u - np.eye(3)) > 1e-5
+    p, l, qt = np.linalg.svd(t)  # noqa: E741
+    np.testing.assert_allclose(point.to_dense(), u @ p @ np.diag(l**root) @ qt @ v.T, rtol=0, atol=50 * EPS)
+    assert (np.diff(point.s) <= 0).all()
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_tolerances_bound_the_error_of_w(chart, rng):
+    """An error that just passes scipy's RMS test moves W by a few rtol, wherever it sits."""
+    w, loss = Start(30, 20, (1.0, 0.7)).draw(rng), least_squares(30, 20, rng)
+    system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), w)
+    y, rtol = system.y0, 1e-6
+    relative, absolute = system.tolerances(y, rtol, 0.0)
+    for k in range(y.size):
+        error = np.zeros(y.size)
+        error[k] = np.sqrt(y.size) * (absolute[k] + relative * abs(y[k]))  # RMS norm exactly 1
+        moved = np.linalg.norm(system.point(y + error).to_dense() - w.to_dense()) / np.linalg.norm(w.to_dense(), 2)
+        assert moved < 4 * rtol  # at most the product of the root and the norm: p |T'| = 3 rtol

@@ -1,0 +1,331 @@
+"""Pictures of a report: by role, never covering data, whatever the numbers are."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lowrankflow import plotting
+from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report
+
+SPECIAL = '<b>5 > 4</b> & "quoted" </script><script>alert(1)</script>'
+
+
+def sample_report() -> Report:
+    """A report as `verify` would write it, with everything that can go wrong in its values."""
+    t = np.linspace(0, 6, 241)
+    limits = np.geomspace(3.0, 0.15, 10)
+    sigma = limits[:, None] / (1 + (limits[:, None] / 0.1 - 1) * np.exp(-2 * limits[:, None] * t))
+    loss = (limits**2 / 2).sum() - (limits[:, None] * sigma - sigma**2 / 2).sum(axis=0)
+    gap = 2e-12 * (1 + np.sin(3 * t) ** 2) * (1 - np.exp(-t))
+    h = 0.02 / 2.0 ** np.arange(6)
+    rtol = 10.0 ** -np.arange(6, 12, 2)
+    unshown = [math.nan, math.inf, 0.0, -1.0]  # on a logarithmic axis
+    figures = [
+        Figure(
+            "singular-values", "Two computations, one flow",
+            "Singular values of the product of the factors (line) and of the Riemannian flow (rings), from one start.",
+            "flow time, in units of 1 / (N lambda_1 sigma_1^(2 - 2/N))", "singular values",
+            [Curve("Riemannian flow, singular frame", list(t), list(sigma[0]), "a")]
+            + [Curve("", list(t), list(s), "a") for s in sigma[1:]]
+            + [Curve("factor flow, 64 x 64 x 64", list(t), list(s), "b") for s in sigma],
+        ),
+        Figure(
+            "gap", "How far apart the two flows are",
+            "Relative distance of the two products over time; controls start from the same product.",
+            "flow time", "||W_a - W_b|| / max ||W||",
+            [
+                Curve("gap", list(t), list(gap), "gap"),
+                Curve("bound: 3 (e_a + e_b) + roundoff", [0.0, 6.0], [3e-11, 3e-11], "bound"),
+                Curve("control: unbalanced factors", list(t), list(0.05 * t / (1 + t)), "control"),
+                Curve("control: wrong depth", list(t), list(0.3 * t / (1 + t)), "control"),
+                Curve("control: wrong sign", list(t), [*(0.6 * t / (1 + t))[:-4], *unshown], "control"),
+            ],
+            yscale="log",
+        ),
+        Figure(
+            "loss", "Loss along both sides", "The loss above its best value at this rank.", "flow time", "excess loss",
+            [Curve("Riemannian flow", list(t), list(loss), "a"), Curve("factor flow", list(t), list(loss), "b")],
+            yscale="log",
+        ),
+        Figure(
+            "descent", "Gradient descent approaches the flow with order 1",
+            "Largest gap between k steps of size h and the flow at time k h; the fitted order is 0.997.",
+            "step size h", "largest gap",
+            [
+                Curve("measured", list(h), list(1.3 * h**0.997), "gap", points=True),
+                Curve("slope 1", list(h), list(1.3 * h), "guide"),
+                Curve("control: wrong sign", list(h), list(0.9 + 0 * h), "control", points=True),
+            ],
+            xscale="log", yscale="log",
+        ),
+        Figure(
+            "tolerance", "The gap follows the tolerance", "Largest gap against rtol.", "rtol", "largest gap",
+            [
+                Curve("measured", list(rtol), list(3 * rtol**0.93), "gap", points=True),
+                Curve("slope 0.7", list(rtol), list(3 * rtol**0.7), "guide"),
+                Curve("roundoff", list(rtol), [2e-14] * 3, "bound"),
+            ],
+            xscale="log", yscale="log",
+        ),
+        Figure(
+            "shades", "Several curves of one role", "Twenty labels of one side: lighter shades, a short legend.",
+            "t", "s", [Curve(f"s_{i}", list(t), list((1 + i) * np.exp(-t / (1 + i))), "a") for i in range(20)],
+        ),
+        Figure(
+            "strange", SPECIAL, f"Costs $5 or $\\nonsense$: {SPECIAL}", "x $", "y in µ",
+            [Curve("", [], [], "a"), Curve("all nan", [1.0, 2.0], [math.nan, math.inf], "b"),
+             Curve(SPECIAL, [1.0, math.nan, 3.0], [1.0, 2.0, 0.5], "guide"), Curve("one point", [2.0], [0.7], "a")],
+        ),
+    ]  # fmt: skip
+    balanced = Hypothesis("balanced start", True, 3.1e-16)
+    fixed_rank = Hypothesis("full rank along the path", True, 0.1)
+    derived = "derived, docs/theory.md"
+    claims = [
+        Claim("gradient", "Factor gradients differentiate the loss.", derived, 4.2e-10, "<=", 1e-6,
+              controls=(Control("gradient of the loss times 1.001", 1e-3, 1e-6),),
+              detail="Central differences along 16 random factor directions."),
+        Claim("pointwise", "Factor gradients move the product along -A_W(gradient).", "Bah et al., 2022", 3.3e-15, "<=",
+              6.7e-14, (balanced,), (Control("wrong depth", 0.31, 6.7e-14), Control("wrong sign", 2.0, 6.7e-14))),
+        Claim("trajectory", "The two flows are the same curve of matrices up to the horizon.", "Bah et al., 2022",
+              4.1e-12, "<=", 3e-11, (balanced, fixed_rank),
+              (Control("unbalanced factors, same product", 4.4e-2, 3e-11),
+               Control("wrong depth on one side", 0.27, 3e-11), Control("wrong sign on one side", math.inf, 3e-11)),
+              "bound = 3 (e_a + e_b) + 100 eps ||W|| sqrt(evaluations), each side against itself at rtol / 100."),
+        Claim("tolerance", "The gap shrinks with the tolerance.", derived, 0.93, ">=", 0.7,
+              controls=(Control("unbalanced factors", 0.004, 0.7, ">="),)),
+        Claim("descent", "Gradient descent approaches the flow with order 1.", derived, 0.997, "in", (0.9, 1.1),
+              (balanced,), (Control("wrong sign", 0.02, (0.9, 1.1), "in"),)),
+        Claim("rank", "The rank does not change.", "Bah et al., 2022", 0.0, "<=", 0.0, (fixed_rank,)),
+        Claim("balance", "W_{j+1}^T W_{j+1} - W_j W_j^T does not change.", derived, 2.2e-13, "<=", 1e-12,
+              controls=(Control("one factor scaled at half time", 8e-13, 1e-12),)),
+        Claim("dissipation", "The loss falls by the integral of g(W', W').", derived, math.nan, "<=", 1e-8),
+        Claim("limit", "The flow ends at a best rank-r matrix.", "Bah et al., 2022", math.inf, "<=", 1e-6,
+              (Hypothesis("stationary at the end", False, 0.31),), (Control("rank lowered by one", 0.44, 1e-6),),
+              "Ended at the evaluation budget, before the projected gradient fell to 1e-4 of its start."),
+        Claim(SPECIAL, SPECIAL, SPECIAL, 1.0, "<=", 2.0, (Hypothesis(SPECIAL, True, SPECIAL),),
+              (Control(SPECIAL, 7.0, 2.0),), SPECIAL),
+    ]  # fmt: skip
+    problem = {
+        "data": {"name": "digits", "samples": 1797, "features": 64, "task": "autoencoding", "note": SPECIAL},
+        "preparation": {"centred": True, "scale": 6.0164, "numerical rank": 61, "dropped directions": 3},
+        "loss": "LeastSquares", "normalisation": "mean over samples, 1/2 ||W X - Y||^2 / n",
+        "shape": [64, 64], "depth": 3, "rank": 10, "widths": [64, 64], "seed": 0,
+        "start": {"singular_values": [0.1] * 10, "kind": "balanced"},
+        "tolerances": {"rtol": 1e-10, "atol": 1e-13}, "t_end": None, "horizon": math.inf,
+        "many": list(range(100)), "runs": [{"h": 0.01, "steps": 100}, {"h": 0.005, "steps": 200}], "empty": {},
+    }  # fmt: skip
+    return Report("verify --data digits --depth 3", problem, claims, figures, version="0.1.0")
+
+
+@pytest.fixture
+def ax():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Page
+
+    page = Page(figsize=(7.2, 4.5), layout="constrained")
+    FigureCanvasAgg(page)
+    return page.add_subplot()
+
+
+def _named(name: str) -> Figure:
+    return next(f for f in sample_report().figures if f.name == name)
+
+
+def _run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR"
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+@pytest.mark.parametrize("name", ["singular-values", "gap", "loss", "descent", "tolerance", "shades"])
+def test_a_figure_has_as_many_lines_as_curves(ax, name):
+    figure = _named(name)
+    plotting.draw_figure(ax, figure)
+    assert len(ax.lines) == len(figure.curves)
+    assert (ax.get_xscale(), ax.get_yscale()) == (figure.xscale, figure.yscale)
+    assert (ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()) == (figure.title, figure.xlabel, figure.ylabel)
+
+
+@pytest.mark.parametrize("figure", sample_report().figures, ids=lambda f: f.name)
+def test_the_legend_never_covers_data(ax, figure):
+    plotting.draw_figure(ax, figure)
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y1 < ax.bbox.y0  # below the axes,
+    assert legend.y1 <= ax.xaxis.get_label().get_window_extent().y0  # below its label,
+    assert legend.y0 >= 0 and legend.x1 <= ax.figure.bbox.x1  # and on the page
+
+
+def test_repeated_and_empty_labels_stand_once(ax):
+    plotting.draw_figure(ax, _named("singular-values"))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+        "Riemannian flow, singular frame", "factor flow, 64 x 64 x 64",
+    ]  # fmt: skip
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.lines}
+    assert len(looks) == 2
+
+
+def test_a_long_legend_is_counted(ax):
+    plotting.draw_figure(ax, _named("shades"))
+    texts = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert len(texts) == 12 and texts[-1] == "and 9 more"
+    assert len({line.get_color() for line in ax.lines}) == 20
+
+
+def test_the_look_of_a_role_is_the_same_in_every_figure(ax):
+    roles = ["a", "b", "gap", "bound", "control", "guide"]
+    plotting.draw_figure(ax, Figure("f", "t", "c", "x", "y", [Curve(r, [1.0, 2.0], [1.0, 2.0], r) for r in roles]))
+    looks = {r: (line.get_color(), line.get_linestyle()) for r, line in zip(roles, ax.lines, strict=True)}
+    assert len(set(looks.values())) == 6 and len({colour for colour, _ in looks.values()}) == 6
+    a, b = ax.lines[0], ax.lines[1]
+    assert a.get_linestyle() == "-" and a.get_marker() == "None"
+    # side b: hollow markers, no line, drawn on top of all others
+    assert b.get_linestyle() == "None" and b.get_markerfacecolor() == "none"
+    assert b.get_zorder() == max(line.get_zorder() for line in ax.lines)
+
+
+def test_values_that_cannot_be_shown_are_left_out(ax):
+    plotting.draw_figure(ax, _named("gap"))
+    wrong_sign = np.asarray(ax.lines[-1].get_ydata())
+    assert np.isnan(wrong_sign[-4:]).all() and np.isnan(wrong_sign[0])  # nan, inf, 0, -1; and 0 at t = 0
+    assert np.isfinite(wrong_sign[1:-4]).all()
+    low, high = ax.get_ylim()
+    assert 0 < low < high < 10
+
+
+def test_curves_without_a_value_are_skipped(ax):
+    plotting.draw_figure(ax, _named("strange"))
+    assert len(ax.lines) == 2  # of four: one is empty, one has no finite value
+    assert ax.get_title(loc="left") == SPECIAL
+
+
+def test_a_figure_without_any_value_says_so():
+    figure = Figure("f", "t", "c", "x", "y", [Curve("a", [1.0], [-1.0])], xscale="log", yscale="log")
+    _size(plotting.render(figure))
+    assert b"<svg" in plotting.render(figure, "svg")
+
+
+def test_dollars_that_are_no_mathematics_are_drawn_literally():
+    curve = Curve(r"$\frac{1}$", [0.0, 1.0], [0.0, 1.0])
+    figure = Figure("f", r"$\nonsense$ and $x$", "c", "a $", r"$\sigma_1$", [curve])
+    _size(plotting.render(figure))
+
+
+def test_pictures_are_the_same_bytes_each_time():
+    figure = _named("descent")
+    assert plotting.render(figure) == plotting.render(figure)
+    assert plotting.render(figure, "svg") == plotting.render(figure, "svg")
+
+
+@pytest.mark.parametrize(
+    ("measured", "relation", "bound", "position"),
+    [
+        (1.0, "<=", 2.0, 0.5), (0.0, "<=", 0.0, 0.0), (1e-9, "<=", 0.0, math.inf), (-3.0, "<=", 1.0, 0.0),
+        (-4.0, "<=", -2.0, 0.5), (1.0, "<=", -2.0, math.inf), (math.inf, "<=", 1.0, math.inf),
+        (1.0, "<=", math.inf, 0.0), (math.inf, "<=", math.inf, 1.0),
+        (0.9, ">=", 0.45, 0.5), (0.0, ">=", 0.7, math.inf), (-1.0, ">=", 0.7, math.inf), (math.inf, ">=", 0.7, 0.0),
+        (1.0, "in", (0.5, 1.5), 0.0), (1.25, "in", (0.5, 1.5), 0.5), (0.0, "in", (0.5, 1.5), 2.0),
+        (3.0, "in", (3.0, 3.0), 0.0),
+    ],
+)  # fmt: skip
+def test_the_position_is_on_the_side_of_the_verdict(measured, relation, bound, position):
+    assert plotting._position(measured, relation, bound) == pytest.approx(position)
+    assert (position <= 1) == Claim("c", "s", "d", measured, relation, bound).holds
+
+
+def test_the_overview_puts_claims_left_and_controls_right(ax):
+    report = sample_report()
+    plotting.draw_report(ax, report)
+    markers = {"o": [], "X": [], "s": [], "D": []}
+    for line in ax.lines:
+        if line.get_marker() in markers:
+            markers[line.get_marker()].append((line.get_ydata()[0], line.get_xdata()[0]))
+    # one marker a claim, its form the verdict; one diamond a control, right of 1 exactly if it is caught
+    verdicts = {"o": "passed", "X": "failed", "s": "not claimed"}
+    for marker, verdict in verdicts.items():
+        assert sorted(row for row, _ in markers[marker]) == [i for i, c in enumerate(report) if c.verdict == verdict]
+    assert all(x < 1 for _, x in markers["o"])
+    caught = [k.caught for c in report for k in c.controls]
+    assert [x > 1 for _, x in markers["D"]] == caught and not all(caught)
+    low, high = ax.get_xlim()
+    assert all(low < x < high for marks in markers.values() for _, x in marks)
+    assert [t.get_text().split()[0] for t in ax.get_yticklabels()][:3] == ["gradient", "pointwise", "trajectory"]
+    assert [t.get_text() for t in ax.texts].count("passed: 0.93 ≥ 0.7") == 1
+
+
+def test_an_overview_without_claims():
+    _size(plotting.render(Report("verify", {})))
+
+
+def test_save_figures_writes_one_png_a_figure(tmp_path):
+    report = sample_report()
+    paths = plotting.save_figures(report, tmp_path / "new" / "figures")
+    assert [p.name for p in paths] == ["overview.png", *(f"{f.name}.png" for f in report.figures)]
+    assert sorted(paths) == sorted((tmp_path / "new" / "figures").iterdir())
+    for path in paths:
+        width, height = _size(path.read_bytes())
+        assert width == (1350 if path.stem == "overview" else 1080) and height > 500  # 9 and 7.2 inches at 150 dpi
+
+
+def test_names_of_figures_never_leave_the_folder(tmp_path):
+    curve = [Curve("a", [0.0, 1.0], [0.0, 1.0])]
+    names = ["../../escaped", "overview", "overview", "", "a/b"]
+    report = Report("verify", {}, figures=[Figure(n, "t", "c", "x", "y", curve) for n in names])
+    paths = plotting.save_figures(report, tmp_path / "figures")
+    assert [p.stem for p in paths] == ["overview", "escaped", "overview-2", "overview-3", "figure", "a-b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["figures"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    report = Report("verify", {}, figures=[_named("loss")])
+    with pytest.raises(ValueError, match=r"^`folder` must be a folder that can be written, got .* Choose another\.$"):
+        plotting.save_figures(report, tmp_path / "file")
+    (tmp_path / "loss.png").mkdir()
+    with pytest.raises(ValueError, match="can be written"):
+        plotting.save_figures(report, tmp_path)
+    assert not list(tmp_path.glob(".*"))  # no temporary file stays
+
+
+def test_settings_of_the_user_are_left_alone():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context({"font.size": 31.0}):
+        plotting.render(_named("loss"))
+        assert matplotlib.rcParams["font.size"] == 31.0
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_importing_is_light_and_pyplot_is_never_used():
+    assert _run("import sys, lowrankflow.plotting; print('matplotlib' in sys.modules)").strip() == "False"
+    code = (
+        "import sys; from lowrankflow import plotting; from lowrankflow.report import *; "
+        "f = Figure('f', 't', 'c', 'x', 'y', [Curve('a', [0.0, 1.0], [0.0, 1.0])]); "
+        "plotting.render(f); plotting.render(f, 'svg'); plotting.render(Report('verify', {}, [], [f])); "
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    assert _run(code).strip() == "False"
+
+
+def test_drawing_works_on_an_axes_of_pyplot():
+    code = (
+        "import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot as plt; import sys; "
+        "from lowrankflow import plotting; from lowrankflow.report import *; "
+        "fig, axes = plt.subplots(1, 2, layout='constrained'); "
+        "plotting.draw_figure(axes[0], Figure('f', 't', 'c', 'x', 'y', [Curve('a', [0.0, 1.0], [0.0, 1.0])])); "
+        "plotting.draw_report(axes[1], Report('verify', {})); fig.savefig(sys.stdout.buffer)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    _size(done.stdout)

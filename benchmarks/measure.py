@@ -1,6 +1,7 @@
 """What the benchmarks share: one BLAS thread, interleaved timing, a table, JSON.
 
-Import it before numpy: thread counts are read when the BLAS is loaded.
+Import it before numpy: thread counts are read when the BLAS is loaded. Times are processor seconds: with
+one thread they are wall seconds on a quiet machine, and on a busy one they leave out the waiting.
 """
 
 # ruff: noqa: E402
@@ -35,25 +36,34 @@ def parse(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def interleaved(calls: Mapping[str, Callable[[], Any]], *, repeats: int, batch: float = 2e-3) -> dict[str, float]:
-    """Return seconds a call: the least over rounds A B C, A B C, ..., each a batch of at least `batch` seconds.
+#: processor seconds of this process
+clock = time.process_time
 
-    The rounds share out whatever else the machine does; the minimum drops it.
+
+def interleaved(calls: Mapping[str, Callable[[], Any]], *, repeats: int, batch: float = 2e-3) -> dict[str, np.ndarray]:
+    """Return seconds a call for each round A B C, A B C, ..., each a batch of at least `batch` seconds.
+
+    The rounds share out whatever else the machine does: see `ratio`.
     """
     counts = {}
     for name, call in calls.items():
         call()  # first call: allocation, caches
-        start = time.perf_counter()
+        start = clock()
         call()
-        counts[name] = max(1, int(batch / max(time.perf_counter() - start, 1e-7)))
-    best = dict.fromkeys(calls, np.inf)
-    for _ in range(repeats):
+        counts[name] = max(1, int(batch / max(clock() - start, 1e-7)))
+    seconds = {name: np.empty(repeats) for name in calls}
+    for i in range(repeats):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(counts[name]):
                 call()
-            best[name] = min(best[name], (time.perf_counter() - start) / counts[name])
-    return best
+            seconds[name][i] = (clock() - start) / counts[name]
+    return seconds
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the median over the rounds of a / b, each taken next to the other."""
+    return float(np.median(a / b))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:

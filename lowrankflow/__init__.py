@@ -17,6 +17,7 @@ from .gradients import (
     riemannian_gradient,
     riemannian_gradient_from_factors,
 )
+from .html_report import write_html
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent, random_point
 from .metrics import Coefficients, DepthMetric, EmbeddedMetric
 from .report import Claim, Control, Hypothesis, Report
@@ -65,4 +66,5 @@ __all__ = [
     "riemannian_gradient_from_factors",
     "sharpness",
     "verify_equivalence",
+    "write_html",
 ]

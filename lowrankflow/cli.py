@@ -48,7 +48,7 @@ def _depth(text: str) -> int:
         raise argparse.ArgumentTypeError(f"`depth` must be a whole number of factors from 2, got {text!r}") from None
     try:
         return int(validation.check_depth(value, integer=True))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
@@ -92,12 +92,16 @@ def _parser() -> argparse.ArgumentParser:
         "--scale", type=float, help="singular values of W(0) (default 0.1; see the README for --observed)"
     )
     problem.add_argument("--seed", type=int, default=0, help="seed of W(0) and the hidden frames (default 0)")
-    problem.add_argument("--preprocess", metavar="STEPS", help="center,scale,range (default), a part of them, or none")
+    problem.add_argument(
+        "--preprocess",
+        metavar="STEPS",
+        help="center,scale,range (default; center,scale for --observed), a part, or none",
+    )
     problem.add_argument("--reduction", choices=("mean", "sum"), default="mean", help="of the loss (default mean)")
     run = verify.add_argument_group("run")
     run.add_argument("--t-end", type=float, help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N))")
     run.add_argument("--rtol", type=float, default=1e-8, help="tolerance of both flows (default 1e-8)")
-    run.add_argument("--max-evaluations", type=int, default=200_000, help="gradients a run (default 200000)")
+    run.add_argument("--max-evaluations", type=int, default=200_000, help="gradients for both flows and references (default 200000)")
     run.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1: faster on small matrices)")
     output = verify.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="write report.html, report.json, trajectory.npz and the figures")
@@ -320,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(args)
     except SystemExit as stop:
         return int(stop.code or 0)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         print(f"lowrankflow: error: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:

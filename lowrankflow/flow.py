@@ -262,10 +262,12 @@ _SCIPY_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 _OUR_METHODS = {"Euler": steppers.Euler, "RK4": steppers.RK4}
 
 
-def _solver_class(method: str | type[OdeSolver]) -> tuple[Any, bool]:
+def _solver_class(method: str | type[OdeSolver] | steppers.Stepper) -> tuple[Any, bool]:
     """Return the OdeSolver class of a method and whether its step is fixed."""
     if isinstance(method, type) and issubclass(method, OdeSolver):
         return method, False
+    if not isinstance(method, (str, type)) and hasattr(method, "interpolant"):
+        return steppers.as_ode_solver(method), True
     if isinstance(method, str) and method in _OUR_METHODS:
         return steppers.as_ode_solver(_OUR_METHODS[method]()), True
     name = validation.check_choice("method", method, (*_SCIPY_METHODS, *_OUR_METHODS))
@@ -432,7 +434,7 @@ def integrate(
     rtol: float = 1e-8,
     atol: float = 0.0,
     chart: Chart | None = None,
-    method: str | type[OdeSolver] = "DOP853",
+    method: str | type[OdeSolver] | steppers.Stepper = "DOP853",
     step_size: float | None = None,
     save: Save | None = None,
     events: Sequence[Event] = (),
@@ -457,10 +459,11 @@ def integrate(
         Added absolute accuracy, same norm.
     chart : Chart, optional
         Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow.
-    method : str or type
-        "DOP853", any other solver name of scipy, "Euler" or "RK4" with a fixed step, or an OdeSolver class.
+    method : str, type or Stepper
+        "DOP853", any other solver name of scipy, an OdeSolver class, or with a fixed step "Euler", "RK4" or a
+        `Stepper` of your own.
     step_size : float, optional
-        The step of "Euler" and "RK4"; required there.
+        The fixed step; required there.
     save : Save, optional
         What to keep; every accepted step by default.
     events : sequence of Event

@@ -115,6 +115,19 @@ def riemannian_gradient(w: LowRankMatrix, egrad: Any, metric: Metric) -> Tangent
 def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) -> float:
     r"""Return the metric :math:`g_W(Z_1, Z_2) = \langle A_W^{-1} Z_1, Z_2 \rangle_F` of two tangent vectors at `w`.
 
+    Parameters
+    ----------
+    w : LowRankMatrix, (m, n) of rank k
+        Base point.
+    z1, z2 : Tangent
+        Tangent vectors in the frames of `w`.
+    metric : Metric
+        For instance ``DepthMetric(3)``.
+
+    Returns
+    -------
+    float
+
     Raises
     ------
     ValueError

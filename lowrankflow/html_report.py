@@ -12,13 +12,13 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import plotting
-from .report import Bound, Claim, Figure, Relation, Report, Verdict, _number
+from .files import replacing
+from .report import Bound, Claim, Figure, Relation, Report, Verdict, number_text
 
 __all__ = ["write_html"]
 
@@ -57,7 +57,8 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> None:
     """
     data = page(report).encode("utf-8", "replace")  # a file name may hold bytes that are no text
     try:
-        plotting.write_bytes(Path(path), data)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise ValueError(
             f"`path` must be a file that can be written, got {os.fspath(path)!r} ({error.strerror}). Choose another."
@@ -73,6 +74,8 @@ def page(report: Report) -> str:
     data = json.dumps(report.to_dict(), allow_nan=False, separators=(",", ":"))
     for character in "<>&":  # only ever inside a JSON string, where this is the same character
         data = data.replace(character, f"\\u{ord(character):04x}")
+    further = f'<div class="grid">{"".join(map(_figure, others))}</div>'
+    further = f'<section id="figures"><h2>Further figures</h2>{further}</section>' if others else ""
     links = [("problem", "Problem", True), ("picture", "Picture", bool(first)), ("claims", "Claims", True),
              ("figures", "Figures", bool(others)), ("reading", "How to read this page", True),
              ("environment", "Environment", True)]  # fmt: skip
@@ -99,8 +102,7 @@ def page(report: Report) -> str:
 <section id="problem"><h2>The problem</h2>{_problem(report.problem)}</section>
 {"".join(f'<section id="picture">{_figure(f, large=True)}</section>' for f in first)}
 <section id="claims"><h2>The claims</h2>{_overview(report)}{_claims(report)}</section>
-{f'<section id="figures"><h2>Further figures</h2><div class="grid">{"".join(map(_figure, others))}</div></section>'
- if others else ""}
+{further}
 <section id="reading"><h2>How to read this page</h2>{_GLOSSARY}</section>
 <section id="environment"><h2>Environment</h2>{_environment(report)}</section>
 </main>
@@ -148,7 +150,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, digits: int = 6) -> str:
     """Return a value of the problem or a hypothesis as HTML: short for people, in full in its attribute."""
     if value is None:
         return "&ndash;"
@@ -157,13 +159,13 @@ def _value(value: Any) -> str:
     if isinstance(value, (int, np.integer)):
         return str(value)
     if isinstance(value, (float, np.floating)):
-        return _quantity(float(value), f"{value:.6g}")
+        return _quantity(float(value), f"{value:.{digits}g}")
     return escape(str(value))
 
 
 def _quantity(value: float, text: str | None = None) -> str:
     """Return a number as HTML: its digits as on the command line, its power of ten raised."""
-    mantissa, exponential, exponent = (text or _number(value)).partition("e")
+    mantissa, exponential, exponent = (text or number_text(value)).partition("e")
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else "∞" if value > 0 else "&minus;∞"
     shown = mantissa.replace("-", "&minus;")
@@ -183,9 +185,9 @@ def _problem(problem: Mapping[str, Any]) -> str:
     """Return the problem as tables of definitions: one for each group, one for the values that stand alone."""
     tables: dict[str, dict[str, Any]] = {}
     for key, value in problem.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             tables[str(key)] = dict(value)
-        else:
+        elif not isinstance(value, Mapping):
             tables.setdefault("", {})[str(key)] = value
     cards = "".join(_definitions(caption, values) for caption, values in tables.items())
     return f'<div class="cards">{cards}</div>' if cards else "<p>Not recorded.</p>"
@@ -194,7 +196,7 @@ def _problem(problem: Mapping[str, Any]) -> str:
 def _definitions(caption: str, values: Mapping[str, Any]) -> str:
     rows = "".join(f'<tr><th scope="row">{_key(k)}</th><td>{_nested(v)}</td></tr>' for k, v in values.items())
     head = f"<caption>{_key(caption)}</caption>" if caption else ""
-    return f'<table class="definitions">{head}<tbody>{rows or "<tr><td>&ndash;</td></tr>"}</tbody></table>'
+    return f'<table class="definitions">{head}<tbody>{rows}</tbody></table>'
 
 
 def _key(key: str) -> str:
@@ -206,6 +208,8 @@ def _nested(value: Any) -> str:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
+        if value.keys() == {"met", "value"}:  # a hypothesis
+            return f"{_value(value['value'], digits=3)} <b>{'met' if value['met'] else 'not met'}</b>"
         return _definitions("", value)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         if any(isinstance(v, (Mapping, list, tuple)) for v in value):
@@ -286,7 +290,8 @@ def _claim(index: int, claim: Claim) -> str:
         for k in claim.controls
     )
     hypotheses = _items(
-        (h.met, f"{escape(h.name)}: {_value(h.value)}", "met" if h.met else "not met") for h in claim.hypotheses
+        (h.met, f"{escape(h.name)}: {_value(h.value, digits=3)}", "met" if h.met else "not met")
+        for h in claim.hypotheses
     )
     why = ""
     if claim.verdict == "failed":
@@ -308,7 +313,7 @@ def _claim(index: int, claim: Claim) -> str:
     ]
     return (
         f'<tr id="claim-{index}" role="row" class="{_slug(claim.verdict)}"><th scope="row" role="rowheader">'
-        f'<code>{escape(claim.name)}</code><p>{escape(claim.statement)}</p>{detail}'
+        f"<code>{escape(claim.name)}</code><p>{escape(claim.statement)}</p>{detail}"
         f'<p class="note">Source: {escape(claim.source)}</p></th>'
         + "".join(f'<td role="cell" data-label="{label}"><div>{text}</div></td>' for label, text in cells)
         + "</tr>"
@@ -316,9 +321,7 @@ def _claim(index: int, claim: Claim) -> str:
 
 
 def _items(items: Iterable[tuple[bool, str, str]]) -> str:
-    rows = "".join(
-        f'<li class="{"good" if good else "bad"}">{text} <b>{word}</b></li>' for good, text, word in items
-    )
+    rows = "".join(f'<li class="{"good" if good else "bad"}">{text} <b>{word}</b></li>' for good, text, word in items)
     return f"<ul>{rows}</ul>" if rows else '<span class="note">none</span>'
 
 
@@ -373,7 +376,7 @@ section{margin-top:3.2rem;scroll-margin-top:1rem}
 .kicker{color:var(--muted);font-size:.92rem;margin:0}
 .verdict{display:flex;gap:.7rem;align-items:baseline;font-size:1.2rem;line-height:1.4;padding:.8rem 1.1rem;
 border-radius:.5rem;border-left:.35rem solid;overflow-wrap:anywhere}
-.verdict .sign{font-weight:700}
+.verdict .sign{font-weight:700;flex:none}
 .verdict span{min-width:0}
 .verdict a{color:inherit}
 .passed .verdict,.badge.passed{color:var(--good);background:var(--good-bg)}
@@ -388,7 +391,7 @@ figcaption{color:var(--muted);font-size:.93rem;margin-top:.6rem;max-width:48rem;
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(27rem,100%),1fr));gap:2.4rem 2rem}
 .cards{columns:2 26rem;column-gap:2.5rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums lining-nums;width:100%}
-.definitions{font-size:.95rem;margin-bottom:1.3rem;break-inside:avoid}
+.definitions{table-layout:fixed;overflow-wrap:anywhere;font-size:.95rem;margin-bottom:1.3rem;break-inside:avoid}
 .definitions caption{text-align:left;font-weight:600;padding:.2rem 0 .3rem}
 .definitions th{text-align:left;font-weight:400;color:var(--muted);width:11rem;padding:.28rem 1rem .28rem 0}
 .definitions td{padding:.28rem 0;overflow-wrap:anywhere}
@@ -405,8 +408,8 @@ border-bottom:2px solid var(--line);vertical-align:bottom}
 .claims td,.claims tbody th{vertical-align:top;text-align:left;padding:.8rem .9rem .8rem 0;
 border-bottom:1px solid var(--line);overflow-wrap:anywhere}
 .claims tbody th{font-weight:400;width:30%}
-.claims td:nth-child(5){width:21%}
-.claims td:nth-child(6){width:17%}
+.claims td:nth-child(5){width:19%}
+.claims td:nth-child(6){width:19%}
 .claims tbody th code{font-weight:700;font-size:.95rem}
 .claims tr:target{background:var(--soft)}
 .number{white-space:nowrap}

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .report import Bound, Curve, Figure, Relation, Report, Verdict, _number, _rule
+from .files import replacing
+from .report import Bound, Curve, Figure, Relation, Report, Verdict, number_text, rule_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -122,7 +123,9 @@ def _legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None:
 def _values(values: Sequence[float], scale: str) -> np.ndarray:
     """Return the values with nan where the scale cannot show one, which breaks the line there."""
     array = np.array(values, dtype=float)
-    shown = np.isfinite(array) & (array > 0) if scale == "log" else np.isfinite(array)
+    shown = np.abs(array) < 1e200  # beyond it the limits of an axis overflow
+    if scale == "log":
+        shown &= array > 1e-200
     return np.where(shown, array, np.nan)
 
 
@@ -138,8 +141,8 @@ def draw_figure(ax: Axes, figure: Figure) -> None:
     ax : matplotlib.axes.Axes
         Where to draw; best in a figure with ``layout="constrained"``, which makes room for the legend.
     figure : Figure
-        The data. Values that are not finite, or not positive on a logarithmic axis, are left out; so is a curve
-        without any other.
+        The data. Values that are not finite (or beyond 1e200), or not positive on a logarithmic axis, are left out;
+        so is a curve without any other.
     """
     with _style():
         _clean(ax)
@@ -194,7 +197,7 @@ def _look(curve: Curve, variant: int, variants: int, crowd: int) -> dict[str, An
         look |= {"linestyle": "none", "marker": marker, "markersize": size, "markerfacecolor": "none"}
         look |= {"markeredgewidth": 1.2 if crowd <= 6 else 0.9}
         if len(curve.x) > (40 if curve.points else 12):
-            look["markevery"] = 0.05 if crowd <= 6 else 0.08  # even along the curve, in units of the diagonal
+            look["markevery"] = 0.035 if crowd <= 8 else 0.07  # even along the curve, in units of the diagonal
     elif curve.points or len(curve.x) == 1:
         size = 6.0 if len(curve.x) <= 40 else 3.5
         look |= {"linestyle": "none", "marker": marker, "markersize": size}
@@ -212,10 +215,12 @@ def _position(measured: float, relation: Relation, bound: Bound) -> float:
     """
     if math.isnan(measured):
         return math.nan
+    measured = float(measured)
     if isinstance(bound, tuple):
         centre, half = (bound[0] + bound[1]) / 2, (bound[1] - bound[0]) / 2
         off = abs(measured - centre)
         return off / half if half > 0 else (0.0 if off == 0 else math.inf)
+    bound = float(bound)
     if relation == ">=":
         measured, bound = -measured, -bound
     if bound > 0:
@@ -297,10 +302,10 @@ def draw_report(ax: Axes, report: Report) -> None:
             colour, marker = _VERDICTS[claim.verdict]
             mark_at(row, position, claim.verdict, color=colour, marker=marker, markersize=9, markeredgecolor="white",
                     markeredgewidth=0.8, zorder=4)  # fmt: skip
-            rule = _rule(claim.relation, claim.bound).replace("<=", "≤").replace(">=", "≥")
+            rule = rule_text(claim.relation, claim.bound).replace("<=", "≤").replace(">=", "≥")
             why = ", control missed" if claim.verdict == "failed" and claim.holds else ""
             ax.annotate(
-                f"{claim.verdict}: {_number(claim.measured)} {rule}{why}", (1, row), xycoords=("axes fraction", "data"),
+                f"{claim.verdict}: {number_text(claim.measured)} {rule}{why}", (1, row), xycoords=("axes fraction", "data"),
                 xytext=(8, 0), textcoords="offset points", ha="left", va="center", color=colour, fontsize=9,
             )  # fmt: skip
         if not len(report):
@@ -393,21 +398,13 @@ def save_figures(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return [write_bytes(target / f"{name}.png", data) for name, data in pictures.items()]
+        written = []
+        for name, data in pictures.items():
+            with replacing(target / f"{name}.png") as file:
+                file.write(data)
+            written.append(target / f"{name}.png")
+        return written
     except OSError as error:
         raise ValueError(
             f"`folder` must be a folder that can be written, got {str(target)!r} ({error.strerror}). Choose another."
         ) from None
-
-
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file through a temporary one beside it, so that a crash leaves no half of it."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path

@@ -189,7 +189,7 @@ class Report:
         """Raise AssertionError naming the failed claims, or if nothing could be claimed."""
         if self.failed:
             lines = [
-                f"{c.name}: {_number(c.measured)} {_rule(c.relation, c.bound)} is not so, or a control was not caught"
+                f"{c.name}: {number_text(c.measured)} {rule_text(c.relation, c.bound)} is not so, or a control was not caught"
                 for c in self.failed
             ]
             raise AssertionError("; ".join(lines))
@@ -266,6 +266,7 @@ class Report:
 
     def __rich__(self) -> Any:
         """The table, for a rich console."""
+        from rich.markup import escape
         from rich.table import Table
 
         colour = {"passed": "green", "failed": "red", "not claimed": "yellow"}
@@ -277,17 +278,21 @@ class Report:
         table.add_column("verdict", no_wrap=True)
         table.add_column("controls (must break the bound)", ratio=2, min_width=20)
         for c in self.claims:
-            unmet = [f"[yellow]not met: {h.name} ({_number(h.value)})[/]" for h in c.hypotheses if not h.met]
+            unmet = [
+                f"[yellow]not met: {escape(h.name)} ({escape(number_text(h.value))})[/]"
+                for h in c.hypotheses
+                if not h.met
+            ]
             controls = [
-                f"{k.change}: {_number(k.measured)} [{'green' if k.caught else 'red'}]"
+                f"{escape(k.change)}: {number_text(k.measured)} [{'green' if k.caught else 'red'}]"
                 f"{'caught' if k.caught else 'NOT CAUGHT'}[/]"
                 for k in c.controls
             ]
             table.add_row(
-                c.name,
-                "\n".join([c.statement, *unmet]),
-                _number(c.measured),
-                _rule(c.relation, c.bound),
+                escape(c.name),
+                "\n".join([escape(c.statement), *unmet]),
+                number_text(c.measured),
+                rule_text(c.relation, c.bound),
                 f"[{colour[c.verdict]}]{c.verdict}[/]",
                 "\n".join(controls),
             )
@@ -309,7 +314,7 @@ class Report:
         return f"{text}; {sum(k.caught for k in controls)} of {len(controls)} controls caught."
 
 
-def _number(value: float | str) -> str:
+def number_text(value: float | str) -> str:
     """Return a number as people read it: two or three digits."""
     if isinstance(value, str):
         return value
@@ -318,11 +323,11 @@ def _number(value: float | str) -> str:
     return f"{value:.4g}"
 
 
-def _rule(relation: Relation, bound: Bound) -> str:
+def rule_text(relation: Relation, bound: Bound) -> str:
     """Return the relation and bound as people read them."""
     if isinstance(bound, tuple):
-        return f"in [{_number(bound[0])}, {_number(bound[1])}]"
-    return f"{relation} {_number(bound)}"
+        return f"in [{number_text(bound[0])}, {number_text(bound[1])}]"
+    return f"{relation} {number_text(bound)}"
 
 
 def _bound(value: Any) -> Bound:

@@ -57,7 +57,7 @@ def check_finite(name: str, array: Array) -> None:
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(
             f"`{name}` must be finite, got {int((~finite).sum())} NaN or infinite of {array.size} values,"
-            f" the first at index {first}. Remove or impute them; for missing entries use losses.Completion."
+            f" the first at index {first}. Remove or impute them."
         )
 
 

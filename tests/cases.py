@@ -39,9 +39,7 @@ class SubspaceProjection:
 
     def coefficients(self, s):
         square = s**2
-        return lrf.Coefficients(
-            core=square[:, None] + square / 2, up=square, vp=square, mix=-s[:, None] * s / 2
-        )
+        return lrf.Coefficients(core=square[:, None] + square / 2, up=square, vp=square, mix=-s[:, None] * s / 2)
 
 
 class Polar:
@@ -51,9 +49,7 @@ class Polar:
 
     def coefficients(self, s):
         square, product = s**2, s[:, None] * s
-        return lrf.Coefficients(
-            core=(square[:, None] + square + product) / 2, up=square, vp=square, mix=-product / 2
-        )
+        return lrf.Coefficients(core=(square[:, None] + square + product) / 2, up=square, vp=square, mix=-product / 2)
 
 
 def _case(value, name):
@@ -127,7 +123,9 @@ class LogCosh:
 def least_squares(m, n, rng, samples=None, **options):
     """A well-conditioned fit: more samples than inputs, singular values of X of order one."""
     p = 3 * n if samples is None else samples
-    return lrf.losses.LeastSquares(rng.standard_normal((n, p)) / np.sqrt(p), rng.standard_normal((m, p)) / np.sqrt(p), **options)
+    return lrf.losses.LeastSquares(
+        rng.standard_normal((n, p)) / np.sqrt(p), rng.standard_normal((m, p)) / np.sqrt(p), **options
+    )
 
 
 def mean_rows(m, n, rng):
@@ -173,6 +171,6 @@ CHARTS = [
     _case(lrf.Lifted(), "lifted"),
 ]
 STEPPERS = [_case(Euler(), "euler"), _case(RK4(), "rk4")]
-SOLVERS = [
-    _case({"method": name}, name) for name in ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
-] + [_case({"method": name, "step_size": 0.01}, name) for name in ("Euler", "RK4")]
+SOLVERS = [_case({"method": name}, name) for name in ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")] + [
+    _case({"method": name, "step_size": 0.01}, name) for name in ("Euler", "RK4")
+]

@@ -7,12 +7,12 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
-import zlib
+import zlib  # noqa: E402
 
-import numpy as np
-import pytest
-import threadpoolctl
-from hypothesis import settings
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import threadpoolctl  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("lowrankflow", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("lowrankflow")

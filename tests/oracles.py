@@ -6,6 +6,7 @@ factors (`product_rule_operator`), never from powers of W W^T on a rank-deficien
 """
 
 from functools import reduce
+from itertools import pairwise
 
 import mpmath
 import numpy as np
@@ -65,7 +66,7 @@ def product_jacobian(factors):
 
 
 def imbalances(factors):
-    return [b.T @ b - a @ a.T for a, b in zip(factors[:-1], factors[1:], strict=True)]
+    return [b.T @ b - a @ a.T for a, b in pairwise(factors)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -179,16 +180,22 @@ def infinite_depth_operator(dense, z, nodes=60):
 # flows
 
 
-def dense_flow(velocity, w0, times, rtol=1e-11):
-    """Integrate dW/dt = velocity(W) on the dense matrix with scipy's RK45 (not the library's default method)."""
+def dense_flow(velocity, w0, times, rtol=1e-12):
+    """Integrate dW/dt = velocity(W) on the dense matrix with LSODA, a multistep method unlike the library's default."""
     end = solve_ivp(
-        lambda t, y: velocity(y.reshape(w0.shape)).ravel(), (0, times[-1]), w0.ravel(), t_eval=times, rtol=rtol, atol=rtol
+        lambda t, y: velocity(y.reshape(w0.shape)).ravel(),
+        (0, times[-1]),
+        w0.ravel(),
+        method="LSODA",
+        t_eval=times,
+        rtol=rtol,
+        atol=rtol,
     )
     assert end.success
     return [y.reshape(w0.shape) for y in end.y.T]
 
 
-def flow_of_parts(velocity, parts, times, rtol=1e-11):
+def flow_of_parts(velocity, parts, times, rtol=1e-12):
     """Integrate a list of arrays, with `velocity` from such a list to another; returns one list a time."""
     shapes = [a.shape for a in parts]
     cuts = np.cumsum([a.size for a in parts])[:-1]
@@ -199,12 +206,20 @@ def flow_of_parts(velocity, parts, times, rtol=1e-11):
     def flat(arrays):
         return np.concatenate([a.ravel() for a in arrays])
 
-    end = solve_ivp(lambda t, y: flat(velocity(unpack(y))), (0, times[-1]), flat(parts), t_eval=times, rtol=rtol, atol=rtol)
+    end = solve_ivp(
+        lambda t, y: flat(velocity(unpack(y))),
+        (0, times[-1]),
+        flat(parts),
+        method="LSODA",
+        t_eval=times,
+        rtol=rtol,
+        atol=rtol,
+    )
     assert end.success
     return [unpack(y) for y in end.y.T]
 
 
-def factor_flow(gradient, factors, times, rtol=1e-11):
+def factor_flow(gradient, factors, times, rtol=1e-12):
     """W_j' = -(W_N..W_{j+1})^T G (W_{j-1}..W_1)^T; returns lists of factors."""
 
     def velocity(fs):

@@ -24,7 +24,12 @@ def test_scalar_modes_of_depth_two(chart, scale):
     loss, w = aligned(start, target)
     times = np.linspace(0, 12, 13)
     path = lrf.integrate(
-        lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), w, t_span=(0, 12), rtol=1e-11, chart=chart, save=lrf.Save(times=times)
+        lrf.RiemannianFlow(loss, lrf.DepthMetric(2)),
+        w,
+        t_span=(0, 12),
+        rtol=1e-11,
+        chart=chart,
+        save=lrf.Save(times=times),
     )
     want = np.array([scalar_mode(start, target, 1.0, t) for t in times])
     # rtol is of the largest mode: one that starts at s0 carries an error of rtol ||T|| = rtol s_max^(1/2), which grows
@@ -53,7 +58,7 @@ def test_fast_collapse():
     w = lrf.LowRankMatrix([[-1.0]], [0.8], [[1.0]])
     path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), w, t_span=(0, 8), rtol=1e-12)
     # s = l^2 with l of order one at the start: an error of rtol in l
-    np.testing.assert_allclose(path.singular_values[:, 0], scalar_mode(-0.8, 1.0, 1.0, path.t) * -1, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(path.singular_values[:, 0], scalar_mode(0.8, -1.0, 1.0, path.t), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
@@ -61,13 +66,13 @@ def test_speed_of_the_singular_values(depth, rng):
     """Arora, Cohen, Hazan: ds_i/dt = -N s_i^(2 - 2/N) <u_i v_i^T, G>, by differences along the flow."""
     w = lrf.random_point(6, 5, 3, rng=rng, singular_values=[1.5, 0.9, 0.4])
     loss = lrf.losses.LeastSquares(np.eye(5), rng.standard_normal((6, 5)))
-    h = 1e-3
+    h = 1e-4
     flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
     s = [p.s for p in lrf.integrate(flow, w, t_span=(0, 2 * h), rtol=1e-13, save=lrf.Save(times=[h])).points]
-    measured = (-3 * s[0] + 4 * s[1] - s[2]) / (2 * h)  # h^2 s''' / 3
+    measured = (-3 * s[0] + 4 * s[1] - s[2]) / (2 * h)  # h^2 s''' / 3, and rtol / h
     g = loss.gradient(w).to_dense()
     want = np.array([-depth * x ** (2 - 2 / depth) * u @ g @ v for u, x, v in zip(w.u.T, w.s, w.vt, strict=True)])
-    np.testing.assert_allclose(measured, want, rtol=0, atol=1e-3 * np.abs(want).max())
+    np.testing.assert_allclose(measured, want, rtol=0, atol=1e-4 * np.abs(want).max())
     assert np.abs(measured - want * (depth + 0.1) / depth).max() > 1e-2 * np.abs(want).max()  # control
 
 
@@ -138,12 +143,16 @@ def check_optimum(end, r, loss):
 @pytest.mark.parametrize("r", [1, 2, 5, 10])
 @pytest.mark.parametrize("depth", [2, 3, 5, 10])
 def test_autoencoder(depth, r):
-    """W(200) = U_r U_r^T within 1e-6, from partial isometries; rtol = 1e-7 holds the stable fixed point to that."""
+    """W(200) = U_r U_r^T within 1e-6, from partial isometries; rtol = 1e-7 holds the stable fixed point to that.
+
+    Stiff: explicit steps are limited by N lambda_1. With few unknowns an implicit method is ten times faster.
+    """
     x, _, _ = autoencoder()
     loss = lrf.losses.LeastSquares(x, x)
     start = lrf.random_point(20, 20, r, rng=np.random.default_rng(1000 * depth + r), singular_values=np.ones(r))
     flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
-    path = lrf.integrate(flow, start, t_span=(0, 200), rtol=1e-7, save=lrf.Save(steps=False))
+    method = "LSODA" if r <= 2 else "DOP853"
+    path = lrf.integrate(flow, start, t_span=(0, 200), rtol=1e-7, method=method, save=lrf.Save(steps=False))
     check_optimum(path.points[-1], r, loss)
 
 

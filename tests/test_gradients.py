@@ -1,5 +1,7 @@
 """Factor gradients, Riemannian gradients and the maps between them, against differentiation and the product rule."""
 
+from itertools import pairwise
+
 import autograd
 import autograd.numpy as anp
 import numpy as np
@@ -45,7 +47,7 @@ ARCHITECTURES = [
 
 def network(sizes, rng):
     """Unbalanced factors of norms of order one."""
-    return lrf.LinearNetwork([rng.standard_normal((b, a)) / np.sqrt(a) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+    return lrf.LinearNetwork([rng.standard_normal((b, a)) / np.sqrt(a) for a, b in pairwise(sizes)])
 
 
 def scale_of(net):
@@ -254,13 +256,17 @@ def test_horizontal_lift(depth, case, rng):
     # the least-norm solution of dphi(E) = Z, by a dense least-squares solver
     jacobian = product_jacobian(net.factors)
     least = np.linalg.lstsq(jacobian, dense.ravel(), rcond=1e-10)[0]
-    np.testing.assert_allclose(np.concatenate([e.ravel() for e in lift]), least, rtol=0, atol=atol * np.linalg.norm(least))
+    np.testing.assert_allclose(
+        np.concatenate([e.ravel() for e in lift]), least, rtol=0, atol=atol * np.linalg.norm(least)
+    )
     # a gauge direction is vertical: (Omega W_1, -W_2 Omega, 0, ...) moves nothing and only adds norm
     omega = rng.standard_normal((case.rank + 1,) * 2)
     vertical = [omega @ net.factors[0], -net.factors[1] @ omega] + [np.zeros_like(f) for f in net.factors[2:]]
     assert abs(sum(np.vdot(a, b) for a, b in zip(lift, vertical, strict=True))) < atol * np.linalg.norm(least) * 10
     other = [a + 0.1 * b for a, b in zip(lift, vertical, strict=True)]
-    np.testing.assert_allclose(product_derivative(net.factors, other), dense, rtol=0, atol=10 * atol * np.linalg.norm(dense))
+    np.testing.assert_allclose(
+        product_derivative(net.factors, other), dense, rtol=0, atol=10 * atol * np.linalg.norm(dense)
+    )
     assert sum(np.vdot(e, e) for e in other) > squared * (1 + 1e-6)  # control: another lift is longer
 
 

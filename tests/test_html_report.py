@@ -207,9 +207,12 @@ def test_only_verify_has_the_words_of_verify(tmp_path):
 
 
 def test_values_of_numpy_and_text_that_is_no_utf8_are_written(tmp_path):
-    problem = {"file": "bad\udc80name", "a": np.float64(1e-7), "b": np.arange(3), "c": np.bool_(True), "d": -math.inf}
+    problem = {
+        "file": "bad\udc80name", "h": {"full rank": {"met": False, "value": 1.23456e-9}}, "a": np.float64(1e-7),
+        "b": np.arange(3), "c": np.bool_(True), "d": -math.inf,
+    }  # fmt: skip
     page = _page(Report("verify", problem, [GOOD]), tmp_path)
-    for words in ("bad?name", "10-7", "0, 1, 2", "yes", "-∞"):
+    for words in ("bad?name", "10-7", "0, 1, 2", "yes", "-∞", "1.23 x 10-9 not met"):
         assert words in page.plain
 
 

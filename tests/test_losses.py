@@ -146,7 +146,9 @@ def test_best_value(shape, reduction, samples, p, rank, rng):
     assert lrf.project(w, loss.gradient(w)).norm() < roundoff * max(1.0, w.s[0])
     left, right = w.split()
     for size in np.logspace(-6, 1, 40):
-        moved = lrf.Product(left + size * rng.standard_normal(left.shape), right + size * rng.standard_normal(right.shape))
+        moved = lrf.Product(
+            left + size * rng.standard_normal(left.shape), right + size * rng.standard_normal(right.shape)
+        )
         assert loss.value(moved) > best - roundoff
 
 

@@ -1,5 +1,7 @@
 """The representations of W answer as the dense array would; starts have the spectrum and balance they promise."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from cases import STARTS
@@ -27,7 +29,7 @@ def product(m, n, rng):
 def network(m, n, rng):
     widths = rng.integers(1, 7, size=int(rng.integers(0, 4)))  # one factor up to four; the bottleneck anywhere
     sizes = [n, *(int(d) for d in widths), m]
-    factors = [rng.standard_normal((b, a)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    factors = [rng.standard_normal((b, a)) for a, b in pairwise(sizes)]
     return lrf.LinearNetwork(factors), chain(factors)
 
 

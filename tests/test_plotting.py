@@ -215,6 +215,13 @@ def test_a_figure_without_any_value_says_so():
     assert b"<svg" in plotting.render(figure, "svg")
 
 
+def test_values_near_the_limits_of_a_float_are_survived():
+    curve = Curve("a", [1e-300, 1.0, 1e300], [1e300, 1.0, 1e-300])
+    for scale in ("linear", "log"):
+        _size(plotting.render(Figure("f", "t", "c", "x", "y", [curve], scale, scale)))
+    _size(plotting.render(Report("v", {}, [Claim("c", "s", "d", np.float64(1e300), "<=", np.float64(1e-300))])))
+
+
 def test_dollars_that_are_no_mathematics_are_drawn_literally():
     curve = Curve(r"$\frac{1}$", [0.0, 1.0], [0.0, 1.0])
     figure = Figure("f", r"$\nonsense$ and $x$", "c", "a $", r"$\sigma_1$", [curve])

@@ -29,7 +29,8 @@ def forced_solution(t, y0):
 
 
 PROBLEMS = pytest.mark.parametrize(
-    ("f", "solution"), [pytest.param(growth, logistic, id="logistic"), pytest.param(forced, forced_solution, id="forced")]
+    ("f", "solution"),
+    [pytest.param(growth, logistic, id="logistic"), pytest.param(forced, forced_solution, id="forced")],
 )
 #: six halvings in the asymptotic range and well above roundoff
 STEPS = 2.0 ** -np.arange(3, 9)
@@ -159,7 +160,9 @@ def test_last_step_lands_on_the_bound(span, h, steps):
     assert end.t[-1] == span[1]
     assert end.t.size == steps + 1
     # times are origin + k h, each rounded once
-    np.testing.assert_allclose(end.t[1:-1], span[0] + np.sign(span[1] - span[0]) * h * np.arange(1, steps), rtol=2 * EPS)
+    np.testing.assert_allclose(
+        end.t[1:-1], span[0] + np.sign(span[1] - span[0]) * h * np.arange(1, steps), rtol=2 * EPS
+    )
 
 
 def test_names_and_refusals():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..matrices import LinearNetwork
 from ..report import Claim, Control
 from ..validation import Array
 from .claims import claim
-from .experiment import Experiment, curve, gap, slope, unbalanced
+from .experiment import Experiment, curve, gap, orders, slope, unbalanced
 from .identities import UNBALANCED
 
 COARSEST = 1 / 8  # of the threshold 2 / sharpness
@@ -59,11 +60,19 @@ def discrete(x: Experiment) -> Claim:
     title = "Gradient descent approaches the flow"
     _draw(x, "discrete", title, "Largest relative gap over common times.", hs_, values, wrong)
     detail = (
-        f"h from threshold/{1 / COARSEST:g} to threshold/{2**HALVINGS / COARSEST:g}, up to t={times[-1]:.4g}; orders "
-        + ", ".join(f"{v:.3f}" for v in np.log2(values[:-1] / values[1:]))
+        f"h from threshold/{1 / COARSEST:g} to threshold/{2**HALVINGS / COARSEST:g}, up to t={times[-1]:.4g}; "
+        + orders(values)
     )
     controls = [Control(f"flow of depth {x.depth + 1}", slope(hs_, np.array(wrong)), (0.9, 1.1), "in")]
-    return claim("discrete", slope(hs_, values), "in", (0.9, 1.1), [x.balanced, x.within_horizon], controls, detail)
+    return claim(
+        "discrete",
+        slope(hs_, values),
+        "in",
+        (0.9, 1.1),
+        [x.balanced, x.within_horizon, x.complete(flow)],
+        controls,
+        detail,
+    )
 
 
 def rebalancing(x: Experiment) -> Claim:
@@ -86,7 +95,7 @@ def rebalancing(x: Experiment) -> Claim:
         "Largest relative gap over common times.", hs_, values, wrong, UNBALANCED,
     )  # fmt: skip
     controls = [Control(UNBALANCED, slope(hs_, np.array(wrong)), (0.9, 1.1), "in")]
-    detail = "orders over the halvings " + ", ".join(f"{v:.3f}" for v in np.log2(values[:-1] / values[1:]))
+    detail = orders(values)
     return claim("rebalancing", slope(hs_, values), "in", (0.9, 1.1), [x.balanced], controls, detail)
 
 
@@ -107,8 +116,8 @@ def _run(
 
 
 def _largest(a: list[Any], b: list[Any]) -> float:
-    """Return the largest relative gap between two lists of W at common times."""
-    return max(gap(p, q) for p, q in zip(a, b, strict=True))
+    """Return the largest relative gap between two lists of W at common times; inf if one ended early."""
+    return max(gap(p, q) for p, q in zip(a, b, strict=True)) if len(a) == len(b) else math.inf
 
 
 def _draw(

@@ -128,7 +128,8 @@ def verify_equivalence(
     rng : numpy.random.Generator, optional
         Draws hidden frames and test directions; None: ``default_rng(0)``, the same at every call.
     max_evaluations : int
-        Budget of gradients for each run.
+        Budget of gradients for both flows and their references; the run that finds the end of time may
+        use a quarter of it, and the others cover the same time.
     about : mapping, optional
         What the report should say of the data, JSON-ready.
     progress : callable, optional

@@ -15,6 +15,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from ..charts import Chart
 from ..descent import sharpness
 from ..flow import FactorFlow, Progress, RiemannianFlow, Save, Status, Trajectory, integrate
+from ..gradients import project
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
 from ..metrics import DepthMetric
 from ..report import Curve, Figure, Hypothesis
@@ -124,6 +125,18 @@ def slope(x: Array, y: Array) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
+def orders(values: Array) -> str:
+    """Return the orders over successive halvings as text."""
+    with np.errstate(all="ignore"):
+        found = np.log2(values[:-1] / values[1:])
+    return "orders over the halvings " + ", ".join(f"{v:.3f}" for v in found)
+
+
+def _part(first: float, now: float, last: float) -> float:
+    """Return how far a falling quantity has come, on a log scale between 0 and 1."""
+    return min(1.0, max(0.0, math.log(first / max(now, last)) / math.log(first / last)))
+
+
 @dataclass
 class Experiment:
     """A problem with both sides: the network with its factors, and the point with its metric.
@@ -222,10 +235,7 @@ class Experiment:
         self, flow: Any, start: Any, rtol: float, times: Array, save: Save | None, **options: Any
     ) -> Trajectory:
         span = (0.0, float(times[-1]))
-        options = (
-            cast(dict[str, Any], {"max_evaluations": self.max_evaluations, "callback": self._callback(span[1])})
-            | options
-        )
+        options = cast(dict[str, Any], {"callback": self._callback(span[1])}) | options
         keep = Save(times=times, exact=True, steps=False) if save is None else save
         path = integrate(flow, start, t_span=span, rtol=rtol, save=keep, **options)
         if path.status is Status.INTERRUPTED:
@@ -238,7 +248,7 @@ class Experiment:
         self.stage = "finding the end of the run"
         horizon = 1e7 * self.unit if self.t_end is None else self.t_end
         first = self._gradient_at_start
-        gtol = REDUCTION * first if self.t_end is None else 0.0
+        gtol = 0.9 * REDUCTION * first if self.t_end is None else 0.0  # a margin for the accuracy of this run
         path = integrate(
             RiemannianFlow(self.loss, self.metric),
             self.start,
@@ -249,7 +259,7 @@ class Experiment:
             max_evaluations=self.max_evaluations // 4,
             callback=lambda p: self.progress(
                 self.stage,
-                min(1.0, math.log(first / max(p.stationarity, gtol)) / -math.log(REDUCTION)) if gtol else p.t / p.t_end,
+                _part(first, p.stationarity, gtol) if gtol else p.t / p.t_end,
             ),
         )
         if path.status is Status.INTERRUPTED:
@@ -258,8 +268,6 @@ class Experiment:
 
     @cached_property
     def _gradient_at_start(self) -> float:
-        from ..gradients import project
-
         return project(self.start, self.loss.gradient(self.start)).norm()
 
     @cached_property

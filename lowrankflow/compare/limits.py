@@ -34,7 +34,7 @@ class Limit:
 
     @cached_property
     def stationary(self) -> Hypothesis:
-        reached = self.ratio <= 1.01 * REDUCTION  # the scouting run's own accuracy
+        reached = self.ratio <= REDUCTION
         return Hypothesis(f"projected gradient below {REDUCTION:g} of its start", reached, self.ratio)
 
     @cached_property
@@ -97,8 +97,8 @@ def limits(x: Experiment) -> list[Claim]:
     early = float(limit.path.stationarity[max(1, len(limit.path.t) // 10)] / limit.path.stationarity[0])
     found = [
         claim(
-            "stationarity", limit.ratio, "<=", 1.01 * REDUCTION, [x.full_rank_inputs, went_on],
-            [Control("a tenth of the way", early, 1.01 * REDUCTION)], f"{limit.path.message}",
+            "stationarity", limit.ratio, "<=", REDUCTION, [x.full_rank_inputs, went_on],
+            [Control("a tenth of the way", early, REDUCTION)], f"{limit.path.message}",
         )
     ]  # fmt: skip
     if limit.known:
@@ -142,6 +142,10 @@ def departure(x: Experiment) -> Claim:
     """The growth of sigma_{r+1} past the validity horizon, against its prediction."""
     x.stage = "departure from the rank-r flow"
     growth, t = x.growth, x.scout.t
+    if x.scout.status.converged:  # G no longer moves: the integral goes on linearly
+        rate = (growth[-1] - growth[-2]) / (t[-1] - t[-2])
+        growth, t = np.append(growth, 2 * HORIZON), np.append(t, t[-1] + max(0.0, 2 * HORIZON - growth[-1]) / rate)
+        growth, t = np.maximum.accumulate(growth), np.maximum.accumulate(t)
     # from the horizon, where the product of dormant modes is at roundoff, until it would be of order one
     exponents = np.linspace(HORIZON, min(2 * HORIZON, float(growth[-1])), 24)
     times = np.unique(np.interp(exponents, growth, t))
@@ -192,7 +196,7 @@ def _draw_loss(x: Experiment, limit: Limit) -> None:
     times = x.time_axis(path.t[1:])
     curves = [
         curve(name, times, excess[1:] / excess[0], "a"),
-        curve("projected gradient", times, path.stationarity[1:] / path.stationarity[0], "b"),
+        curve("projected gradient", times, path.stationarity[1:] / path.stationarity[0], "gap"),
     ]
     x.draw(
         "loss", "Towards the limit", "Riemannian flow: what is left of the loss, and the Frobenius-projected gradient.",

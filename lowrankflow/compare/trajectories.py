@@ -15,7 +15,7 @@ from ..matrices import EPS, LinearNetwork, LowRankMatrix, _qr
 from ..report import Claim, Control, Hypothesis
 from ..validation import Array
 from .claims import claim
-from .experiment import Experiment, curve, gaps, slope, unbalanced
+from .experiment import Experiment, curve, gaps, orders, slope, unbalanced
 from .identities import UNBALANCED
 
 
@@ -36,8 +36,8 @@ def trajectory(x: Experiment) -> Claim:
     }
     curves = [
         curve("gap between the flows", x.time_axis(x.times), between, "gap"),
-        curve("error of the factor flow", x.time_axis(x.times), e_a, "a"),
-        curve("error of the Riemannian flow", x.time_axis(x.times), e_b, "b"),
+        curve("error of the factor flow", x.time_axis(x.times), e_a, "b"),
+        curve("error of the Riemannian flow", x.time_axis(x.times), e_b, "a"),
         curve("bound 3 (e_a + e_b) + roundoff", x.time_axis(x.times[[0, -1]]), [bound, bound], "bound"),
     ]
     controls = []
@@ -85,23 +85,26 @@ def _draw_singular_values(x: Experiment) -> None:
 
 def tolerance(x: Experiment) -> Claim:
     """The gap must fall with the tolerance of the solvers."""
-    rtols = np.array([t for t in x.rtol * 10.0 ** np.arange(4) if t <= 1e-2])
-    found, wrong = [], []
+    # RK45, whose error is proportional to its tolerance; DOP853 takes so few steps that its errors scatter. At one
+    # time, when half of the loss is lost: landing on more of them caps the steps of the loose runs
+    rtols = np.maximum(min(x.rtol, 1e-8) * 10.0 ** np.arange(-1, 3), 3e-14)
+    times = x.control_times[-1:]
+    found, wrong, steps = [], [], []
     for rtol in rtols:
         x.stage = f"both flows at rtol {rtol:.0e}"
-        if rtol == x.rtol:
-            a, b = x.factor_path, x.riemannian_path
-        else:
-            a, b = x.factors(rtol, x.times), x.riemannian(rtol, x.times)
-        found.append(float(gaps(a, b, x.times).max()))
-        wrong.append(float(gaps(a, x.wrong_depth_path, x.control_times).max()))
-    values, floor = np.array(found), x.roundoff(x.factor_path, x.riemannian_path)
-    above = values > floor
+        a, b = x.factors(rtol, times, method="RK45"), x.riemannian(rtol, times, method="RK45")
+        found.append(float(gaps(a, b, times).max()))
+        wrong.append(float(gaps(a, x.wrong_depth_path, times).max()))
+        steps.append(min(a.nsteps, b.nsteps))
+    values, floor = np.array(found), x.roundoff(a, b)
+    # a run of a few steps obeys its first guess of a step, not its tolerance
+    above = (values > floor) & (np.array(steps) >= 8)
     measured = slope(rtols[above], values[above])
     x.draw(
         "tolerance", "The gap is the solvers' own",
-        "Largest relative gap between the flows at four tolerances; a true difference (control) does not fall.",
-        "rtol", "largest relative gap",
+        "Relative gap between the flows, when half of the loss is lost, at four tolerances; a true difference (control)"
+        " does not fall.",
+        "rtol", "relative gap",
         [
             curve("gap", rtols, values, "gap", points=True),
             curve("slope 1", rtols, values[-1] * rtols / rtols[-1], "guide"),
@@ -110,7 +113,7 @@ def tolerance(x: Experiment) -> Claim:
         ],
         xscale="log", yscale="log",
     )  # fmt: skip
-    enough = Hypothesis("at least three gaps above roundoff", int(above.sum()) >= 3, float(above.sum()))
+    enough = Hypothesis("three gaps above roundoff, of eight steps or more", int(above.sum()) >= 3, float(above.sum()))
     controls = [Control(f"depth {x.depth + 1}", slope(rtols, np.array(wrong)), 0.7, ">=")]
     detail = "gaps " + ", ".join(f"{v:.1e}" for v in values) + " at rtol " + ", ".join(f"{t:.0e}" for t in rtols)
     return claim("tolerance", measured, ">=", 0.7, [x.balanced, x.within_horizon, enough], controls, detail)
@@ -177,7 +180,8 @@ def _leak(path: Trajectory, rank: int) -> float:
 
 def rank(x: Experiment) -> Claim:
     """The product stays on the manifold."""
-    bound = max(1e-12, 3 * float(x.errors[0].max()) * 1e-2)
+    # solvers keep the span of the live hidden directions exactly, so only roundoff can leak out of it
+    bound = max(1e-12, x.roundoff(x.factor_path))
     x.stage = "control of the rank"
     controls = []
     if min(*x.network.widths, *x.start.shape) > x.rank:
@@ -279,6 +283,4 @@ def imbalance(x: Experiment) -> Claim:
         xscale="log", yscale="log",
     )  # fmt: skip
     controls = [Control(f"depth {x.depth + 1}", slope(size, np.array(wrong)), (0.9, 1.1), "in")]
-    steps = np.log2(values[:-1] / values[1:])
-    detail = "orders over the halvings " + ", ".join(f"{v:.3f}" for v in steps)
-    return claim("imbalance", slope(size, values), "in", (0.9, 1.1), [x.balanced], controls, detail)
+    return claim("imbalance", slope(size, values), "in", (0.9, 1.1), [x.balanced], controls, orders(values))

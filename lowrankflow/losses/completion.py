@@ -152,7 +152,6 @@ def _indices(name: str, value: ArrayLike, size: int) -> np.ndarray:
     whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
     if array.size and not whole:
         raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
-    array = array.astype(np.intp)
     if array.size and (array.min() < 0 or array.max() >= size):
         raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")
-    return array
+    return array.astype(np.intp)

@@ -90,7 +90,7 @@ class LeastSquares:
     Examples
     --------
     >>> loss = LeastSquares(inputs=[[1.0, 0.0], [0.0, 2.0]], targets=[[1.0, 1.0]])
-    >>> loss.shape, loss.value(np.zeros((1, 2))), loss.curvature
+    >>> loss.shape, float(loss.value(np.zeros((1, 2)))), loss.curvature
     ((1, 2), 1.0, 4.0)
     """
 

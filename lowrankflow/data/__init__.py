@@ -1,0 +1,28 @@
+"""Data sets, files, and how they are prepared.
+
+Files and data sets hold one sample a row (`values`: `DataSet`, and `Observations` for a matrix known in part); they
+come with scikit-learn (`bundled`) or from a user's files (`reading`). `preparation` turns them into X (n, p) and
+Y (m, p) with the samples in columns, centred, scaled and reduced to their numerical range, and says what it did and
+how to get back.
+"""
+
+from .bundled import available, load
+from .preparation import RANGE, STEPS, ObservedPreparation, Preparation, prepare, prepare_observed
+from .reading import read_factors, read_inputs, read_observed
+from .values import DataSet, Observations
+
+__all__ = [
+    "RANGE",
+    "STEPS",
+    "DataSet",
+    "Observations",
+    "ObservedPreparation",
+    "Preparation",
+    "available",
+    "load",
+    "prepare",
+    "prepare_observed",
+    "read_factors",
+    "read_inputs",
+    "read_observed",
+]

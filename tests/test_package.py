@@ -1,0 +1,187 @@
+"""The package as a whole: what it exports, which way its imports point, that its words are true."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lowrankflow as lrf
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(lrf.__file__).parent
+
+FLOORS = {
+    "validation": 0, "files": 0,
+    "matrices": 1, "report": 1,
+    "metrics": 2, "losses": 2, "data": 2,
+    "gradients": 3, "charts": 3, "steppers": 3,
+    "flow": 4, "descent": 4, "checks": 4,
+    "compare": 5,
+    "plotting": 6, "html_report": 6,
+    "cli": 7, "__main__": 7, "__init__": 8,
+}  # fmt: skip
+
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__main__.py"
+)
+
+
+def room(module):
+    """The room of a dotted module name below the package."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(path):
+    """Rooms of the package that a file imports, wherever in the file."""
+    inside = path.relative_to(PACKAGE).parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        base = list(inside[: len(inside) - node.level])
+        target = base + (node.module.split(".") if node.module else [])
+        for name in [None] if target else [alias.name for alias in node.names]:
+            yield target[0] if target else name
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for other in imports(path):
+        if other == own or other == "__version__":
+            continue
+        assert FLOORS[other] <= FLOORS[own], f"{own} imports {other}, which lies above it"
+
+
+def test_no_import_cycle_on_a_floor():
+    edges = {}
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        edges.setdefault(own, set()).update(r for r in imports(path) if r in FLOORS and r != own)
+    seen = []
+
+    def visit(node, trail):
+        assert node not in trail, f"cycle: {' -> '.join([*trail, node])}"
+        if node not in seen:
+            for other in edges.get(node, ()):
+                visit(other, [*trail, node])
+            seen.append(node)
+
+    for node in edges:
+        visit(node, [])
+
+
+def test_every_room_has_a_floor():
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    assert rooms == set(FLOORS)
+
+
+def test_all_is_sorted_and_true():
+    assert list(lrf.__all__) == sorted(set(lrf.__all__))
+    for name in lrf.__all__:
+        assert hasattr(lrf, name)
+
+
+PUBLIC = [getattr(lrf, name) for name in lrf.__all__]
+FUNCTIONS = [f for f in PUBLIC if inspect.isfunction(f)]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_every_parameter_of_a_public_function_is_documented(function):
+    text = inspect.getdoc(function)
+    assert text
+    names = [n for n in inspect.signature(function).parameters if n not in ("self", "cls")]
+    if len(names) > 1:
+        listed = re.findall(r"^([\w, ]+) : ", text, flags=re.MULTILINE)
+        documented = {n.strip() for line in listed for n in line.split(",")}
+        missing = [n for n in names if n not in documented]
+        if "Parameters" in text:
+            assert not missing
+        else:
+            assert all(f"`{n}`" in text or n in text for n in names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_have_docstrings_and_true_examples(module):
+    loaded = importlib.import_module(module.removesuffix(".__init__"))
+    assert loaded.__doc__
+    result = doctest.testmod(loaded, extraglobs={"np": np})
+    assert result.failed == 0
+
+
+def test_importing_is_light():
+    heavy = ["pymanopt", "autograd", "matplotlib", "rich", "sklearn", "threadpoolctl"]
+    code = f"import sys, lowrankflow; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_print_and_no_global_random_state_in_the_library():
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                assert path.name == "cli.py"
+            if isinstance(node, ast.Attribute) and node.attr == "random" and isinstance(node.value, ast.Name):
+                parent = path.read_text().splitlines()[node.lineno - 1]
+                assert "Generator" in parent or "default_rng" in parent, (path, parent)
+
+
+def test_packages_are_found_below_the_package():
+    names = {m.name for m in pkgutil.iter_modules([str(PACKAGE)])}
+    assert {"gradients", "flow", "compare"} <= names  # the three that people look for
+
+
+def blocks(name):
+    """The python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = blocks(page)
+    assert found
+    namespace = {}
+    for text in found:
+        exec(compile(text, page, "exec"), namespace)  # the page's own code, one block after the other
+
+
+def test_the_commands_of_the_readme_are_understood():
+    from lowrankflow.cli import _parser
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^lowrankflow (verify|datasets)([^\n#]*)", text, flags=re.MULTILINE)
+    assert len(commands) > 5
+    for command, rest in commands:
+        _parser().parse_args([command, *rest.replace("\\", "").split()])
+
+
+def test_sources_of_claims_point_to_headings_that_exist():
+    from lowrankflow.compare import CLAIMS
+
+    text = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    slugs = {h.strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)}
+    sources = [e.source for e in CLAIMS.values()]
+    sources += re.findall(r'"(derived: [^"]+)"', (PACKAGE / "checks.py").read_text())
+    anchors = {a for s in sources for a in re.findall(r"docs/theory\.md#([\w-]+)", s)}
+    assert anchors and anchors <= slugs
+    described = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    for name in CLAIMS:
+        assert f"### {name}" in described
+
+
+def test_versions_agree():
+    assert f"version: {lrf.__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {lrf.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert "version = attr: lowrankflow.__version__" in (ROOT / "setup.cfg").read_text()

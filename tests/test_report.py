@@ -1,0 +1,120 @@
+"""Claims as values: verdicts, JSON, text."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, holds
+
+
+def claim(measured=0.5, relation="<=", bound=1.0, met=True, control=2.0, name="c"):
+    return Claim(
+        name, "A statement.", "derived: docs/theory.md#numerics", measured, relation, bound,
+        (Hypothesis("h", met, 0.25),), (Control("changed", control, bound, relation),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "measured, relation, bound, expected",
+    [
+        (1.0, "<=", 1.0, True),
+        (1.1, "<=", 1.0, False),
+        (math.nan, "<=", 1.0, False),
+        (math.inf, "<=", 1.0, False),
+        (0.7, ">=", 0.7, True),
+        (math.nan, ">=", 0.7, False),
+        (1.0, "in", (0.9, 1.1), True),
+        (1.2, "in", (0.9, 1.1), False),
+        (math.nan, "in", (0.9, 1.1), False),
+    ],
+)
+def test_relations(measured, relation, bound, expected):
+    assert holds(measured, relation, bound) is expected
+
+
+@pytest.mark.parametrize(
+    "options, verdict",
+    [
+        ({}, "passed"),
+        ({"measured": 3.0}, "failed"),
+        ({"measured": math.nan}, "failed"),
+        ({"control": 0.1}, "failed"),  # a control that slips through is a failure of the claim
+        ({"control": math.nan}, "passed"),
+        ({"met": False}, "not claimed"),
+        ({"met": False, "measured": 3.0}, "not claimed"),
+    ],
+)
+def test_verdicts(options, verdict):
+    assert claim(**options).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "claims, passed, message",
+    [
+        ([claim()], True, None),
+        ([claim(), claim(met=False)], True, None),
+        ([claim(), claim(measured=3.0, name="bad")], False, "bad: 3 <= 1 is not so"),
+        ([claim(met=False)], False, "nothing could be claimed"),
+        ([], False, "nothing could be claimed"),
+    ],
+)
+def test_a_report_passes_if_nothing_failed_and_something_was_claimed(claims, passed, message):
+    report = Report("verify", {}, claims)
+    assert report.passed is passed
+    if message:
+        with pytest.raises(AssertionError, match=message):
+            report.raise_if_failed()
+    else:
+        report.raise_if_failed()
+
+
+def full_report():
+    figure = Figure("f", "t", "c", "x", "y", [Curve("a", [1.0, 2.0], [math.inf, math.nan], "gap", True)], "log", "log")
+    claims = [claim(measured=math.inf), claim(relation="in", bound=(0.9, 1.1), measured=1.0, name="order")]
+    problem = {"shape": (2, 3), "condition": np.float64(5.0), "values": np.arange(3), "bad": -math.inf}
+    return Report("verify", problem, claims, [figure], version="1")
+
+
+def test_json_is_valid_and_reads_back(tmp_path):
+    report = full_report()
+    text = report.to_json(tmp_path / "r.json")
+    data = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert data["schema"] == 1 and data["claims"][0]["measured"] == "inf"
+    assert data["problem"] == {"shape": [2, 3], "condition": 5.0, "values": [0, 1, 2], "bad": "-inf"}
+    assert data["claims"][0]["controls"][0]["caught"] is True
+    again = Report.from_json(tmp_path / "r.json")
+    assert [c.verdict for c in again] == [c.verdict for c in report]
+    assert again.to_dict() == report.to_dict()
+    assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]  # no temporary file is left
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"claims": [{}]}'])
+def test_a_damaged_file_is_refused_in_one_line(text, tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^`path` must ") as caught:
+        Report.from_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_table_says_everything():
+    text = str(full_report())
+    for word in ("order", "inf", "<= 1", "in [0.9, 1.1]", "failed", "passed", "changed", "NOT CAUGHT", "caught"):
+        assert word in text or word == "NOT CAUGHT"
+    assert "1 passed, 1 failed, 0 not claimed; 2 of 2 controls caught." in text
+    assert "not met: h (0.25)" in str(Report("verify", {}, [claim(met=False)]))
+    assert "NOT CAUGHT" in str(Report("verify", {}, [claim(control=0.1)]))
+
+
+def test_brackets_in_texts_are_not_markup():
+    report = Report("verify", {}, [claim(name="[red]x[/red]"), claim(name="[A W_1, W_2]")])
+    assert "[red]x[/red]" in str(report) and "[A W_1, W_2]" in str(report)
+
+
+def test_looking_up_a_claim():
+    report = full_report()
+    assert report["order"].measured == 1.0 and len(report) == 2
+    with pytest.raises(KeyError, match="no claim named 'ordr'; this report has c, order"):
+        report["ordr"]

@@ -24,7 +24,7 @@ def gaps(a, b):
 
 
 def main(quick=False, out=None):
-    name, rank, units = ("linnerud", 2, 80) if quick else ("digits", 10, 230)
+    name, rank, units = ("iris", 2, 60) if quick else ("digits", 10, 230)
     x, y, preparation = data.prepare(data.load(name))
     loss = lrf.losses.LeastSquares(x, y, reduction="mean")
     (m, n), rng = loss.shape, np.random.default_rng(0)
@@ -68,9 +68,17 @@ def draw(folder, paths, curves, bound, h):
         {"color": INK, "ls": "none", "marker": "o", "mfc": "none", "ms": 6, "label": "factor flow"},
         {"color": ORANGE, "ls": "none", "marker": "x", "ms": 5, "mew": 1.4, "label": "gradient descent, step $h$"},
     ]
-    with rc_context({"font.size": 10.5, "axes.titlesize": 11.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#b4bbc3"}):
+    with rc_context(
+        {
+            "font.size": 10.5,
+            "axes.titlesize": 11.5,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": "#b4bbc3",
+        }
+    ):
         figure = Figure(figsize=(9.6, 4.1), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, wspace=0.03)
         left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
         updates, rank = paths[0].t / h, paths[0].singular_values.shape[1]
         for side, (path, look) in enumerate(zip(paths, looks, strict=True)):
@@ -79,7 +87,7 @@ def draw(folder, paths, curves, bound, h):
                 left.plot(updates[shown], s[shown], markevery=((side - 1) * 0.035, 0.07), **look)
                 look.pop("label", None)
         left.set_title("Singular values of $W = W_3 W_2 W_1$", loc="left", weight="bold", pad=30)
-        legend = left.legend(loc="lower left", bbox_to_anchor=(-0.03, 0.99), ncols=3, frameon=False, columnspacing=1.5)
+        legend = left.legend(loc="lower left", bbox_to_anchor=(-0.03, 0.99), ncols=3, frameon=False, handlelength=1.6)
         legend.set_in_layout(False)
         right.set_title("Distance from the Riemannian flow", loc="left", weight="bold", pad=30)
         right.text(0, 1.055, "relative, Frobenius norm", transform=right.transAxes)

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     run = verify.add_argument_group("run")
     run.add_argument("--t-end", type=float, help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N))")
     run.add_argument("--rtol", type=float, default=1e-8, help="tolerance of both flows (default 1e-8)")
-    run.add_argument("--max-evaluations", type=int, default=200_000, help="gradients for both flows and references (default 200000)")
+    run.add_argument("--max-evaluations", type=int, default=200_000, help="budget of gradients (default 200000)")
     run.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1: faster on small matrices)")
     output = verify.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="write report.html, report.json, trajectory.npz and the figures")

@@ -110,7 +110,7 @@ CLAIMS: dict[str, Explanation] = {
         "q' = g(W', W') is integrated as one more state of the Riemannian flow. Measured: the largest |L(0) - L(t) - q(t)|"
         " over L(0). Bound: 1e-8, or 100 rtol if larger. The instantaneous form cancels near stationarity.",
         "none",
-        "the length measured in the metric of depth N + 1",
+        "the gradient of the loss times 1.001: the length then grows faster than the loss falls",
     ),
     "imbalance": Explanation(
         "From unbalanced factors with the same product the gap goes to zero linearly in the imbalance.",

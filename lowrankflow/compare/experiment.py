@@ -218,10 +218,17 @@ class Experiment:
         return lambda p: self.progress(self.stage, min(1.0, p.t / t_end))
 
     def riemannian(
-        self, rtol: float, times: Array, *, metric: DepthMetric | None = None, save: Save | None = None, **options: Any
+        self,
+        rtol: float,
+        times: Array,
+        *,
+        metric: DepthMetric | None = None,
+        loss: Any = None,
+        save: Save | None = None,
+        **options: Any,
     ) -> Trajectory:
         """Integrate the Riemannian flow in the singular frame, kept at `times`."""
-        flow = RiemannianFlow(self.loss, self.metric if metric is None else metric)
+        flow = RiemannianFlow(self.loss if loss is None else loss, self.metric if metric is None else metric)
         return self._integrate(flow, self.start, rtol, times, save, chart=self.chart, **options)
 
     def factors(
@@ -296,17 +303,16 @@ class Experiment:
 
     @cached_property
     def all_times(self) -> Array:
-        """The grid on which W is compared: at most 64 of the scouting run's own steps, so that it follows the dynamics.
+        """The grid on which W is compared: 16 times a decade from a quarter of the natural unit, at most 64.
 
         Fewer where the factors are large: the factor path keeps them all.
         """
+        end = float(self.scout.t[-1])
+        first = min(self.unit / 4, end / 8)
         parameters = sum(f.size for f in self.network.factors)
-        count = int(np.clip(5e7 / parameters, 8, 64))
-        steps = self.scout.t[1:]
-        chosen = np.unique(np.linspace(0, steps.size - 1, min(count, steps.size)).round().astype(int))
-        times = steps[chosen]
-        if times.size < 16:  # few steps of a high-order method: fill in between
-            times = np.unique(np.concatenate([times, np.linspace(0, times[-1], 18)[1:]]))
+        most = int(np.clip(5e7 / parameters, 8, 64))
+        times = np.geomspace(first, end, min(most, 1 + math.ceil(16 * math.log10(end / first))))
+        times[-1] = end
         return times
 
     @cached_property

@@ -10,6 +10,7 @@ stepper.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,8 +59,8 @@ class System(Protocol):
         """Return (rtol, atol per component) such that the RMS test bounds the relative error of W by `rtol`."""
         ...
 
-    def rank_lost(self, y: Array) -> bool:
-        """Return whether the state has crossed the boundary of the rank-r manifold."""
+    def rank_lost(self, before: Array, after: Array) -> bool:
+        """Return whether a step crossed the boundary of the rank-r manifold."""
         ...
 
     def spectral_bound(self, y: Array) -> float | None:
@@ -155,6 +156,11 @@ class SingularFrame:
         ------
         TypeError, ValueError
             If the flow has no metric, the start is not a LowRankMatrix, or the root is below 1.
+
+        Warns
+        -----
+        UserWarning
+            For 1 < N < 2, where the speed of the frames is not bounded.
         """
         if not hasattr(flow, "metric"):
             raise TypeError("`chart` SingularFrame() takes a RiemannianFlow, got a FactorFlow. Use Factors().")
@@ -167,6 +173,12 @@ class SingularFrame:
         root = validation.check_number("root", root)
         if root < 1:
             raise ValueError(f"`root` must be at least 1, got {root:g}.")
+        if isinstance(flow.metric, DepthMetric) and flow.metric.depth < 2:
+            warnings.warn(
+                f"Below depth 2 the singular frames turn at a speed that is unbounded as a singular value vanishes"
+                f" (s^(1-2/N), here N={flow.metric.depth:g}); keep the start away from lower rank.",
+                stacklevel=3,
+            )
         return _FrameSystem(flow.loss, flow.metric, start, root)
 
 
@@ -229,7 +241,7 @@ class _FactorSystem:
         scale = max(float(linalg.norm(f, 2)) for f in self.network(y).factors)
         return _weighted([(y.size, scale)], rtol, atol)
 
-    def rank_lost(self, y: Array) -> bool:
+    def rank_lost(self, before: Array, after: Array) -> bool:
         return False
 
     def spectral_bound(self, y: Array) -> float | None:
@@ -262,7 +274,6 @@ class _FrameSystem:
         self._cuts = (m * k, m * k + k * k)
         self._frames = ((m, k), (k, k), (n, k))
         self.y0 = np.concatenate([start.u.ravel(), np.diag(start.s ** (1 / root)).ravel(), start.vt.T.ravel()])
-        self._orientation = np.linalg.slogdet(self._parts(self.y0)[1])[0]
 
     def _parts(self, y: Array) -> tuple[Array, Array, Array]:
         a, b = self._cuts
@@ -274,7 +285,9 @@ class _FrameSystem:
         u, core, v = self._parts(y)
         if not np.isfinite(core).all():  # a trial step that blew up: let the step control reject it
             return np.full_like(y, np.nan), None
-        p, l, qt = np.linalg.svd(core)  # noqa: E741
+        p, l, qt, info = linalg.lapack.dgesdd(core)  # noqa: E741  # what svd calls, without 5 us of wrapping
+        if info:
+            return np.full_like(y, np.nan), None
         u, v = u @ p, v @ qt.T
         s = l**self.root
         g = self.loss.gradient(LowRankMatrix._trusted(u, s, v.T))
@@ -283,11 +296,10 @@ class _FrameSystem:
         up, vp = gv - u @ m, gu - v @ m.T
         c, block = root_coefficients(self.metric, l, self.root)
         a = m if block is None else block.core_block(m)
-        sym, skew = 0.5 * (a + a.T), 0.5 * (a - a.T)
         dy = np.empty_like(y)
         du, dt, dv = self._parts(dy)
         np.matmul(up * -c.left, p.T, out=du)
-        dt[:] = p @ (-(c.sym * sym + c.skew * skew)) @ qt
+        np.matmul(p @ (c.sym * (a + a.T) + c.skew * (a - a.T)), -0.5 * qt, out=dt)
         np.matmul(vp * -c.right, qt, out=dv)
         return dy, (s, Tangent(up, m, vp))
 
@@ -311,7 +323,9 @@ class _FrameSystem:
 
     def stationarity(self, y: Array) -> float:
         w = self.point(y)
-        return project(w, self.loss.gradient(w)).norm()
+        z, c = project(w, self.loss.gradient(w)), self.metric.coefficients(w.s)
+        # where the metric freezes the frames (infinite depth below full rank) only the r x r block can vanish
+        return Tangent(z.up * (c.up > 0), z.core, z.vp * (c.vp > 0)).norm()
 
     def defect(self, y: Array) -> float:
         u, _, v = self._parts(y)
@@ -327,9 +341,14 @@ class _FrameSystem:
         scale = float(linalg.norm(core, 2))
         return _weighted([(u.size, 1.0), (core.size, scale), (v.size, 1.0)], rtol, atol)
 
-    def rank_lost(self, y: Array) -> bool:
-        # the flow cannot cross det T = 0 within the manifold; a change of sign means that it did
-        return bool(np.linalg.slogdet(self._parts(y)[1])[0] != self._orientation)
+    def rank_lost(self, before: Array, after: Array) -> bool:
+        # (1 - theta) T_old + theta T_new is singular for a theta in (0, 1) where T_old^{-1} T_new has a negative
+        # eigenvalue; the sign of det T alone would miss two singular values that cross in one step
+        old, new = self._parts(before)[1], self._parts(after)[1]
+        if not np.linalg.det(old):
+            return True
+        ratios = np.linalg.eigvals(np.linalg.solve(old, new))
+        return bool(((np.abs(ratios.imag) <= 1e-8 * np.abs(ratios)) & (ratios.real <= 0)).any())
 
     def spectral_bound(self, y: Array) -> float | None:
         return None

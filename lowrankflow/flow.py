@@ -228,7 +228,8 @@ class Trajectory:
         """
         file = validation.check_file("path", path)
         try:
-            with np.load(file, allow_pickle=False) as data:
+            # a stream of our own: np.load leaves a damaged archive open
+            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
             head = json.loads(str(arrays.pop("head")))
             if "points_u" in arrays:
@@ -356,23 +357,27 @@ class _Run:
         self.points.append(w)
 
     def find_events(self, t_old: float, t: float, y: Array, interpolant: Any) -> str | None:
-        """Locate sign changes over the last step; at a terminal one move the end of the step there."""
-        w, ended = self.point(y), None
+        """Locate sign changes over the last step, in their order; at a terminal one end the step there."""
+        w, found = self.point(y), []
         for i, event in enumerate(self.events):
             before, after = self.levels[i], event.function(t, w)
             self.levels[i] = after
-            if not (before * after < 0 and event.direction in (0, np.sign(after - before))):
+            # a zero at the end of a step counts there, and not again at the start of the next
+            if before == 0 or before * after > 0 or event.direction not in (0, np.sign(after - before)):
                 continue
-            hit = brentq(lambda x, event=event: event.function(x, self.point(interpolant(x))), t_old, t)
+            hit = brentq(lambda x, event=event: event.function(x, self.point(interpolant(x))), t_old, t) if after else t
+            found.append((hit, event))
+        for hit, event in sorted(found, key=lambda pair: pair[0]):
             self.hits[event.name].append(hit)
-            if event.terminal and (ended is None or hit < self.t):
-                ended, self.t, self.y = f"{event.name} at t={hit:.6g}", hit, interpolant(hit)
-        return ended
+            if event.terminal:
+                self.t, self.y = hit, y if hit == t else interpolant(hit)
+                return f"{event.name} at t={hit:.6g}"
+        return None
 
     def advance(self, solver: Any, keep_steps: bool) -> tuple[Status | None, str]:
         """Take one accepted step, locate events and keep what was asked for."""
-        with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up; they are rejected
-            solver.step()
+        state_old = self.state(self.y)
+        solver.step()
         if solver.status == "failed":
             return (Status.STEP_TOO_SMALL if self.last_finite else Status.NOT_FINITE), ""
         t_old, self.t, self.y = float(solver.t_old), float(solver.t), solver.y
@@ -390,7 +395,7 @@ class _Run:
         self.defect = max(self.defect, self.system.defect(self.state(self.y)))
         if ended:
             return Status.EVENT, f" ({ended})"
-        if self.system.rank_lost(self.state(self.y)):
+        if self.system.rank_lost(state_old, self.state(self.y)):
             return Status.RANK_LOST, ""
         return (Status.FINISHED if self.t >= self.t_end else None), ""
 
@@ -426,6 +431,9 @@ class _Run:
         )
 
 
+@np.errstate(
+    over="ignore", invalid="ignore"
+)  # trial steps may blow up; they are rejected, or end the run with a status
 def integrate(
     flow: RiemannianFlow | FactorFlow,
     start: LowRankMatrix | LinearNetwork,

@@ -168,7 +168,8 @@ def pullback(net: LinearNetwork, egrad: Any) -> list[Array]:
     chain = None
     for j in range(p - 1, -1, -1):
         grads[j] = below[j] if chain is None else chain.T @ below[j]
-        chain = factors[j] if chain is None else chain @ factors[j]
+        if j > 0:
+            chain = factors[j] if chain is None else chain @ factors[j]
     # layers p+1 .. N: A_j = W_{j+1}^T ... W_N^T (G right^T) (d_j x d_p), then B_j = W_{j-1} ... W_{p+1} (d_{j-1} x d_p)
     above = [egrad @ right.T]
     for f in reversed(factors[p + 1 :]):
@@ -177,7 +178,8 @@ def pullback(net: LinearNetwork, egrad: Any) -> list[Array]:
     for j in range(p, len(factors)):
         a = above[len(factors) - 1 - j]
         grads[j] = a if chain is None else a @ chain.T
-        chain = factors[j] if chain is None else factors[j] @ chain
+        if j < len(factors) - 1:
+            chain = factors[j] if chain is None else factors[j] @ chain
     return grads
 
 

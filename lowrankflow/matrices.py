@@ -45,14 +45,15 @@ def sampled_product(left: Array, right: Array, rows: NDArray[np.intp], cols: NDA
     out = np.empty(rows.size)
     left, right_t = np.ascontiguousarray(left), np.ascontiguousarray(right.T)
     chunk = min(_CHUNK, max(rows.size, 1))
-    a, b = np.empty((chunk, left.shape[1])), np.empty((chunk, left.shape[1]))
+    a, b, ones = np.empty((chunk, left.shape[1])), np.empty((chunk, left.shape[1])), np.ones(left.shape[1])
     for start in range(0, rows.size, chunk):
         stop = min(start + chunk, rows.size)
         x, y = a[: stop - start], b[: stop - start]
         # mode="clip" skips numpy's buffered bounds check; the losses check their indices once
         np.take(left, rows[start:stop], axis=0, out=x, mode="clip")
         np.take(right_t, cols[start:stop], axis=0, out=y, mode="clip")
-        np.einsum("ij,ij->i", x, y, out=out[start:stop])
+        np.multiply(x, y, out=x)
+        np.matmul(x, ones, out=out[start:stop])  # faster than einsum over so short an axis
     return out
 
 

@@ -43,11 +43,6 @@ class Coefficients:
 
     def solve(self, z: Tangent) -> Tangent:
         """Return A^{-1}(z) on the tangent space; needs positive coefficients."""
-        if not (np.all(self.up > 0) and np.all(self.vp > 0)):
-            raise ValueError(
-                "`metric` must be positive on the whole tangent space to be inverted, got a zero coefficient."
-                " DepthMetric(inf) is degenerate below full rank; use a finite depth."
-            )
         if self.mix is None:
             core = z.core / self.core
         else:
@@ -55,7 +50,19 @@ class Coefficients:
             determinant = self.core * self.core.T - self.mix * self.mix.T
             core = (self.core.T * z.core - self.mix * z.core.T) / np.where(determinant == 0, 1.0, determinant)
             np.fill_diagonal(core, np.diag(z.core) / np.diag(self.core + self.mix))
-        return Tangent(z.up / self.up, core, z.vp / self.vp)
+        return Tangent(_divide(z.up, self.up), core, _divide(z.vp, self.vp))
+
+
+def _divide(part: Array, coefficients: Array) -> Array:
+    """Return the frame part of a tangent over its coefficients; a square frame has no complement to divide."""
+    if part.shape[0] == part.shape[1]:
+        return np.zeros_like(part)
+    if not np.all(coefficients > 0):
+        raise ValueError(
+            "`metric` must be positive on the whole tangent space to be inverted, got a zero coefficient."
+            " DepthMetric(inf) is degenerate below full rank; use a finite depth."
+        )
+    return part / coefficients
 
 
 class Metric(Protocol):
@@ -79,13 +86,21 @@ class RootCoefficients:
     right: Array
 
 
+_TINY = float(np.finfo(np.float64).tiny)
+_SUM_TERMS = 64  # whole depths up to this are summed term by term; beyond, the closed form costs less
+
+
 def _positive_sum(a: Array, depth: float, powers: float) -> Array:
     r"""Return :math:`\sum_{j=1}^{N} a_i^{N-j} a_k^{j-1}` with ``a ** powers`` already rooted, stably.
 
-    With hi >= lo the sum is hi^(N-1) (q^N - 1)/(q - 1), q = lo/hi, evaluated as a ratio of expm1's: no
-    cancellation at close or equal values, and a cost that does not depend on N. `a` holds the values
-    whose `powers`-th power enters: x = a^powers.
+    For a small whole N the terms are summed as they are: all positive. Else, with hi >= lo, the sum is
+    hi^(N-1) (q^N - 1)/(q - 1), q = lo/hi, evaluated as a ratio of expm1's: no cancellation at close or
+    equal values, and a cost that does not depend on N. `a` holds the values whose `powers`-th power
+    enters: x = a^powers.
     """
+    if depth <= _SUM_TERMS and depth == int(depth):
+        terms = a[:, None] ** (powers * np.arange(int(depth)))
+        return terms[:, ::-1] @ terms.T
     hi, lo = np.maximum(a[:, None], a), np.minimum(a[:, None], a)
     with np.errstate(divide="ignore", invalid="ignore"):
         # log1p keeps the digits of a ratio near 1; log those of a small ratio
@@ -154,8 +169,7 @@ class DepthMetric:
         c_ik (l_i + l_k)/(s_i + s_k) = (s_i - s_k)/(l_i - l_k), because c_ik = (s_i^2 - s_k^2)/(l_i^2 - l_k^2).
         """
         s = l**self.depth
-        total = l[:, None] + l
-        sym = np.divide(s[:, None] + s, total, out=np.zeros_like(total), where=total > 0)  # 0/0 -> 0
+        sym = (s[:, None] + s) / np.maximum(l[:, None] + l, _TINY)  # 0/0 -> 0
         rate = l ** (self.depth - 2)
         return RootCoefficients(sym=sym, skew=_positive_sum(l, self.depth, 1.0), left=rate, right=rate)
 

@@ -309,7 +309,7 @@ class Report:
     def summary(self) -> str:
         """One line: how many claims passed, failed, were not claimed."""
         counts = {v: sum(c.verdict == v for c in self.claims) for v in ("passed", "failed", "not claimed")}
-        controls = [k for c in self.claims for k in c.controls]
+        controls = [k for c in self.claims if c.verdict != "not claimed" for k in c.controls]
         text = ", ".join(f"{n} {v}" for v, n in counts.items())
         return f"{text}; {sum(k.caught for k in controls)} of {len(controls)} controls caught."
 

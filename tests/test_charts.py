@@ -36,6 +36,8 @@ from scipy import linalg
 
 import lowrankflow as lrf
 
+pytestmark = pytest.mark.filterwarnings("ignore:Below depth 2")  # a warning of its own, tested in test_charts
+
 ROOTS = [pytest.param(lrf.SingularFrame(root=r), id=f"root{r or 'own'}") for r in (None, 1, 2, 3)]
 
 
@@ -116,7 +118,7 @@ def test_system_starts_at_w_and_returns_fresh_arrays(chart, case, rng):
     assert np.abs(first - second).max() > 1e-6
     np.testing.assert_array_equal(y, system.y0)
     assert system.defect(y) < 100 * EPS
-    assert not system.rank_lost(y)
+    assert not system.rank_lost(y, y)
 
 
 @pytest.mark.parametrize("metric", ALL_METRICS)
@@ -131,8 +133,10 @@ def test_rates_give_the_dissipation(metric, case, rng):
     want = np.vdot(g, dense_operator(w, g, metric.coefficients(w.s)))
     np.testing.assert_allclose(power, want, rtol=1000 * EPS)
     assert power > 0
-    g_norm = np.linalg.norm(lrf.project(w, g).at(w).to_dense())
-    np.testing.assert_allclose(system.stationarity(system.y0), g_norm, rtol=1000 * EPS)
+    # the ruler is the Frobenius one; where the metric freezes the frames, the r x r block alone can vanish
+    frozen = metric.coefficients(w.s).up.max() == 0
+    projected = w.u @ (w.u.T @ g @ w.vt.T) @ w.vt if frozen else lrf.project(w, g).at(w).to_dense()
+    np.testing.assert_allclose(system.stationarity(system.y0), np.linalg.norm(projected), rtol=1000 * EPS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -347,3 +351,13 @@ def test_tolerances_bound_the_error_of_w(chart, rng):
         error[k] = np.sqrt(y.size) * (absolute[k] + relative * abs(y[k]))  # RMS norm exactly 1
         moved = np.linalg.norm(system.point(y + error).to_dense() - w.to_dense()) / np.linalg.norm(w.to_dense(), 2)
         assert moved < 4 * rtol  # at most the product of the root and the norm: p |T'| = 3 rtol
+
+
+@pytest.mark.filterwarnings("error")
+def test_depth_between_1_and_2_warns_that_the_frames_may_turn_fast(rng):
+    w, loss = lrf.random_point(4, 3, 2, rng=rng), least_squares(4, 3, rng)
+    with pytest.warns(
+        UserWarning, match=r"Below depth 2 the singular frames turn at a speed that is unbounded .* N=1\.5"
+    ):
+        lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(1.5)), w)
+    lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), w)  # the control: no warning

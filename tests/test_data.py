@@ -480,7 +480,7 @@ NPY = "`inputs` must be a .npy file of numbers, as numpy.save writes it, got 'f.
 NPZ = "` must be a .npz file of numbers, as numpy.savez writes it, got 'f.npz' "
 TEXT = "`inputs` must be a text file of comma-separated numbers in UTF-8, got 'f.csv' (..."
 MARKET = "`observed` must be a Matrix Market file, matrix coordinate, real, integer or pattern, got 'f.mtx' "
-REMOVE = " Remove or impute them; for missing entries use losses.Completion."
+REMOVE = " Remove or impute them."
 
 # reader, name of the file, content, exact message; one ending in ... is compared up to there (numpy's words follow)
 FILES = [

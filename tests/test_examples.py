@@ -49,7 +49,7 @@ def test_every_example_is_tested():
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_written_where_asked(name, numbers, written, tmp_path, monkeypatch):
+def test_figures_are_written_where_asked(name, numbers, written):
     assert [path.name for path in (written / name).iterdir()] == [FIGURES[name]]
 
 
@@ -63,11 +63,11 @@ def test_equivalence_figure(numbers):
     found = numbers["fig_equivalence"]
     assert 0 < found["gap between the flows"] <= found["bound 3 (e_a + e_b) + roundoff"] < 1e-6
     assert 0 < found["gap of descent, step h / 2"] < found["gap of descent, step h"] < 1
-    # Euler's method on a growing mode lags behind by a factor exp(-x), x proportional to h to first order: gaps
-    # 1 - exp(-x) at h and 1 - exp(-x / 2) at h / 2, whose quotient is 1 + exp(-x / 2). Half a natural unit leaves a
-    # second order of a few per cent (a mode of rate 1 / 2: log(1 + h / 2) = h / 2 (1 - h / 4 + h^2 / 12), h = 1 / 2)
+    # Euler's method on a mode that grows at rate r lags behind by exp(-x), x = t (r - log(1 + h r) / h): to first order
+    # in h, gaps 1 - exp(-x) and 1 - exp(-x / 2), whose quotient is 1 + exp(-x / 2). The next order changes the quotient
+    # of the two x by h r / 3, at most 1 / 12 since h is 1 / 2 and r at most 1 / 2 natural units: 0.13 in the order
     lag = np.log2(1 + np.sqrt(1 - found["gap of descent, step h"]))
-    assert found["order of descent"] == pytest.approx(lag, abs=0.05)
+    assert found["order of descent"] == pytest.approx(lag, abs=0.13)
 
 
 def test_equivalence_figure_sees_a_wrong_depth(wrong_depth):

@@ -45,8 +45,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 def default_widths(shape: tuple[int, int], depth: int, rank: int) -> int:
-    """Return the hidden width used by default: the rank at depth 2, min(m, n) beyond, at most 128 or 2 r."""
-    return rank if depth == 2 else min(*shape, max(_WIDEST, 2 * rank))
+    """Return the hidden width used by default: the rank at depth 2, min(m, n) beyond, 2 r where that exceeds 128."""
+    if depth == 2:
+        return rank
+    return min(shape) if min(shape) <= _WIDEST else min(2 * rank, *shape)
 
 
 def _sides(
@@ -114,7 +116,7 @@ def verify_equivalence(
         Number of factors N; 3 where nothing says otherwise.
     widths : int or sequence of int, optional
         Hidden widths. None: the rank at depth 2, where wider layers make the rank-r limit unstable in
-        factor space; min(m, n) beyond, at most 128 or twice the rank.
+        factor space; min(m, n) beyond, or twice the rank where that exceeds 128.
     network : LinearNetwork, optional
         Your own factors instead of balanced ones. Unbalanced factors are accepted and measured; the
         claims that need balance then read "not claimed".

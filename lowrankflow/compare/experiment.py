@@ -194,7 +194,7 @@ class Experiment:
     def full_rank_inputs(self) -> Hypothesis:
         spectrum = getattr(self.loss, "spectrum", None)
         if spectrum is None:
-            return Hypothesis("full-rank inputs", False, "the loss has no inputs")
+            return Hypothesis("full-rank inputs", False, "unknown: the loss has no `spectrum`")
         n, q = self.start.shape[1], spectrum.eigenvalues.size
         condition = float(spectrum.eigenvalues[0] / spectrum.eigenvalues[-1])
         if q < n:

@@ -22,6 +22,7 @@ from .identities import UNBALANCED
 def trajectory(x: Experiment) -> Claim:
     """The largest relative gap between the two flows over time."""
     between = gaps(x.factor_path, x.riemannian_path, x.times)
+    _draw_singular_values(x)
     e_a, e_b = x.errors
     roundoff = x.roundoff(x.factor_reference, x.reference)
     bound = 3 * (float(e_a.max()) + float(e_b.max())) + roundoff
@@ -56,7 +57,6 @@ def trajectory(x: Experiment) -> Claim:
         xscale="log",
         yscale="log",
     )
-    _draw_singular_values(x)
     hypotheses = [x.balanced, x.within_horizon, x.complete(x.factor_path, x.riemannian_path)]
     detail = (
         f"e_a={e_a.max():.2g}, e_b={e_b.max():.2g}, roundoff={roundoff:.2g},"

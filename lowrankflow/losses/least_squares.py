@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,23 +28,19 @@ class Spectrum(NamedTuple):
 
 
 class _Gradient:
-    """G = W C - B as an operator: two products with the data a call, W left in its representation."""
+    """G = W C - B as an operator: the sum of its terms, W C of small inner size and -B, or of one array."""
 
     __array_ufunc__ = None
 
-    def __init__(self, w: Any, gram: Any, cross: Any, transposed: bool = False) -> None:
-        self._w, self._gram, self._cross, self._transposed = w, gram, cross, transposed
-        m, n = cross.shape
-        self.shape = (n, m) if transposed else (m, n)
+    def __init__(self, *terms: Any) -> None:
+        self._terms, self.shape = terms, terms[0].shape
 
     @property
     def T(self) -> _Gradient:
-        return _Gradient(self._w, self._gram, self._cross, not self._transposed)
+        return _Gradient(*(term.T for term in self._terms))
 
     def __matmul__(self, x: Array) -> Array:
-        if self._transposed:
-            return self._gram @ (self._w.T @ x) - self._cross.T @ x
-        return self._w @ (self._gram @ x) - self._cross @ x
+        return reduce(np.add, (term @ x for term in self._terms))
 
     def to_dense(self) -> Array:
         """Return the array (m, n)."""
@@ -134,7 +130,7 @@ class LeastSquares:
         # few samples: keep C = X X^T and B = Y X^T as products, so that no n x n array appears
         few = x.shape[1] < x.shape[0]
         self._gram: Any = Product(x, x.T) if few else x @ x.T
-        self._cross: Any = Product(y, x.T) if few else y @ x.T
+        self._minus_cross: Any = Product(-y, x.T) if few else -(y @ x.T)
 
     @property
     def normalisation(self) -> str:
@@ -152,8 +148,19 @@ class LeastSquares:
         return total
 
     def gradient(self, w: Any) -> _Gradient:
-        """Return G = (W X - Y) X^T as an operator of shape (m, n)."""
-        return _Gradient(w, self._gram, self._cross)
+        """Return G = (W X - Y) X^T as an operator of shape (m, n).
+
+        W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
+        large inner size (wide layers) makes G an array, which costs less than to carry its terms.
+        """
+        if isinstance(w, np.ndarray):
+            left, right = w, self._gram
+        else:
+            left, right = w.split()
+            right = right @ self._gram
+        if 2 * left.shape[1] < min(self.shape) or isinstance(self._minus_cross, Product):
+            return _Gradient(Product(left, right), self._minus_cross)
+        return _Gradient(left @ right + self._minus_cross)
 
     def hessian(self, w: Any, z: Any) -> Any:
         """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""

@@ -1,0 +1,628 @@
+"""Every message of the library: the wrong call, and the one line that it gets.
+
+A message names the argument in backticks, says the rule, what was got and, where one is known, the fix. To add one, add a
+line to `CASES`. Messages about files, their content and the command line are in the tests of those rooms.
+"""
+
+import io
+import re
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import lowrankflow as lrf
+from lowrankflow import data, steppers
+from lowrankflow.data import DataSet, Observations
+from lowrankflow.losses import Completion, LeastSquares
+
+
+def generator():
+    return np.random.default_rng(0)
+
+
+SHAPE = (3, 4)
+X, Y = generator().standard_normal((4, 9)), generator().standard_normal((3, 9))
+LOSS = LeastSquares(X, Y, reduction="mean")
+START = lrf.random_point(*SHAPE, 2, rng=generator(), singular_values=[0.5, 0.2])
+NET = lrf.LinearNetwork.balanced(START, 3)
+UNBALANCED = lrf.LinearNetwork([2 * np.eye(2), np.eye(2)])  # imbalance 3, relative to 2^2: 0.75
+METRIC = lrf.DepthMetric(3)
+Z = lrf.riemannian_gradient(START, LOSS.gradient(START), METRIC)
+NAN, INF = float("nan"), float("inf")
+
+
+class Loss:
+    """The square distance from zero, a loss of a user; an option replaces a part of it."""
+
+    def __init__(self, **parts):
+        self.shape = SHAPE
+        self.__dict__.update(parts)
+
+    def value(self, w):
+        return 0.5 * w.norm() ** 2
+
+    def gradient(self, w):
+        return w.to_dense()
+
+
+class OnlyValue:
+    """Half a loss."""
+
+    shape = SHAPE
+
+    def value(self, w):
+        return 0.0
+
+
+def integrate(flow=None, start=START, *, t_span=(0, 1), metric=METRIC, **options):
+    flow = lrf.RiemannianFlow(LOSS, metric) if flow is None else flow
+    return lrf.integrate(flow, start, t_span=t_span, rtol=options.pop("rtol", 1e-4), **options)
+
+
+def factor_flow(start=NET, **options):
+    return integrate(lrf.FactorFlow(LOSS), start, **options)
+
+
+def balanced(depth=3, **options):
+    return lrf.LinearNetwork.balanced(START, depth, **options)
+
+
+def point(m=3, n=4, rank=2, **options):
+    return lrf.random_point(m, n, rank, rng=options.pop("rng", generator()), **options)
+
+
+def descend(**options):
+    return lrf.gradient_descent(LOSS, NET, **({"step_size": 0.1, "steps": 2} | options))
+
+
+def verify(start=START, **options):
+    return lrf.verify_equivalence(LOSS, start, **options)
+
+
+def observed(rows=(0,), cols=(0,), values=(1.0,), shape=SHAPE, **options):
+    return Completion(rows, cols, values, shape, **options)
+
+
+def raw(inputs, targets=None):
+    return DataSet("x", np.asarray(inputs, dtype=float), targets)
+
+
+DEPTH_1 = " A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."
+SEED = " Use np.random.default_rng({})."
+SOLVERS = "RK23, RK45, DOP853, Radau, BDF, LSODA, Euler, RK4"
+TO_LOW_RANK = " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
+REVERSED = " Are they in reverse order? factors[0] is W_1, the one that acts first."
+
+# id -> wrong call, exception, exact message
+CASES = {
+    # -- depth, rank, widths, whole numbers, numbers -----------------------------------------------------------------
+    "depth a word": (lambda: lrf.DepthMetric("three"), TypeError,
+        "`depth` must be a number greater than 1, got 'three'."),
+    "depth None": (lambda: balanced(None), TypeError, "`depth` must be a number greater than 1, got None."),
+    "depth a list": (lambda: lrf.DepthMetric([2, 3]), TypeError, "`depth` must be a number greater than 1, got list."),
+    "depth an array": (lambda: lrf.DepthMetric(np.array([3])), TypeError,
+        "`depth` must be a number greater than 1, got an array of shape (1,)."),
+    "depth True": (lambda: balanced(True), TypeError, "`depth` must be a number greater than 1, got bool True."),
+    "depth complex": (lambda: balanced(3 + 0j), TypeError, "`depth` must be a number greater than 1, got (3+0j)."),
+    "depth nan": (lambda: lrf.DepthMetric(NAN), TypeError, "`depth` must be a number greater than 1, got nan."),
+    "depth 1": (lambda: lrf.DepthMetric(1), ValueError, "`depth` must be greater than 1, got 1." + DEPTH_1),
+    "depth negative": (lambda: balanced(-3), ValueError, "`depth` must be greater than 1, got -3." + DEPTH_1),
+    "depth -inf": (lambda: lrf.DepthMetric(-INF), ValueError, "`depth` must be greater than 1, got -inf." + DEPTH_1),
+    "depth of verify": (lambda: verify(depth=1), ValueError, "`depth` must be greater than 1, got 1." + DEPTH_1),
+    "depth of one factor": (lambda: verify(network=lrf.LinearNetwork([START.to_dense()])), ValueError,
+        "`depth` must be greater than 1, got 1." + DEPTH_1),
+    "depth 2.5": (lambda: balanced(2.5), ValueError,
+        "`depth` must be a whole number of factors here, got 2.5. Use 2, 3, ..."),
+    "depth inf": (lambda: integrate(metric=lrf.DepthMetric(INF), chart=lrf.Lifted()), ValueError,
+        "`depth` must be a whole number of factors here, got inf. Use 2, 3, ..."),
+    "rank a fraction": (lambda: point(rank=2.0), TypeError, "`rank` must be a whole number, got 2.0."),
+    "rank True": (lambda: point(rank=True), TypeError, "`rank` must be a whole number, got bool True."),
+    "rank negative": (lambda: point(rank=-2), ValueError, "`rank` must be at least 1, got -2."),
+    "rank 0": (lambda: LOSS.minimiser(0), ValueError, "`rank` must be at least 1, got 0."),
+    "rank above the shape": (lambda: point(rank=4), ValueError,
+        "`rank` must not exceed min(m, n), got rank=4 for a matrix of shape (3, 4)."),
+    "rank above the numerical rank": (lambda: START.to_low_rank(3), ValueError,
+        "`rank` must not exceed the numerical rank of the matrix, got rank=3 for a matrix of numerical rank 2."),
+    "rank of the zero matrix": (lambda: lrf.LowRankMatrix.from_dense(np.zeros(SHAPE)), ValueError,
+        "`rank` must be at least 1, got the zero matrix of rank 0."),
+    "size zero": (lambda: point(m=0), ValueError, "`m` must be at least 1, got 0."),
+    "size a text": (lambda: point(n="4"), TypeError, "`n` must be a whole number, got '4'."),
+    "widths zero": (lambda: balanced(widths=0), ValueError, "`widths` must be at least 1, got 0."),
+    "widths one zero": (lambda: lrf.LinearNetwork.identity(SHAPE, 3, widths=[3, 0]), ValueError,
+        "`widths` must be at least 1, got 0."),
+    "widths fractions": (lambda: balanced(widths=[4.0, 4.0]), TypeError, "`widths` must be a whole number, got 4.0."),
+    "widths a text": (lambda: balanced(widths="55"), TypeError,
+        "`widths` must be whole numbers, one a hidden layer, got '55'."),
+    "widths a fraction": (lambda: balanced(widths=4.5), TypeError,
+        "`widths` must be whole numbers, one a hidden layer, got 4.5."),
+    "widths too few": (lambda: balanced(widths=[3]), ValueError,
+        "`widths` must hold one number for each of the 2 hidden layers of depth 3, got 1."),
+    "widths below the rank": (lambda: balanced(widths=[2, 1]), ValueError,
+        "`widths` must be at least the rank 2, got 1. Lower `rank` or widen."),
+    "scale a text": (lambda: lrf.LinearNetwork.gaussian(SHAPE, 2, widths=3, scale="big", rng=generator()), TypeError,
+        "`scale` must be positive and finite, got 'big'."),
+    "scale negative": (lambda: lrf.LinearNetwork.identity(SHAPE, 2, widths=3, scale=-1), ValueError,
+        "`scale` must be positive and finite, got -1."),
+    "scale infinite": (lambda: lrf.LinearNetwork.orthogonal(SHAPE, 2, widths=3, scale=INF, rng=generator()), ValueError,
+        "`scale` must be positive and finite, got inf."),
+    "step_size None": (lambda: descend(step_size=None), TypeError, "`step_size` must be positive and finite, got None."),
+    "step_size a list": (lambda: descend(step_size=[0.1, 0.1]), TypeError,
+        "`step_size` must be positive and finite, got list."),
+    "step_size negative": (lambda: descend(step_size=-0.1), ValueError,
+        "`step_size` must be positive and finite, got -0.1."),
+    "step_size of a schedule": (lambda: descend(step_size=lambda k: 0), ValueError,
+        "`step_size(k)` must be positive and finite, got 0."),
+    "steps a fraction": (lambda: descend(steps=1.5), TypeError, "`steps` must be a whole number, got 1.5."),
+    "every zero": (lambda: descend(every=0), ValueError, "`every` must be at least 1, got 0."),
+
+    # -- rng ---------------------------------------------------------------------------------------------------------
+    "rng a seed": (lambda: point(rng=7), TypeError,
+        "`rng` must be a numpy.random.Generator, got int 7." + SEED.format(7)),
+    "rng a module": (lambda: point(rng=np.random), TypeError,
+        "`rng` must be a numpy.random.Generator, got module." + SEED.format(0)),
+    "rng of old": (lambda: lrf.check_loss(LOSS, START, rng=np.random.RandomState(0)), TypeError,
+        "`rng` must be a numpy.random.Generator, got RandomState." + SEED.format(0)),
+    "rng None": (lambda: lrf.LinearNetwork.gaussian(SHAPE, 3, widths=3, rng=None), TypeError,
+        "`rng` must be a numpy.random.Generator, got None." + SEED.format(0)),
+    "rng missing": (lambda: balanced(widths=5), TypeError,
+        "`rng` must be a numpy.random.Generator where widths exceed the rank, got None." + SEED.format(0)),
+
+    # -- arrays ------------------------------------------------------------------------------------------------------
+    "ragged": (lambda: LeastSquares([[1, 2], [3]], Y), ValueError,
+        "`inputs` must be a rectangular array, got ragged rows."),
+    "complex": (lambda: LeastSquares(X, 1j * Y), TypeError, "`targets` must be real, got dtype complex128."),
+    "words": (lambda: LeastSquares([["a"]], Y), TypeError, "`inputs` must be an array of numbers, got dtype <U1."),
+    "None for an array": (lambda: LeastSquares(X, None), TypeError,
+        "`targets` must be an array of numbers, got dtype object."),
+    "a vector": (lambda: LeastSquares(X, Y[0]), ValueError,
+        "`targets` must be a matrix with 2 dimensions, got shape (9,)."),
+    "a stack": (lambda: lrf.LowRankMatrix.from_dense(np.ones((2, 2, 2))), ValueError,
+        "`a` must be a matrix with 2 dimensions, got shape (2, 2, 2)."),
+    "empty": (lambda: LeastSquares([[]], [[]]), ValueError, "`inputs` must not be empty, got shape (1, 0)."),
+
+    # -- LowRankMatrix, Product, LinearNetwork -----------------------------------------------------------------------
+    "vt transposed": (lambda: lrf.LowRankMatrix(START.u, START.s, START.vt.T), ValueError,
+        "`vt` has shape (4, 2) but `u` asks for (2, 2)."),
+    "s a matrix": (lambda: lrf.LowRankMatrix(START.u, np.diag(START.s), START.vt), ValueError,
+        "`s` has shape (2, 2) but `u` asks for (2,)."),
+    "s zero": (lambda: lrf.LowRankMatrix(START.u, [1.0, 0.0], START.vt), ValueError,
+        "`s` must be positive and finite, got a smallest value of 0."),
+    "u too wide": (lambda: lrf.LowRankMatrix([[1.0, 0.0]], [1.0, 1.0], np.eye(2)), ValueError,
+        "`rank` must not exceed min(m, n), got rank=2 for a matrix of shape (1, 2)."),
+    "u not orthonormal": (lambda: lrf.LowRankMatrix([[2.0], [0.0]], [1.0], [[1.0]]), ValueError,
+        "`u` must be orthonormal, got a defect of 3."
+        " Use LowRankMatrix.from_dense or Product(left, right).to_low_rank()."),
+    "vt not orthonormal": (lambda: lrf.LowRankMatrix([[1.0]], [1.0], [[1.0, 1.0]]), ValueError,
+        "`vt` must be orthonormal, got a defect of 1."
+        " Use LowRankMatrix.from_dense or Product(left, right).to_low_rank()."),
+    "singular values too few": (lambda: point(singular_values=[1.0]), ValueError,
+        "`singular_values` must have shape (2,), got (1,)."),
+    "singular values one number": (lambda: point(singular_values=1.0), ValueError,
+        "`singular_values` must have shape (2,), got ()."),
+    "singular values negative": (lambda: point(singular_values=[1.0, -1.0]), ValueError,
+        "`singular_values` must be positive and finite, got a smallest value of -1."),
+    "singular values nan": (lambda: point(singular_values=[1.0, NAN]), ValueError,
+        "`singular_values` must be positive and finite, got a smallest value of nan."),
+    "Product does not chain": (lambda: lrf.Product(np.ones((2, 3)), np.ones((2, 3))), ValueError,
+        "`right` must have 3 rows to follow `left`, got shape (2, 3)."),
+    "factors one array": (lambda: lrf.LinearNetwork(np.ones((2, 2, 2))), TypeError,
+        "`factors` must be a list of matrices [W_1, ..., W_N], got an array of shape (2, 2, 2)."),
+    "factors a point": (lambda: lrf.LinearNetwork(START), TypeError,
+        "`factors` must be a list of matrices [W_1, ..., W_N], got LowRankMatrix."),
+    "factors a dict": (lambda: lrf.LinearNetwork({"W1": X}), TypeError,
+        "`factors` must be a list of matrices [W_1, ..., W_N], got dict."),
+    "factors none": (lambda: lrf.LinearNetwork([]), ValueError, "`factors` must hold at least 1 matrices, got 0."),
+    "factors with a text": (lambda: lrf.LinearNetwork([X, "x"]), TypeError,
+        "`factors[1]` must be an array of numbers, got dtype <U1."),
+    "factors reversed": (lambda: lrf.LinearNetwork([np.ones((2, 5)), np.ones((5, 4)), np.ones((4, 3))]), ValueError,
+        "`factors` do not chain: factors[1] has shape (5, 4) but factors[0] has 2 rows." + REVERSED),
+    "factors do not chain": (lambda: lrf.LinearNetwork([np.ones((3, 4)), np.ones((2, 5))]), ValueError,
+        "`factors` do not chain: factors[1] has shape (2, 5) but factors[0] has 3 rows."),
+    "rebalanced beyond the rank": (lambda: NET.rebalanced(3), ValueError,
+        "`rank` must not exceed the numerical rank of the matrix, got rank=3 for a matrix of numerical rank 2."),
+
+    # -- gradients and metrics ---------------------------------------------------------------------------------------
+    "gradient a list": (lambda: lrf.project(START, [[1.0] * 4] * 3), TypeError,
+        "`loss.gradient(w)` must support `g @ v` and `g.T @ u`, got list."),
+    "gradient of a loss a list": (lambda: integrate(lrf.RiemannianFlow(Loss(gradient=lambda w: [0]), METRIC)), TypeError,
+        "`loss.gradient(w)` must support `g @ v` and `g.T @ u`, got list."),
+    "gradient None": (lambda: lrf.factor_gradients(Loss(gradient=lambda w: None), NET), TypeError,
+        "`loss.gradient(w)` must support `g @ v` and `g.T @ u`, got None."),
+    "gradient a function": (lambda: lrf.riemannian_gradient(START, LOSS.gradient, METRIC), TypeError,
+        "`loss.gradient(w)` must support `g @ v` and `g.T @ u`, got method."),
+    "loss a function": (lambda: lrf.factor_gradients(LOSS.value, NET), TypeError,
+        "`loss` must have shape, value(w) and gradient(w); method lacks shape."),
+    "loss swapped with the network": (lambda: lrf.factor_gradients(NET, LOSS), TypeError,
+        "`loss` must have shape, value(w) and gradient(w); LinearNetwork lacks value."),
+    "loss without gradient": (lambda: lrf.verify_equivalence(OnlyValue(), START), TypeError,
+        "`loss` must have shape, value(w) and gradient(w); OnlyValue lacks gradient."),
+    "loss.shape a list": (lambda: lrf.factor_gradients(Loss(shape=[3, 4]), NET), TypeError,
+        "`loss.shape` must be a tuple (m, n), got list."),
+    "loss.shape of three": (lambda: lrf.check_loss(Loss(shape=(3, 4, 1)), START), TypeError,
+        "`loss.shape` must be a tuple (m, n), got tuple."),
+    "too few directions": (lambda: lrf.product_rule(NET, NET.factors[:2]), ValueError,
+        "`directions` must hold one array for each of the 3 factors, got 2."),
+    "directions reversed": (lambda: lrf.product_rule(NET, NET.factors[::-1]), ValueError,
+        "`directions[0]` has shape (3, 2) but factors[0] has shape (2, 4)."),
+    "directions transposed": (lambda: lrf.product_rule(NET, [f.T for f in NET.factors]), ValueError,
+        "`directions[0]` has shape (4, 2) but factors[0] has shape (2, 4). Did you mean the transpose?"),
+    "egrads a vector": (lambda: lrf.riemannian_gradient_from_factors(NET, NET.factors[0]), ValueError,
+        "`egrads[0]` must be a matrix with 2 dimensions, got shape (4,)."),
+    "lift of a Tangent": (lambda: lrf.horizontal_lift(NET, Z), TypeError,
+        "`z` must be a matrix, got a Tangent, whose coordinates need the frames of its base point. Pass z.at(w)."),
+    "lift to unbalanced factors": (lambda: lrf.horizontal_lift(UNBALANCED, np.eye(2)), ValueError,
+        "The factors are not balanced (relative imbalance 0.75, allowed 1e-08)."
+        " Start from LinearNetwork.balanced, or call network.rebalanced()."),
+    "degenerate metric": (lambda: lrf.inner_product(START, Z, Z, lrf.DepthMetric(INF)), ValueError,
+        "`metric` must be positive on the whole tangent space to be inverted, got a zero coefficient."
+        " DepthMetric(inf) is degenerate below full rank; use a finite depth."),
+
+    # -- losses ------------------------------------------------------------------------------------------------------
+    "unknown reduction": (lambda: LeastSquares(X, Y, reduction="none"), ValueError,
+        "`reduction` must be one of sum, mean; got 'none'."),
+    "samples a list": (lambda: LeastSquares(X, Y, samples=["rows"]), ValueError,
+        "`samples` must be one of columns, rows; got list."),
+    "samples differ": (lambda: LeastSquares(X, Y[:, :5]), ValueError,
+        "`targets` must have as many samples as `inputs`, got 5 and 9."),
+    "samples in rows": (lambda: LeastSquares(X.T, Y.T), ValueError,
+        "`targets` must have as many samples as `inputs`, got 3 and 4. Did you mean samples=\"rows\"?"),
+    "samples in columns": (lambda: LeastSquares(X, Y, samples="rows"), ValueError,
+        "`targets` must have as many samples as `inputs`, got 3 and 4. Did you mean samples=\"columns\"?"),
+    "inputs all zero": (lambda: LeastSquares(0 * X, Y), ValueError,
+        "`inputs` must not be all zero: the loss would not depend on W."),
+    "best value beyond the shape": (lambda: LOSS.best_value(9), ValueError,
+        "`rank` must not exceed min(m, n), got rank=9 for a matrix of shape (3, 4)."),
+    "nothing observed": (lambda: observed([], [], []), ValueError,
+        "`values` must not be empty: nothing was observed."),
+    "observed zeros": (lambda: observed(values=[0.0]), ValueError,
+        "`values` must not be all zero: the best matrix is zero, which has no rank-k part."),
+    "observed lengths": (lambda: observed([0, 1]), ValueError,
+        "`rows`, `cols` and `values` must have one shape (p,), got (2,), (1,) and (1,)."),
+    "observed twice": (lambda: observed([2, 0, 2], [3, 0, 3], [1.0, 2.0, 3.0]), ValueError,
+        "`rows`, `cols` must name each position once, got (2, 3) twice. Average repeated observations first."),
+    "rows are fractions": (lambda: observed([0.5]), TypeError, "`rows` must be whole numbers, got dtype float64."),
+    "cols are words": (lambda: observed(cols=["a"]), TypeError, "`cols` must be whole numbers, got dtype <U1."),
+    "rows outside": (lambda: observed([3]), ValueError, "`rows` must lie between 0 and 2, got 3 .. 3."),
+    "cols negative": (lambda: observed(cols=[-1]), ValueError, "`cols` must lie between 0 and 3, got -1 .. -1."),
+    "shape zero": (lambda: observed(shape=(0, 4)), ValueError, "`shape` must be at least 1, got 0."),
+    "shape fractions": (lambda: observed(shape=(3.0, 4.0)), TypeError, "`shape` must be a whole number, got 3.0."),
+    "not a sparse matrix": (lambda: Completion.from_sparse(np.eye(3)), TypeError,
+        "`matrix` must be a scipy sparse matrix, got an array of shape (3, 3)."),
+    "an empty sparse matrix": (lambda: Completion.from_sparse(scipy.sparse.csr_array(SHAPE)), ValueError,
+        "`values` must not be empty: nothing was observed."),
+
+    # -- charts ------------------------------------------------------------------------------------------------------
+    "Factors for a Riemannian flow": (lambda: integrate(chart=lrf.Factors()), TypeError,
+        "`chart` Factors() takes a FactorFlow, got a RiemannianFlow. Use SingularFrame() or Lifted()."),
+    "SingularFrame for a factor flow": (lambda: factor_flow(chart=lrf.SingularFrame()), TypeError,
+        "`chart` SingularFrame() takes a RiemannianFlow, got a FactorFlow. Use Factors()."),
+    "Lifted for another metric": (lambda: integrate(metric=lrf.EmbeddedMetric(), chart=lrf.Lifted()), TypeError,
+        "`chart` Lifted() takes a RiemannianFlow under DepthMetric, got EmbeddedMetric."),
+    "factor flow from a point": (lambda: factor_flow(START), TypeError,
+        "`start` must be a LinearNetwork for a factor flow, got LowRankMatrix. Use LinearNetwork.balanced(start, depth)."),
+    "Riemannian flow from a network": (lambda: integrate(start=NET), TypeError,
+        "`start` must be a LowRankMatrix for a Riemannian flow, got LinearNetwork." + TO_LOW_RANK),
+    "Riemannian flow from an array": (lambda: integrate(start=START.to_dense()), TypeError,
+        "`start` must be a LowRankMatrix for a Riemannian flow, got an array of shape (3, 4)." + TO_LOW_RANK),
+    "root below 1": (lambda: integrate(chart=lrf.SingularFrame(root=0.5)), ValueError,
+        "`root` must be at least 1, got 0.5."),
+    "root a text": (lambda: integrate(chart=lrf.SingularFrame(root="3")), TypeError,
+        "`root` must be positive and finite, got '3'."),
+
+    # -- integrate ---------------------------------------------------------------------------------------------------
+    "t_span one number": (lambda: integrate(t_span=5), TypeError,
+        "`t_span` must be two numbers (t_0, t_1), got int 5."),
+    "t_span three numbers": (lambda: integrate(t_span=(0, 1, 2)), TypeError,
+        "`t_span` must be two numbers (t_0, t_1), got tuple."),
+    "t_span reversed": (lambda: integrate(t_span=(1, 0)), ValueError,
+        "`t_span` must be finite and increasing, got (1, 0)."),
+    "t_span infinite": (lambda: integrate(t_span=(0, INF)), ValueError,
+        "`t_span` must be finite and increasing, got (0, inf)."),
+    "rtol a text": (lambda: integrate(rtol="tight"), TypeError, "`rtol` must be positive and finite, got 'tight'."),
+    "rtol zero": (lambda: integrate(rtol=0), ValueError, "`rtol` must be positive and finite, got 0."),
+    "rtol below roundoff": (lambda: integrate(rtol=1e-16), ValueError,
+        "`rtol` must lie between 3e-14 and 0.1, got 1e-16: roundoff swamps smaller ones."),
+    "rtol 1": (lambda: integrate(rtol=1), ValueError,
+        "`rtol` must lie between 3e-14 and 0.1, got 1: larger ones say nothing."),
+    "atol an array": (lambda: integrate(atol=np.ones(3)), TypeError,
+        "`atol` must be non-negative and finite, got an array of shape (3,)."),
+    "gtol negative": (lambda: integrate(gtol=-1), ValueError, "`gtol` must be non-negative and finite, got -1."),
+    "max_evaluations infinite": (lambda: integrate(max_evaluations=INF), TypeError,
+        "`max_evaluations` must be a whole number, got inf."),
+    "max_evaluations zero": (lambda: integrate(max_evaluations=0), ValueError,
+        "`max_evaluations` must be at least 1, got 0."),
+    "method unknown": (lambda: integrate(method="rk45"), ValueError, f"`method` must be one of {SOLVERS}; got 'rk45'."),
+    "method None": (lambda: integrate(method=None), ValueError, f"`method` must be one of {SOLVERS}; got None."),
+    "step_size missing": (lambda: integrate(method="RK4"), ValueError,
+        "`step_size` must be given for the fixed-step method 'RK4'."),
+    "step_size unwanted": (lambda: integrate(step_size=0.1), ValueError,
+        "`step_size` is for Euler and RK4; method 'DOP853' chooses its steps by `rtol`."),
+    "step_size zero": (lambda: integrate(method=steppers.RK4(), step_size=0), ValueError,
+        "`step_size` must be positive and finite, got 0."),
+    "save.times outside": (lambda: integrate(save=lrf.Save(times=[0.5, 2.0])), ValueError,
+        "`save.times` must lie within t_span (0, 1), got 0.5 .. 2."),
+    "save.times nan": (lambda: integrate(save=lrf.Save(times=[NAN])), ValueError,
+        "`save.times` must lie within t_span (0, 1), got nan .. nan."),
+    "no interpolants": (lambda: integrate()(0.5), ValueError,
+        "Dense output has not been saved; pass save=Save(dense=True) to integrate."),
+    "outside the run": (lambda: integrate(save=lrf.Save(dense=True))(1.5), ValueError,
+        "`t` must lie within the run [0, 1], got 1.5."),
+    "the run did not finish": (lambda: integrate(max_evaluations=1).raise_if_failed(), RuntimeError,
+        re.compile(r"Reached `max_evaluations`\. Raise it, loosen rtol, or shorten t_span\."
+                   r" t=\S+ of 1, 1 steps, \d+ gradients\.")),
+
+    # -- verify_equivalence ------------------------------------------------------------------------------------------
+    "nothing to start from": (lambda: verify(None), ValueError,
+        "`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=rng)."),
+    "start a network": (lambda: verify(NET), TypeError, "`start` must be a LowRankMatrix, got LinearNetwork."),
+    "start an array": (lambda: verify(START.to_dense()), TypeError,
+        "`start` must be a LowRankMatrix, got an array of shape (3, 4)."),
+    "network a list": (lambda: verify(network=list(NET.factors)), TypeError,
+        "`network` must be a LinearNetwork, got list."),
+    "network and widths": (lambda: verify(network=NET, widths=3), ValueError,
+        "`widths` must not be given with `network`, which has its own."),
+    "network and depth": (lambda: verify(network=NET, depth=2), ValueError,
+        "`depth` must be the number of factors of `network`, got 2 for 3."),
+    "network of another product": (lambda: verify(lrf.LowRankMatrix(START.u, 2 * START.s, START.vt), network=NET), ValueError,
+        "`start` must be the product of `network`, got a relative distance of 0.5."
+        " Leave `start` out, or lower its rank only where the product has that rank."),
+    "network of zeros": (lambda: verify(None, network=lrf.LinearNetwork([np.zeros((2, 4)), np.zeros((3, 2))])), ValueError,
+        "`rank` must be at least 1, got the zero matrix of rank 0."),
+    "t_end negative": (lambda: verify(t_end=-1), ValueError, "`t_end` must be positive and finite, got -1."),
+    "t_end a span": (lambda: verify(t_end=(0, 1)), TypeError, "`t_end` must be positive and finite, got tuple."),
+    "rtol of verify": (lambda: verify(rtol=1e-14), ValueError,
+        "`rtol` must lie between 1e-12 and 1e-3 to be checked against rtol / 100, got 1e-14."),
+    "Lifted in verify": (lambda: verify(chart=lrf.Lifted()), ValueError,
+        "`chart` must not be Lifted(): it is a factor flow, and would be compared with itself."),
+    "budget too small": (lambda: verify(max_evaluations=10), ValueError,
+        "`max_evaluations` must be at least 100, got 10."),
+
+    # -- data --------------------------------------------------------------------------------------------------------
+    "unknown data set": (lambda: data.load("mnist"), ValueError,
+        "`name` must be one of digits, diabetes, linnerud, breast_cancer, iris, wine, china, flower; got 'mnist'."),
+    "samples of a data set": (lambda: raw(np.ones((5, 2)), np.ones((4, 3))), ValueError,
+        "`targets` must have as many rows (samples) as `inputs`, got 4 and 5."),
+    "targets of a data set transposed": (lambda: raw(np.ones((5, 2)), np.ones((3, 5))), ValueError,
+        "`targets` must have as many rows (samples) as `inputs`, got 3 and 5."
+        " Did you mean the transpose? One sample is one row."),
+    "one sample": (lambda: data.prepare(raw([[1, 2]])), ValueError,
+        "`inputs` must hold at least 2 samples, got 1. A sample is a row."),
+    "constant data": (lambda: data.prepare(raw([[1], [1]])), ValueError,
+        "`inputs` must not be constant, nothing is left after centring. Leave out the step center."),
+    "zero data": (lambda: data.prepare(raw([[0], [0]])), ValueError, "`inputs` must not be all zero."),
+    "huge data": (lambda: data.prepare(raw([[1e200], [0]])), ValueError,
+        "`inputs` must stay below 1e+150 in size, got 1e+200. Change the unit."),
+    "steps a number": (lambda: data.prepare(raw([[1], [2]]), steps=3), TypeError,
+        "`steps` must be names or a text, got int 3."),
+    "unknown step": (lambda: data.prepare(raw([[1], [2]]), steps="whiten"), ValueError,
+        "`steps` must be made of center, scale, range, or be none; got 'whiten'."),
+    "a huge sparse matrix": (lambda: Observations("x", [0], [0], [1.0], (10**8, 1)), ValueError,
+        "`shape` must not exceed 10000000 rows or columns, got (100000000, 1)."
+        " Number the rows and columns from zero, without gaps."),
+    "prepared map": (lambda: data.prepare(raw([[1, 0], [0, 3], [2, 2]]))[2].to_raw(np.ones((2, 3))), ValueError,
+        "`w` has shape (2, 3) but the prepared data ask for (2, 2)."),
+    "unknown claim": (lambda: lrf.explain("theorem"), ValueError,
+        f"`claim` must be one of {', '.join(lrf.CLAIMS)}; got 'theorem'."),
+}  # fmt: skip
+
+#: about a state that a call needs, not about an argument with a name
+NAMELESS = {"lift to unbalanced factors", "no interpolants"}
+
+
+def said(call, kind=ValueError):
+    """Return the message of a wrong call, raised as exactly this kind of exception."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert type(caught.value) is kind
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_wrong_call_gets_its_message(name):
+    call, kind, message = CASES[name]
+    got = said(call, kind)
+    assert message.fullmatch(got) if isinstance(message, re.Pattern) else got == message
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# shapes: each argument that must have the shape (3, 4) of the loss, with the hint exactly where it is transposed
+
+
+def array(shape):
+    return np.ones(shape)
+
+
+def low_rank(shape):
+    return lrf.random_point(*shape, 1, rng=generator())
+
+
+def network(shape):
+    return lrf.LinearNetwork.balanced(low_rank(shape), 3)
+
+
+def returning(shape):
+    return Loss(gradient=lambda w: np.ones(shape))
+
+
+DEFINED, HAS = "the loss is defined on", "the network has shape"
+# id -> what is made of the shape, the call, name of the argument, who asks
+SHAPED = {
+    "project": (array, lambda g: lrf.project(START, g), "loss.gradient(w)", DEFINED),
+    "riemannian_gradient": (array, lambda g: lrf.riemannian_gradient(START, g, METRIC), "loss.gradient(w)", DEFINED),
+    "sparse gradient": (scipy.sparse.csr_array, lambda g: lrf.project(START, g), "loss.gradient(w)", DEFINED),
+    "horizontal_lift": (array, lambda z: lrf.horizontal_lift(NET, z), "z", HAS),
+    "horizontal_lift of a Product": (low_rank, lambda z: lrf.horizontal_lift(NET, z), "z", HAS),
+    "end_to_end_operator": (array, lambda z: lrf.end_to_end_operator(NET)(z), "z", HAS),
+    "factor_gradients": (network, lambda net: lrf.factor_gradients(LOSS, net), "net", DEFINED),
+    "gradient_descent": (network, lambda net: lrf.gradient_descent(LOSS, net, step_size=1, steps=1), "net", DEFINED),
+    "sharpness": (network, lambda net: lrf.sharpness(LOSS, net), "net", DEFINED),
+    "check_loss": (low_rank, lambda w: lrf.check_loss(LOSS, w), "start", DEFINED),
+    "frame start": (low_rank, lambda w: integrate(start=w), "start", DEFINED),
+    "lifted start": (low_rank, lambda w: integrate(start=w, chart=lrf.Lifted()), "start", DEFINED),
+    "factors start": (network, factor_flow, "start", DEFINED),
+    "verify start": (low_rank, verify, "start", DEFINED),
+    "verify start beside a network": (low_rank, lambda w: verify(w, network=NET), "start", DEFINED),
+    "verify network": (network, lambda net: verify(None, network=net), "network", DEFINED),
+    "loss in factor_gradients": (returning, lambda x: lrf.factor_gradients(x, NET), "loss.gradient(w)", DEFINED),
+    "loss in check_loss": (returning, lambda x: lrf.check_loss(x, START), "loss.gradient(w)", DEFINED),
+    "loss in a flow": (returning, lambda x: integrate(lrf.RiemannianFlow(x, METRIC)), "loss.gradient(w)", DEFINED),
+    "loss in a factor flow": (returning, lambda x: integrate(lrf.FactorFlow(x), NET), "loss.gradient(w)", DEFINED),
+}
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 3), (2, 4), (3, 1)], ids=str)
+@pytest.mark.parametrize("name", SHAPED)
+def test_a_wrong_shape_is_said_with_the_transpose_hint(name, shape):
+    make, call, argument, asks = SHAPED[name]
+    hint = " Did you mean the transpose?" if shape == (4, 3) else ""
+    got = said(lambda: call(make(shape)))
+    assert got == f"`{argument}` has shape {shape} but {asks} (3, 4).{hint}"
+    assert faults(got) == []
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPED if "verify" not in name])  # its runs are in their own tests
+def test_control_the_right_shape_is_taken(name):
+    make, call, _, _ = SHAPED[name]
+    call(make(SHAPE))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# NaN and infinity: how many, and where the first one is
+
+POISONED = {
+    "inputs": lambda bad: LeastSquares(bad(X), Y),
+    "targets": lambda bad: LeastSquares(X, bad(Y)),
+    "u": lambda bad: lrf.LowRankMatrix(bad(START.u), START.s, START.vt),
+    "vt": lambda bad: lrf.LowRankMatrix(START.u, START.s, bad(START.vt)),
+    "a": lambda bad: lrf.LowRankMatrix.from_dense(bad(START.to_dense())),
+    "factors[2]": lambda bad: lrf.LinearNetwork([*NET.factors[:2], bad(NET.factors[2])]),
+    "egrads[1]": lambda bad: lrf.riemannian_gradient_from_factors(NET, [NET.factors[0], bad(NET.factors[1]), NET.factors[2]]),
+    "values": lambda bad: observed([0, 1, 2], [0, 1, 2], bad(np.ones(3))),
+}
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("name", POISONED)
+def test_values_that_are_not_finite_are_counted_and_located(name, value):
+    shapes = []
+
+    def bad(a):
+        a = np.array(a)
+        a.flat[1] = value
+        shapes.append(a.shape)
+        return a
+
+    got = said(lambda: POISONED[name](bad))
+    (shape,) = shapes
+    first = tuple(int(i) for i in np.unravel_index(1, shape))
+    assert got == (
+        f"`{name}` must be finite, got 1 NaN or infinite of {np.prod(shape)} values, the first at index {first}."
+        " Remove or impute them."
+    )
+    assert faults(got) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the house rule itself
+
+
+def faults(message):
+    """Return in which ways a message breaks the house rule."""
+    rules = {
+        "more than one line": len(message.splitlines()) != 1,
+        "no full stop": not message.endswith((".", "?")),  # a hint may be a question
+        "no name in backticks": not re.search(r"`[^`]+`", message),
+        "too long": len(message) >= 300,
+        "an array": re.search(r"array\(|\[\[|\[\s*-?\d[\d.e+-]*\s+-?\d", message) is not None,
+        "an address": re.search(r"0x[0-9a-fA-F]{4,}", message) is not None,
+    }
+    return [fault for fault, found in rules.items() if found]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_message_follows_the_house_rule(name):
+    call, kind, _ = CASES[name]
+    assert faults(said(call, kind)) == (["no name in backticks"] if name in NAMELESS else [])
+
+
+BAD = {
+    "two lines": ("`rank` must be at least 1,\ngot 0.", "more than one line"),
+    "no stop": ("`rank` must be at least 1, got 0", "no full stop"),
+    "no name": ("rank must be at least 1, got 0.", "no name in backticks"),
+    "long": (f"`rank` must be one of {', '.join(map(str, range(100)))}.", "too long"),
+    "vector": (f"`s` must be positive, got {np.array([1.0, -2.0])}.", "an array"),
+    "repr": (f"`s` must be positive, got {np.array([1.0, -2.0])!r}.", "an array"),
+    "rows": (f"`a` must be positive, got {np.eye(2).tolist()}.", "an array"),
+    "object": (f"`loss` must have a shape, got {object()}.", "an address"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_control_the_house_rule_notices_a_bad_message(name):
+    message, fault = BAD[name]
+    assert faults(message) == [fault]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# files of trajectories, and Ctrl-C
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+# id -> content, or what is put in the place of a good array; message, or None where numpy's words follow
+DAMAGED = {
+    "nothing there": (None, "`path` must be an existing file, got {path!r}."),
+    "empty": (b"", "`path` must not be empty, got {path!r} with 0 bytes."),
+    "a text": (b"hello", None),
+    "half an archive": (b"PK\x03\x04garbage", None),
+    "another archive": (npz(a=np.ones(3)), None),
+    "a head alone": (npz(head="{}"), None),
+    "a point too few": ({"points_u": np.ones((1, 3, 2))}, None),
+    "an unknown status": ({"head": '{"status": "DONE"}'}, None),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_trajectory_is_refused_in_one_line(name, tmp_path):
+    content, message = DAMAGED[name]
+    path = tmp_path / "p.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        integrate().save(path)
+        with np.load(path) as whole:
+            changed = dict(whole) | content
+        np.savez(path, **changed)
+    got = said(lambda: lrf.Trajectory.load(path))
+    rule = f"`path` must be a trajectory written by Trajectory.save, got {str(path)!r} ("
+    assert got.startswith(rule) if message is None else got == message.format(path=str(path))
+    got = got.replace(str(tmp_path), "")  # how long that is, is not ours
+    assert faults(got) == []
+
+
+@pytest.mark.parametrize("stage", ["finding the end of the run", "Riemannian flow", "gradient descent 1 of 6"])
+def test_ctrl_c_within_a_run_carries_the_report(stage):
+    def progress(now, fraction):
+        if now.startswith(stage):
+            raise KeyboardInterrupt
+
+    with pytest.raises(lrf.Interrupted) as caught:
+        lrf.verify_equivalence(LOSS, START, t_end=0.5, rtol=1e-5, progress=progress)
+    assert str(caught.value) == "interrupted; the claims so far are in .report"
+    assert caught.value.report.interrupted
+
+
+def test_a_divergence_is_a_value_error_that_names_the_step():
+    assert issubclass(lrf.DescentDiverged, ValueError)
+    got = said(lambda: descend(step_size=1e9, steps=30), lrf.DescentDiverged)
+    assert re.fullmatch(
+        r"`step_size` must be small enough for descent to stay bounded, got 1e\+09: it diverged at update \d+ of 30\."
+        r" Use less than 2 / sharpness\(loss, net\)\.",
+        got,
+    )
+    assert faults(got) == []

@@ -44,12 +44,12 @@ def _depth(text: str) -> int:
     """Return the number of factors."""
     try:
         value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"`depth` must be a whole number of factors from 2, got {text!r}") from None
-    try:
-        return int(validation.check_depth(value, integer=True))
-    except (ValueError, TypeError, ImportError) as error:
-        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
+        return int(validation.check_depth(value, integer=True)) if value < 1e6 else int(text)
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = str(error).rstrip(".") if "`depth`" in str(error) else ""
+        raise argparse.ArgumentTypeError(
+            reason or f"`depth` must be a whole number of factors from 2, got {text!r}"
+        ) from None
 
 
 def _widths(text: str) -> list[int] | int:
@@ -127,24 +127,24 @@ def _problem(args: argparse.Namespace, rng: np.random.Generator) -> _Problem:
         raise ValueError(f"`verify` takes one of --data, --inputs and --observed, got {got}. Try --data digits.")
     if args.targets is not None and args.inputs is None:
         raise ValueError("`--targets` must come with --inputs.")
-    fits = "completion" if args.observed else "least-squares"
+    fits = "completion" if args.observed is not None else "least-squares"
     if args.loss not in (None, fits):
         raise ValueError(f"`--loss` must be {fits} for --{given[0]}, got {args.loss}.")
     steps = {} if args.preprocess is None else {"steps": args.preprocess}
     preparation: Any
-    if args.observed:
+    if args.observed is not None:
         observed, preparation = data.prepare_observed(data.read_observed(args.observed), **steps)
         loss: Any = losses.Completion(
             observed.rows, observed.cols, observed.values, observed.shape, reduction=args.reduction
         )
         name, description = observed.name, observed.description
     else:
-        raw = data.load(args.data) if args.data else data.read_inputs(args.inputs, args.targets)
+        raw = data.load(args.data) if args.data is not None else data.read_inputs(args.inputs, args.targets)
         inputs, targets, preparation = data.prepare(raw, **steps)
         loss = losses.LeastSquares(inputs, targets, reduction=args.reduction)
         name, description = raw.name, raw.description
     about = {"name": name, "description": description, "preparation": preparation.describe(), "seed": args.seed}
-    if args.factors:
+    if args.factors is not None:
         network = LinearNetwork(data.read_factors(args.factors))
         if network.shape != loss.shape and args.preprocess != "none":
             raise ValueError(
@@ -157,7 +157,7 @@ def _problem(args: argparse.Namespace, rng: np.random.Generator) -> _Problem:
     scale = args.scale
     if scale is None:
         # a tenth of what the prepared data ask for: W of unit RMS has singular values near sqrt(m n / r)
-        scale = 0.1 * (np.sqrt(loss.shape[0] * loss.shape[1] / rank) if args.observed else 1.0)
+        scale = 0.1 * (np.sqrt(loss.shape[0] * loss.shape[1] / rank) if args.observed is not None else 1.0)
     scale = validation.check_number("scale", scale)
     m, n = loss.shape
     start = random_point(m, n, rank, rng=rng, singular_values=np.full(rank, scale))
@@ -166,7 +166,7 @@ def _problem(args: argparse.Namespace, rng: np.random.Generator) -> _Problem:
 
 def _rank(args: argparse.Namespace, loss: Any) -> int:
     """Return the rank that was asked for, checked, or one that the data allow."""
-    if args.observed:
+    if args.observed is not None:
         m, n = loss.shape
         most = min(loss.shape)
         # half of the observations may be spent on the r (m + n - r) numbers of a rank-r matrix
@@ -189,6 +189,8 @@ def _folder(path: str | None) -> Iterator[Path | None]:
     if path is None:
         yield None
         return
+    if not path:
+        raise ValueError("`out` must be the name of a folder, got an empty one.")
     new = not Path(path).exists()
     folder = validation.check_output_folder(path)
     try:
@@ -264,6 +266,8 @@ def _verify(args: argparse.Namespace) -> int:
     seed = validation.check_integer("seed", args.seed, low=0)
     threads = validation.check_integer("threads", args.threads, low=1)
     rng = np.random.default_rng(seed)
+    if args.json is not None and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
+        raise ValueError(f"`json` must be a file in a folder that exists, got {args.json!r}.")
     with threadpool_limits(threads):
         problem = _problem(args, rng)
         t_end = args.t_end

@@ -77,7 +77,11 @@ def gradient_descent(
     steps = validation.check_integer("steps", steps, low=1)
     every = max(1, steps // 100) if every is None else validation.check_integer("every", every, low=1)
     constant = None if callable(step_size) else validation.check_number("step_size", step_size)
+    validation.check_network("net", net)
+    validation.check_callable("callback", callback)
     egrads = factor_gradients(loss, net)  # checks loss and shapes
+    if not (np.isfinite(squared_norm(egrads)) and np.isfinite(loss.value(net))):
+        raise ValueError("`loss` must be finite at `net`, got a value or gradient that is not.")
     t, t_end = 0.0, steps * constant if constant is not None else np.nan
     rows: list[tuple[float, float, Array, float]] = []
     points: list[LinearNetwork] = []
@@ -88,7 +92,8 @@ def gradient_descent(
 
     def trajectory(status: Status, k: int) -> Trajectory:
         times, values, s, norms = (np.array(c) for c in zip(*rows, strict=True))
-        message = f"{status.value} {k} of {steps} updates."
+        reason = "All updates were made." if status is Status.FINISHED else status.value
+        message = f"{reason} {k} of {steps} updates."
         return Trajectory(times, values, s, norms, points, status, message, nfev=k + 1, nsteps=k)
 
     keep()
@@ -140,9 +145,13 @@ def sharpness(loss: Any, net: LinearNetwork, *, tol: float = 1e-3) -> float:
     Lanczos on central differences of the factor gradients, two gradients a product, from a fixed start
     vector; no second derivative of the loss is needed.
     """
+    validation.check_network("net", net)
+    tol = validation.check_number("tol", tol)
+    if not np.isfinite(squared_norm(factor_gradients(loss, net))):
+        raise ValueError("`loss.gradient(w)` must be finite at `net`, got a value that is not.")
     shapes = [f.shape for f in net.factors]
     cuts = np.cumsum([a * b for a, b in shapes])
-    norm = np.sqrt(squared_norm(net.factors))
+    norm = np.sqrt(squared_norm(net.factors)) or 1.0
 
     def split(x: Array) -> list[Array]:
         return [p.reshape(s) for p, s in zip(np.split(x, cuts[:-1]), shapes, strict=True)]
@@ -157,6 +166,8 @@ def sharpness(loss: Any, net: LinearNetwork, *, tol: float = 1e-3) -> float:
     size = int(cuts[-1])
     if size < 3:
         return float(np.linalg.eigvalsh(np.stack([slope(e) for e in np.eye(size)]))[-1])
+    if not slope(np.ones(size)).any() and not slope(np.arange(1.0, size + 1)).any():
+        return 0.0  # a loss that is flat or linear here; Lanczos has nothing to start from
     start = np.random.default_rng(0).standard_normal(size)  # fixed: the answer must not vary between calls
     operator = LinearOperator((size, size), matvec=lambda x: slope(x.ravel()), dtype=np.float64)
     return float(eigsh(operator, k=1, which="LA", tol=tol, v0=start, return_eigenvectors=False)[0])

@@ -114,6 +114,14 @@ class Event:
     terminal: bool = False
     direction: int = 0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise TypeError(f"`name` must be a non-empty string, got {validation.describe(self.name)}.")
+        if not callable(self.function):
+            raise TypeError(f"`function` must be callable, got {validation.describe(self.function)}.")
+        if self.direction not in (-1, 0, 1):
+            raise ValueError(f"`direction` must be -1, 0 or 1, got {validation.describe(self.direction)}.")
+
 
 class Progress(NamedTuple):
     """What a callback is given after every accepted step."""
@@ -232,6 +240,9 @@ class Trajectory:
             with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
             head = json.loads(str(arrays.pop("head")))
+            lengths = {name: len(a) for name, a in arrays.items()}
+            if len(set(lengths.values())) != 1 or not lengths["t"]:
+                raise ValueError(f"its arrays differ in length: {lengths}")
             if "points_u" in arrays:
                 frames = zip(arrays["points_u"], arrays["points_s"], arrays["points_vt"], strict=True)
                 points: list[Any] = [LowRankMatrix._trusted(*w) for w in frames]
@@ -254,8 +265,9 @@ class Trajectory:
                 dissipated=arrays.get("dissipated"),
             )
         except Exception as error:
+            why = str(error).split(". ")[0].rstrip(".")
             raise ValueError(
-                f"`path` must be a trajectory written by Trajectory.save, got {str(file)!r} ({error})."
+                f"`path` must be a trajectory written by Trajectory.save, got {str(file)!r} ({why})."
             ) from None
 
 
@@ -267,6 +279,10 @@ def _solver_class(method: str | type[OdeSolver] | steppers.Stepper) -> tuple[Any
     """Return the OdeSolver class of a method and whether its step is fixed."""
     if isinstance(method, type) and issubclass(method, OdeSolver):
         return method, False
+    if isinstance(method, type) and hasattr(method, "interpolant"):
+        raise TypeError(
+            f"`method` must be an instance of a Stepper, got the class {method.__name__}. Pass {method.__name__}()."
+        )
     if not isinstance(method, (str, type)) and hasattr(method, "interpolant"):
         return steppers.as_ode_solver(method), True
     if isinstance(method, str) and method in _OUR_METHODS:
@@ -318,6 +334,7 @@ class _Run:
         self.times = times
         self.full: Any = _Dissipating(system, flow.loss) if save.dissipation else system
         self.y: Array = self.full.y0
+        self.scale = float(np.abs(self.y).max())
         self.nfev = self.steps = self.restarts = 0
         self.defect = 0.0
         self.last_finite = True
@@ -335,6 +352,16 @@ class _Run:
         dy: Array = self.full.velocity(t, y)
         self.last_finite = bool(np.isfinite(dy @ dy))
         return dy
+
+    def finite(self, y: Array) -> bool:
+        """Whether W and its loss are finite: a product can overflow where its factors do not."""
+        if not np.isfinite(y).all():
+            return False
+        try:
+            w = self.point(y)
+        except (np.linalg.LinAlgError, ValueError):  # singular values of what is not finite
+            return False
+        return bool(np.isfinite(self.flow.loss.value(w)))
 
     def state(self, y: Array) -> Array:
         """The chart's part of the vector."""
@@ -362,6 +389,8 @@ class _Run:
         for i, event in enumerate(self.events):
             before, after = self.levels[i], event.function(t, w)
             self.levels[i] = after
+            if not (np.isfinite(before) and np.isfinite(after)):
+                continue
             # a zero at the end of a step counts there, and not again at the start of the next
             if before == 0 or before * after > 0 or event.direction not in (0, np.sign(after - before)):
                 continue
@@ -380,6 +409,8 @@ class _Run:
         solver.step()
         if solver.status == "failed":
             return (Status.STEP_TOO_SMALL if self.last_finite else Status.NOT_FINITE), ""
+        if np.abs(solver.y).max() > 1e6 * self.scale and not self.finite(solver.y):  # blew up: keep the last state
+            return Status.NOT_FINITE, ""
         t_old, self.t, self.y = float(solver.t_old), float(solver.t), solver.y
         self.steps += 1
         inside = self.times[(self.times > t_old) & (self.times <= self.t)]
@@ -445,7 +476,7 @@ def integrate(
     method: str | type[OdeSolver] | steppers.Stepper = "DOP853",
     step_size: float | None = None,
     save: Save | None = None,
-    events: Sequence[Event] = (),
+    events: Event | Sequence[Event] = (),
     gtol: float = 0.0,
     max_evaluations: int | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -515,17 +546,28 @@ def integrate(
     gtol = validation.check_number("gtol", gtol, positive=False)
     budget = np.inf if max_evaluations is None else validation.check_integer("max_evaluations", max_evaluations, low=1)
     solver_class, fixed = _solver_class(method)
+    name = solver_class.__name__
     if fixed and step_size is None:
-        raise ValueError(f"`step_size` must be given for the fixed-step method {method!r}.")
+        raise ValueError(f"`step_size` must be given for the fixed-step method {name}.")
     if not fixed and step_size is not None:
-        raise ValueError(f"`step_size` is for Euler and RK4; method {method!r} chooses its steps by `rtol`.")
+        raise ValueError(f"`step_size` is for methods with a fixed step; {name} chooses its steps by `rtol`.")
+    if not hasattr(flow, "loss"):
+        raise TypeError(f"`flow` must be a RiemannianFlow or a FactorFlow, got {validation.describe(flow)}.")
     save = Save() if save is None else save
-    times = np.empty(0) if save.times is None else np.sort(np.asarray(save.times, dtype=np.float64).ravel())
+    if not isinstance(save, Save):
+        raise TypeError(f"`save` must be a Save, got {validation.describe(save)}. Use Save(times=...).")
+    events = (events,) if isinstance(events, Event) else tuple(events)
+    if len({event.name for event in events}) < len(events):
+        raise ValueError("`events` must have names of their own, got one name twice.")
+    validation.check_callable("callback", callback)
+    times = np.empty(0) if save.times is None else np.sort(validation.as_vector("save.times", save.times))
     if times.size and not (t0 <= times[0] and times[-1] <= t1):
         raise ValueError(f"`save.times` must lie within t_span ({t0:g}, {t1:g}), got {times[0]:g} .. {times[-1]:g}.")
     keep_steps = save.times is None if save.steps is None else save.steps
     if chart is None:
         chart = cast(Chart, SingularFrame() if hasattr(flow, "metric") else Factors())
+    if isinstance(chart, type) or not hasattr(chart, "bind"):
+        raise TypeError(f"`chart` must be a chart such as SingularFrame(), got {validation.describe(chart)}.")
     run = _Run(flow, chart.bind(flow, start), times, (t0, t1), save, events)
     stops = np.append(times[times < t1], t1) if save.exact else np.array([t1])
 
@@ -539,9 +581,9 @@ def integrate(
 
     status, detail = None, ""
     stationarity = run.rows[0][3]
-    if not np.isfinite(run.velocity(t0, run.y)).all():
+    if not (np.isfinite(run.velocity(t0, run.y)).all() and np.isfinite(run.rows[0][1])):
         status = Status.NOT_FINITE
-    elif stationarity <= gtol:
+    elif gtol > 0 and stationarity <= gtol:
         status = Status.CONVERGED
     try:
         solver: Any = make_solver(None) if status is None else None

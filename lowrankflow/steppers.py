@@ -113,6 +113,9 @@ def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
     True
     """
 
+    if isinstance(stepper, type) or not hasattr(stepper, "interpolant"):
+        raise TypeError(f"`stepper` must be a Stepper such as RK4(), got {validation.describe(stepper)}.")
+
     class SteppedSolver(OdeSolver):
         def __init__(
             self,

@@ -19,26 +19,59 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
+_LARGEST = 1e150  # its square is finite, and that of its inverse not zero, with room for sums over samples
+_MOST_FACTORS = 1_000_000
+
+
 def describe(value: object) -> str:
     """Return a short name of a value for a message: its type, and the value or shape if that is short."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return f"{type(value).__name__} with more than 20 digits"
     if value is None or isinstance(value, (bool, numbers.Number, str)):
         text = repr(value) if not isinstance(value, np.generic) else repr(value.item())
+        text = text if len(text) <= 60 else f"{text[:57]}..."
         return f"{type(value).__name__} {text}" if isinstance(value, (bool, int)) else text
     return type(value).__name__
 
 
-def as_matrix(name: str, value: ArrayLike, *, column: bool = False) -> Array:
-    """Return a finite, non-empty real matrix; with ``column=True`` a vector becomes one column."""
+def _as_float(number: Any) -> float:
+    """Return a real number as a float; whole numbers too large for one become infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number > 0 or -1)
+
+
+def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return an array of real numbers of any shape."""
     try:
         array = np.asarray(value)
     except ValueError:
         raise ValueError(f"`{name}` must be a rectangular array, got ragged rows.") from None
-    if np.iscomplexobj(array):
-        raise TypeError(f"`{name}` must be real, got dtype {array.dtype}.")
+    check_real(name, array)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
+    return array
+
+
+def as_vector(name: str, values: ArrayLike, size: int | None = None) -> Array:
+    """Return a finite real vector, of the given size."""
+    array = np.asarray(_as_real(name, values), dtype=np.float64)
+    if array.ndim != 1 and size is None:
+        raise ValueError(f"`{name}` must be a vector, got shape {array.shape}.")
+    if size is not None and array.shape != (size,):
+        raise ValueError(f"`{name}` must have shape ({size},), got {array.shape}.")
+    check_finite(name, array)
+    return array
+
+
+def as_matrix(name: str, value: ArrayLike, *, column: bool = False) -> Array:
+    """Return a finite, non-empty real matrix; with ``column=True`` a vector becomes one column."""
+    array = _as_real(name, value)
     if column and array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -61,6 +94,21 @@ def check_finite(name: str, array: Array) -> None:
         )
 
 
+def check_real(name: str, value: Any) -> None:
+    """Refuse complex numbers, told by the dtype of what has one."""
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "f") == "c":
+        raise TypeError(f"`{name}` must be real, got dtype {dtype}.")
+
+
+def check_peak(name: str, array: Array) -> None:
+    """Refuse data whose squares over- or underflow; zero alone is left to the caller."""
+    peak = float(abs(array).max())
+    if peak != 0 and not 1 / _LARGEST <= peak <= _LARGEST:
+        side = f"stay below {_LARGEST:g}" if peak > 1 else f"reach {1 / _LARGEST:g}"
+        raise ValueError(f"`{name}` must {side} in size, got {peak:.3g}. Change the unit.")
+
+
 def check_shape(name: str, got: tuple[int, ...], want: tuple[int, ...], what: str = "the loss is defined on") -> None:
     """Refuse a wrong shape, with the transpose hint."""
     if tuple(got) != tuple(want):
@@ -70,18 +118,27 @@ def check_shape(name: str, got: tuple[int, ...], want: tuple[int, ...], what: st
 
 def check_depth(depth: object, *, integer: bool = False) -> float:
     """Return the depth N: a number above 1, whole where it counts factors."""
-    if isinstance(depth, bool) or not isinstance(depth, numbers.Real) or math.isnan(float(depth)):
+    if isinstance(depth, bool) or not isinstance(depth, numbers.Real):
         raise TypeError(f"`depth` must be a number greater than 1, got {describe(depth)}.")
-    if float(depth) <= 1:
+    number = _as_float(depth)
+    if math.isnan(number):
+        raise ValueError("`depth` must be a number greater than 1, got nan.")
+    if number <= 1:
         raise ValueError(
-            f"`depth` must be greater than 1, got {float(depth):g}. A depth-1 flow does not preserve rank;"
+            f"`depth` must be greater than 1, got {number:g}. A depth-1 flow does not preserve rank;"
             " use EmbeddedMetric() for the projected flow."
         )
+    if math.isinf(number) and number != depth:
+        raise ValueError(f"`depth` must fit a float, got {describe(depth)}. Use float('inf') for the limit.")
     if not integer:
-        return float(depth)
-    if not float(depth).is_integer():
-        raise ValueError(f"`depth` must be a whole number of factors here, got {float(depth):g}. Use 2, 3, ...")
-    return int(float(depth))
+        return number
+    if not number.is_integer():
+        raise ValueError(f"`depth` must be a whole number of factors here, got {number:g}. Use 2, 3, ...")
+    if number > _MOST_FACTORS:
+        raise ValueError(
+            f"`depth` must be at most {_MOST_FACTORS} factors, got {number:g}. DepthMetric takes any depth."
+        )
+    return int(number)
 
 
 def check_integer(name: str, value: object, *, low: int) -> int:
@@ -98,10 +155,20 @@ def check_number(name: str, value: object, *, positive: bool = True, finite: boo
     rule = ("positive" if positive else "non-negative") + (" and finite" if finite else "")
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` must be {rule}, got {describe(value)}.")
-    number = float(value)
+    number = _as_float(value)
     if math.isnan(number) or number < 0 or (positive and number == 0) or (finite and math.isinf(number)):
         raise ValueError(f"`{name}` must be {rule}, got {number:g}.")
     return number
+
+
+def check_sizes(name: str, shape: Any) -> tuple[int, int]:
+    """Return (m, n), two whole numbers that are at least 1."""
+    if isinstance(shape, str) or not isinstance(shape, Iterable):
+        raise TypeError(f"`{name}` must be two whole numbers (m, n), got {describe(shape)}.")
+    sizes = tuple(shape)
+    if len(sizes) != 2:
+        raise ValueError(f"`{name}` must be two whole numbers (m, n), got {len(sizes)}.")
+    return check_integer(name, sizes[0], low=1), check_integer(name, sizes[1], low=1)
 
 
 def check_rank(rank: object, shape: tuple[int, int], name: str = "rank") -> int:
@@ -126,7 +193,8 @@ def check_numerical_rank(rank: int, numerical_rank: int) -> None:
 def check_rng(rng: object, why: str = "") -> np.random.Generator:
     """Return the random generator, or refuse with the line to type."""
     if not isinstance(rng, np.random.Generator):
-        seed = int(rng) if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) else 0
+        whole = isinstance(rng, (int, np.integer)) and not isinstance(rng, bool)
+        seed = int(rng) if whole and 0 <= rng < 2**63 else 0  # type: ignore[call-overload, operator]
         raise TypeError(
             f"`rng` must be a numpy.random.Generator{why}, got {describe(rng)}. Use np.random.default_rng({seed})."
         )
@@ -135,11 +203,9 @@ def check_rng(rng: object, why: str = "") -> np.random.Generator:
 
 def check_singular_values(name: str, s: ArrayLike, rank: int) -> Array:
     """Return `rank` positive singular values, sorted in decreasing order."""
-    values = np.asarray(s, dtype=np.float64)
-    if values.shape != (rank,):
-        raise ValueError(f"`{name}` must have shape ({rank},), got {values.shape}.")
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise ValueError(f"`{name}` must be positive and finite, got a smallest value of {values.min():g}.")
+    values = as_vector(name, s, rank)
+    if not (values > 0).all():
+        raise ValueError(f"`{name}` must be positive, got a smallest value of {values.min():g}.")
     return np.sort(values)[::-1].copy()
 
 
@@ -167,7 +233,9 @@ def check_factors(factors: Sequence[ArrayLike], *, low: int = 1) -> tuple[Array,
     if isinstance(factors, np.ndarray) or not isinstance(factors, Sequence):
         raise TypeError(f"`factors` must be a list of matrices [W_1, ..., W_N], got {describe(factors)}.")
     if len(factors) < low:
-        raise ValueError(f"`factors` must hold at least {low} matrices, got {len(factors)}.")
+        raise ValueError(
+            f"`factors` must hold at least {low} {'matrix' if low == 1 else 'matrices'}, got {len(factors)}."
+        )
     arrays = tuple(as_matrix(f"factors[{j}]", f) for j, f in enumerate(factors))
     for j in range(1, len(arrays)):
         if arrays[j].shape[1] != arrays[j - 1].shape[0]:
@@ -192,7 +260,7 @@ def check_balanced(imbalance: float, tolerance: float) -> None:
 def check_t_span(t_span: Sequence[float]) -> tuple[float, float]:
     """Return (t_0, t_1) with t_0 < t_1, both finite."""
     try:
-        t0, t1 = (float(t) for t in t_span)
+        t0, t1 = (_as_float(t) for t in t_span if not isinstance(t, (str, bytes)))  # float("1") is 1
     except (TypeError, ValueError):
         raise TypeError(f"`t_span` must be two numbers (t_0, t_1), got {describe(t_span)}.") from None
     if not (math.isfinite(t0) and math.isfinite(t1) and t0 < t1):
@@ -212,32 +280,81 @@ def check_rtol(rtol: object, *, low: float = 3e-14) -> float:
 def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     """Return one of the named choices, or list them."""
     known = list(choices)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {describe(value)}.")
-    return str(value)
+    return value
 
 
 def check_loss(loss: Any) -> None:
     """Refuse an object that does not follow the loss protocol: shape, value(w), gradient(w)."""
+    if isinstance(loss, type):
+        raise TypeError(f"`loss` must be an object, got {describe(loss)}. Pass an instance: {loss.__name__}(...).")
     missing = [name for name in ("shape", "value", "gradient") if not hasattr(loss, name)]
     if missing:
         raise TypeError(f"`loss` must have shape, value(w) and gradient(w); {describe(loss)} lacks {missing[0]}.")
+    for name in ("value", "gradient"):
+        if not callable(getattr(loss, name)):
+            raise TypeError(f"`loss.{name}` must be a function of w, got {describe(getattr(loss, name))}.")
     shape = loss.shape
     if not (isinstance(shape, tuple) and len(shape) == 2):
         raise TypeError(f"`loss.shape` must be a tuple (m, n), got {describe(shape)}.")
 
 
-def check_gradient(egrad: Any, shape: tuple[int, int]) -> Any:
-    """Refuse a gradient that does not support ``g @ v`` and ``g.T @ u`` or has the wrong shape."""
+def check_gradient(egrad: Any, shape: tuple[int, int], name: str = "loss.gradient(w)") -> Any:
+    """Refuse a gradient that does not support ``g @ v`` and ``g.T @ u``, is complex or has the wrong shape."""
     if not (hasattr(egrad, "shape") and hasattr(egrad, "T") and hasattr(egrad, "__matmul__")):
-        raise TypeError(f"`loss.gradient(w)` must support `g @ v` and `g.T @ u`, got {describe(egrad)}.")
-    check_shape("loss.gradient(w)", egrad.shape, shape)
+        raise TypeError(f"`{name}` must support `g @ v` and `g.T @ u`, got {describe(egrad)}.")
+    check_real(name, egrad)
+    check_shape(name, egrad.shape, shape)
     return egrad
+
+
+def check_metric(metric: Any) -> None:
+    """Refuse what is not a metric: an object with ``coefficients(s)``."""
+    if isinstance(metric, type) or not callable(getattr(metric, "coefficients", None)):
+        raise TypeError(
+            f"`metric` must have coefficients(s), got {describe(metric)}. Pass an instance: DepthMetric(3)."
+        )
+
+
+def check_point(name: str, w: Any, why: str = "") -> None:
+    """Refuse what is not a LowRankMatrix; told by its parts, because this module knows no other."""
+    if not all(hasattr(w, part) for part in ("u", "s", "vt", "split")) or isinstance(w, type):
+        raise TypeError(
+            f"`{name}` must be a LowRankMatrix{why}, got {describe(w)}."
+            " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
+        )
+
+
+def check_network(name: str, net: Any, why: str = "") -> None:
+    """Refuse what is not a LinearNetwork."""
+    if not (hasattr(net, "factors") and hasattr(net, "split")) or isinstance(net, type):
+        raise TypeError(
+            f"`{name}` must be a LinearNetwork{why}, got {describe(net)}."
+            " Use LinearNetwork([W_1, ..., W_N]) or LinearNetwork.balanced(start, depth)."
+        )
+
+
+def check_tangent(name: str, z: Any, w: Any) -> None:
+    """Refuse what is not a Tangent in the frames of the LowRankMatrix `w`."""
+    if isinstance(z, type) or not all(hasattr(z, part) for part in ("up", "core", "vp")):
+        raise TypeError(f"`{name}` must be a Tangent, got {describe(z)}. Use project(w, z) or Tangent(up, core, vp).")
+    (m, n), k = w.shape, w.s.size
+    for part, want in (("up", (m, k)), ("core", (k, k)), ("vp", (n, k))):
+        check_shape(f"{name}.{part}", np.shape(getattr(z, part)), want, "`w` asks for")
+
+
+def check_path(name: str, path: Any) -> Path:
+    """Return a path."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise TypeError(f"`{name}` must be the path of a file, got {describe(path)}.") from None
 
 
 def check_output_folder(path: str | os.PathLike[str]) -> Path:
     """Create the folder if need be and make sure that it can be written, before any work is done."""
-    folder = Path(path)
+    folder = check_path("out", path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".lowrankflow-{os.getpid()}"
@@ -252,7 +369,7 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
 
 def check_file(name: str, path: str | os.PathLike[str]) -> Path:
     """Return the path of a file that exists and is not empty."""
-    file = Path(path)
+    file = check_path(name, path)
     if not file.is_file():
         raise ValueError(f"`{name}` must be an existing file, got {str(file)!r}.")
     if file.stat().st_size == 0:

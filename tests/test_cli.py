@@ -124,7 +124,7 @@ BAD = {
     "widths count": (["verify", "--inputs", X, "--widths", "4,4,4"], "`widths` must hold one number for each of the 2"),
     "widths word": (["verify", "--inputs", X, "--widths", "big"], "`widths` must be whole numbers separated by commas"),
     "negative end": (["verify", "--inputs", X, "--t-end", "-1"], "`t-end` must be positive and finite, got -1"),
-    "rtol": (["verify", "--inputs", X, "--rtol", "1e-15"], "`rtol` must lie between 1e-12 and 1e-3"),
+    "rtol": (["verify", "--inputs", X, "--rtol", "1e-15"], "`rtol` must lie between 1e-12 and 1e-5, got 1e-15: roundoff hides"),
     "rtol nan": (["verify", "--inputs", X, "--rtol", "nan"], "`rtol` must be positive and finite, got nan"),
     "scale": (["verify", "--inputs", X, "--scale", "0"], "`scale` must be positive and finite, got 0"),
     "seed": (["verify", "--inputs", X, "--seed", "-1"], "`seed` must be at least 0, got -1"),

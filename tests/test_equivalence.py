@@ -139,11 +139,11 @@ def test_reports_are_the_same_at_every_call():
 def test_a_tighter_tolerance_sharpens_the_claim():
     loss = least_squares(4, 3, 11)
     loose, tight = (
-        lrf.verify_equivalence(loss, start(loss, 2), depth=3, t_end=40.0, rtol=rtol)["trajectory"].bound
-        for rtol in (1e-3, 1e-10)
+        lrf.verify_equivalence(loss, start(loss, 2), depth=3, rtol=rtol)["trajectory"].bound
+        for rtol in (1e-5, 1e-10)
     )
-    # not by seven decades: both land on the same times, which caps the steps of the loose run
-    assert tight < 0.01 * loose
+    # not by five decades: both land on the same times, which caps the steps of the loose run
+    assert tight < 0.03 * loose
 
 
 def test_progress_is_told_and_ctrl_c_keeps_the_claims_so_far():

@@ -683,3 +683,67 @@ def test_user_losses_flow_too(rng):
         lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), Start(5, 4, (1.0, 0.6)).draw(rng), t_span=(0, 200), gtol=1e-6
     )
     assert path.status is Status.CONVERGED
+
+
+@pytest.mark.parametrize("method", ["Euler", "RK4"])
+@pytest.mark.parametrize("side", ["factors", "frame", "lifted"])
+def test_a_blow_up_with_a_fixed_step_is_a_status_and_keeps_a_finite_state(method, side, problem):
+    """Ascent: every chart blows up in finite time, also where only the product overflows."""
+    _, start = problem
+
+    class Uphill(lrf.losses.LeastSquares):
+        def gradient(self, w):
+            return -1.0 * super().gradient(w).to_dense()
+
+    loss = Uphill(np.eye(start.shape[1]), np.zeros(start.shape))
+    net = lrf.LinearNetwork.balanced(start, 3)
+    what, chart = {
+        "factors": ((lrf.FactorFlow(loss), net), lrf.Factors()),
+        "frame": ((lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start), lrf.SingularFrame()),
+        "lifted": ((lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start), lrf.Lifted()),
+    }[side]
+    path = lrf.integrate(*what, t_span=(0, 1e4), chart=chart, method=method, step_size=0.5)
+    assert path.status is lrf.Status.NOT_FINITE
+    assert np.isfinite(path.loss).all() and all(np.isfinite(w.to_dense()).all() for w in path.points)
+
+
+def test_an_event_that_is_nan_is_passed_over(problem):
+    events = [lrf.Event("nan", lambda t, w: np.nan if t > 0.2 else -1.0), lrf.Event("t", lambda t, w: t - 0.5)]
+    path = lrf.integrate(*problem, t_span=(0, 1), events=events)
+    assert path.events["nan"] == [] and path.events["t"] == pytest.approx([0.5], abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: lrf.Event("e", lambda t, w: t, direction=7), ValueError, "`direction` must be -1, 0 or 1, got int 7."),
+        (lambda: lrf.Event("e", 3), TypeError, "`function` must be callable, got int 3."),
+        (lambda: lrf.Event("", len), TypeError, "`name` must be a non-empty string, got ''."),
+    ],
+)
+def test_bad_events(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        (dict(save=True), TypeError, "`save` must be a Save, got bool True. Use Save(times=...)."),
+        (dict(chart=lrf.Lifted), TypeError, "`chart` must be a chart such as SingularFrame(), got "),
+        (dict(events=[lrf.Event("a", len), lrf.Event("a", len)]), ValueError, "`events` must have names of their own"),
+        (dict(callback=3), TypeError, "`callback` must be callable"),
+    ],
+    ids=["save", "chart", "events", "callback"],
+)
+def test_bad_options(options, error, message, problem):
+    with pytest.raises(error) as caught:
+        lrf.integrate(*problem, t_span=(0, 1), **options)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_loss_is_not_a_flow(problem):
+    flow, start = problem
+    with pytest.raises(TypeError, match=r"^`flow` must be a RiemannianFlow or a FactorFlow, got LeastSquares\.$"):
+        lrf.integrate(flow.loss, start, t_span=(0, 1))

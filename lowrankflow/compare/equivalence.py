@@ -60,6 +60,8 @@ def _sides(
     rng: np.random.Generator,
 ) -> tuple[LowRankMatrix, LinearNetwork]:
     """Return W(0) as a point and as a network, checked against each other."""
+    if start is not None:
+        validation.check_point("start", start)
     if network is not None:
         if not isinstance(network, LinearNetwork):
             raise TypeError(f"`network` must be a LinearNetwork, got {validation.describe(network)}.")
@@ -81,8 +83,6 @@ def _sides(
         return start, network
     if start is None:
         raise ValueError("`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=rng).")
-    if not isinstance(start, LowRankMatrix):
-        raise TypeError(f"`start` must be a LowRankMatrix, got {validation.describe(start)}.")
     validation.check_shape("start", start.shape, loss.shape)
     n_factors = int(validation.check_depth(3 if depth is None else depth, integer=True))
     chosen = default_widths(start.shape, n_factors, start.rank) if widths is None else widths
@@ -124,7 +124,7 @@ def verify_equivalence(
         End time in the units of the loss. None: when the Frobenius-projected gradient is 1e-4 of its
         start, at the validity horizon, or when the budget is spent, whichever comes first.
     rtol : float
-        Tolerance of both flows, between 1e-12 and 1e-3; references run at rtol / 100.
+        Tolerance of both flows, between 1e-12 and 1e-5; references run at rtol / 100.
     chart : Chart, optional
         Coordinates of the Riemannian side; None: ``SingularFrame()``. Not ``Lifted()``, which is a factor flow.
     rng : numpy.random.Generator, optional
@@ -161,9 +161,13 @@ def verify_equivalence(
     'passed'
     """
     validation.check_loss(loss)
+    validation.check_callable("progress", progress)
+    if about is not None and not isinstance(about, Mapping):
+        raise TypeError(f"`about` must be a mapping of JSON values, got {validation.describe(about)}.")
     rtol = validation.check_number("rtol", rtol)
-    if not 1e-12 <= rtol <= 1e-3:
-        raise ValueError(f"`rtol` must lie between 1e-12 and 1e-3 to be checked against rtol / 100, got {rtol:g}.")
+    if not 1e-12 <= rtol <= 1e-5:
+        why = "roundoff hides rtol / 100" if rtol < 1e-12 else "the controls could not be told from the claims"
+        raise ValueError(f"`rtol` must lie between 1e-12 and 1e-5, got {rtol:g}: {why}.")
     if t_end is not None:
         t_end = validation.check_number("t_end", t_end)
     if isinstance(chart, Lifted):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, svds
 
+from .. import validation
 from ..charts import Chart
 from ..descent import sharpness
 from ..flow import FactorFlow, Progress, RiemannianFlow, Save, Status, Trajectory, integrate
@@ -45,14 +46,21 @@ def natural_time_unit(loss: Any, start: LowRankMatrix, depth: float) -> float:
     float
         In units of the loss: a step of gradient descent of size h is time h.
     """
+    validation.check_point("start", start)
+    depth = validation.check_depth(depth)
     w = start
     if hasattr(loss, "minimiser"):
-        # the data may have fewer directions than the start
+        # the data may have fewer directions than the start; none at all where the targets vanish
         rank = min(start.rank, int((loss.spectrum.sigma > 1e-8 * loss.spectrum.sigma[0]).sum()))
-        w = loss.minimiser(max(rank, 1))
+        w = loss.minimiser(rank) if rank else start
     if hasattr(loss, "curvature"):
         return float(1 / (depth * loss.curvature * w.s.max() ** (2 - 2 / depth)))
-    return 1 / sharpness(loss, LinearNetwork.balanced(w, int(depth)))
+    found = sharpness(loss, LinearNetwork.balanced(w, max(2, round(depth))))
+    if not found > 0:
+        raise ValueError(
+            f"`loss` must be curved at `start` to set a unit of time, got sharpness {found:g}. Pass t_end."
+        )
+    return 1 / found
 
 
 def unbalanced(net: LinearNetwork, c: float) -> LinearNetwork:
@@ -130,6 +138,22 @@ def orders(values: Array) -> str:
     with np.errstate(all="ignore"):
         found = np.log2(values[:-1] / values[1:])
     return "orders over the halvings " + ", ".join(f"{v:.3f}" for v in found)
+
+
+def refined(times: Array) -> Array:
+    """Return the grid with its midpoints.
+
+    A run lands on every time of its grid, and where the grid is finer than the tolerance asks for, that
+    alone decides its error: a reference that landed on the same times would share it, whatever its rtol.
+    """
+    return np.sort(np.concatenate([times, (times + np.concatenate([[0.0], times[:-1]])) / 2]))
+
+
+def kept(path: Trajectory, times: Array) -> Trajectory:
+    """Return the trajectory at its start and at `times` alone."""
+    chosen = np.flatnonzero(np.isin(path.t, np.append(path.t[0], times)))
+    arrays = {name: getattr(path, name)[chosen] for name in ("t", "loss", "singular_values", "stationarity")}
+    return replace(path, **arrays, points=[path.points[i] for i in chosen])
 
 
 def _part(first: float, now: float, last: float) -> float:
@@ -333,7 +357,7 @@ class Experiment:
     def reference(self) -> Trajectory:
         """The Riemannian flow at the reference tolerance."""
         self.stage = "Riemannian flow, reference"
-        return self.riemannian(self.reference_rtol, self.times)
+        return kept(self.riemannian(self.reference_rtol, refined(self.times)), self.times)
 
     @cached_property
     def riemannian_path(self) -> Trajectory:
@@ -343,7 +367,7 @@ class Experiment:
     @cached_property
     def factor_reference(self) -> Trajectory:
         self.stage = "factor flow, reference"
-        return self.factors(self.reference_rtol, self.times)
+        return kept(self.factors(self.reference_rtol, refined(self.times)), self.times)
 
     @cached_property
     def factor_path(self) -> Trajectory:

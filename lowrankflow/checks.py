@@ -158,6 +158,7 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
     True
     """
     validation.check_loss(loss)
+    validation.check_point("start", start)
     validation.check_shape("start", start.shape, loss.shape)
     rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
     g = validation.check_gradient(loss.gradient(start), start.shape)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from . import validation
 
 __all__ = ["replacing", "write_text"]
 
@@ -19,8 +22,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     A crash at any moment leaves the old file or the new one. The permissions are those of an ordinary
     new file.
     """
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".tmp")
+    target = validation.check_path("path", path)
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".tmp")
+    except OSError as error:
+        raise ValueError(
+            f"`path` must be a file that can be written, got {str(target)!r} ({error.strerror}). Choose another."
+        ) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

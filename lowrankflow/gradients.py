@@ -73,7 +73,8 @@ def project(w: LowRankMatrix, egrad: Any) -> Tangent:
     >>> bool(np.allclose(w.u.T @ z.up, 0))
     True
     """
-    validation.check_gradient(egrad, w.shape)
+    validation.check_point("w", w)
+    validation.check_gradient(egrad, w.shape, "egrad", "`w` has shape")
     v = w.vt.T
     gv, gu = egrad @ v, egrad.T @ w.u
     core = w.u.T @ gv
@@ -109,6 +110,7 @@ def riemannian_gradient(w: LowRankMatrix, egrad: Any, metric: Metric) -> Tangent
     ----------
     .. [1] B. Bah, H. Rauhut, U. Terstiege, M. Westdickenberg, Inf. Inference 11(1), 2022.
     """
+    validation.check_metric(metric)
     return metric.coefficients(w.s).apply(project(w, egrad))
 
 
@@ -133,6 +135,10 @@ def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) ->
     ValueError
         If the metric is degenerate there (infinite depth below full rank).
     """
+    validation.check_point("w", w)
+    validation.check_metric(metric)
+    for name, z in (("z1", z1), ("z2", z2)):
+        validation.check_tangent(name, z, w)
     return metric.coefficients(w.s).solve(z1).dot(z2)
 
 
@@ -214,11 +220,12 @@ def factor_gradients(loss: Any, net: LinearNetwork) -> list[Array]:
     [[-2.0, -1.0, 0.0], [-2.0, -1.0, 0.0]]
     """
     validation.check_loss(loss)
+    validation.check_network("net", net)
     validation.check_shape("net", net.shape, loss.shape)
     return pullback(net, validation.check_gradient(loss.gradient(net), net.shape))
 
 
-def product_rule(net: LinearNetwork, directions: Sequence[Array]) -> Product:
+def product_rule(net: LinearNetwork, directions: Sequence[Array], *, name: str = "directions") -> Product:
     r"""Return the derivative of the product along factor directions, :math:`\sum_j W_N..W_{j+1} E_j W_{j-1}..W_1`.
 
     Parameters
@@ -227,6 +234,8 @@ def product_rule(net: LinearNetwork, directions: Sequence[Array]) -> Product:
         Any network.
     directions : sequence of ndarray
         One direction a factor, W_1's first, each of its factor's shape.
+    name : str
+        What an error message calls `directions`.
 
     Returns
     -------
@@ -240,11 +249,9 @@ def product_rule(net: LinearNetwork, directions: Sequence[Array]) -> Product:
     """
     factors, p = net.factors, net.bottleneck
     if len(directions) != len(factors):
-        raise ValueError(
-            f"`directions` must hold one array for each of the {len(factors)} factors, got {len(directions)}."
-        )
+        raise ValueError(f"`{name}` must hold one array for each of the {len(factors)} factors, got {len(directions)}.")
     for j, (f, e) in enumerate(zip(factors, directions, strict=True)):
-        validation.check_shape(f"directions[{j}]", np.shape(e), f.shape, f"factors[{j}] has shape")
+        validation.check_shape(f"{name}[{j}]", np.shape(e), f.shape, f"factors[{j}] has shape")
     if p == 0:
         return Product(np.asarray(directions[0]), np.eye(net.shape[1]))
     left, right = net.split()
@@ -287,7 +294,8 @@ def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[Array]
     ValueError
         If the number or a shape of the gradients does not fit, or a value is not finite.
     """
-    return product_rule(net, [validation.as_matrix(f"egrads[{j}]", e) for j, e in enumerate(egrads)])
+    validation.check_network("net", net)
+    return product_rule(net, [validation.as_matrix(f"egrads[{j}]", e) for j, e in enumerate(egrads)], name="egrads")
 
 
 def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> list[Array]:
@@ -323,8 +331,9 @@ def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> l
         raise TypeError(
             "`z` must be a matrix, got a Tangent, whose coordinates need the frames of its base point. Pass z.at(w)."
         )
+    validation.check_network("net", net)
     validation.check_balanced(net.relative_imbalance(), tolerance)
-    validation.check_shape("z", z.shape, net.shape, "the network has shape")
+    validation.check_gradient(z, net.shape, "z", "the network has shape")
     w = net.to_low_rank()
     return pullback(net, DepthMetric(net.depth).coefficients(w.s).solve(project(w, z)).at(w))
 
@@ -343,8 +352,10 @@ def end_to_end_operator(net: LinearNetwork) -> Callable[[Any], Product]:
         Takes a matrix-like Z of shape (m, n), returns a `Product`.
     """
 
+    validation.check_network("net", net)
+
     def operator(z: Any) -> Product:
-        validation.check_shape("z", z.shape, net.shape, "the network has shape")
+        validation.check_gradient(z, net.shape, "z", "the network has shape")
         return product_rule(net, pullback(net, z))
 
     return operator

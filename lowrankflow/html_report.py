@@ -56,13 +56,8 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> None:
         If the file cannot be written.
     """
     data = page(report).encode("utf-8", "replace")  # a file name may hold bytes that are no text
-    try:
-        with replacing(path) as file:
-            file.write(data)
-    except OSError as error:
-        raise ValueError(
-            f"`path` must be a file that can be written, got {os.fspath(path)!r} ({error.strerror}). Choose another."
-        ) from None
+    with replacing(path) as file:
+        file.write(data)
 
 
 def page(report: Report) -> str:

@@ -132,9 +132,8 @@ class LowRankMatrix(_Implicit):
 
     def __init__(self, u: ArrayLike, s: ArrayLike, vt: ArrayLike) -> None:
         self.u, self.vt = validation.as_matrix("u", u), validation.as_matrix("vt", vt)
-        self.s = np.asarray(s, dtype=np.float64)
         k = self.u.shape[1]
-        validation.check_shape("s", self.s.shape, (k,), "`u` asks for")
+        self.s = validation.as_vector("s", s, k)
         validation.check_shape("vt", self.vt.shape, (k, self.vt.shape[1]), "`u` asks for")
         validation.check_singular_values("s", self.s, k)
         self.shape = (self.u.shape[0], self.vt.shape[1])
@@ -194,7 +193,7 @@ class Product(_Implicit):
     right: Array
 
     def __init__(self, left: Array, right: Array) -> None:
-        if left.shape[1] != right.shape[0]:
+        if not left.ndim == right.ndim == 2 or left.shape[1] != right.shape[0]:
             raise ValueError(f"`right` must have {left.shape[1]} rows to follow `left`, got shape {right.shape}.")
         self.left, self.right, self.shape = left, right, (left.shape[0], right.shape[1])
 
@@ -359,6 +358,7 @@ class LinearNetwork(_Implicit):
         ValueError, TypeError
             If the depth is below 2 or not whole, a width is below the rank, or `rng` is missing.
         """
+        validation.check_point("start", start)
         n_factors = int(validation.check_depth(depth, integer=True))
         r = start.rank
         hidden = validation.check_widths(widths, n_factors, r)
@@ -420,7 +420,9 @@ class LinearNetwork(_Implicit):
     @staticmethod
     def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:
         """Return (d_0, ..., d_N), checked."""
-        m, n = (validation.check_integer("shape", d, low=1) for d in shape)
+        m, n = validation.check_sizes("shape", shape)
+        if widths is None:
+            raise TypeError("`widths` must be whole numbers, one a hidden layer, got None. Use widths=max(shape).")
         n_factors = int(validation.check_depth(depth, integer=True))
         return (n, *validation.check_widths(widths, n_factors, 1), m)
 

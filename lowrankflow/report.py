@@ -259,7 +259,7 @@ class Report:
                 data["environment"],
                 data["interrupted"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"`path` must be a report written by Report.to_json, got {str(file)!r} ({error})."
             ) from None

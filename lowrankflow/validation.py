@@ -300,12 +300,14 @@ def check_loss(loss: Any) -> None:
         raise TypeError(f"`loss.shape` must be a tuple (m, n), got {describe(shape)}.")
 
 
-def check_gradient(egrad: Any, shape: tuple[int, int], name: str = "loss.gradient(w)") -> Any:
+def check_gradient(
+    egrad: Any, shape: tuple[int, int], name: str = "loss.gradient(w)", what: str = "the loss is defined on"
+) -> Any:
     """Refuse a gradient that does not support ``g @ v`` and ``g.T @ u``, is complex or has the wrong shape."""
     if not (hasattr(egrad, "shape") and hasattr(egrad, "T") and hasattr(egrad, "__matmul__")):
         raise TypeError(f"`{name}` must support `g @ v` and `g.T @ u`, got {describe(egrad)}.")
     check_real(name, egrad)
-    check_shape(name, egrad.shape, shape)
+    check_shape(name, egrad.shape, shape, what)
     return egrad
 
 

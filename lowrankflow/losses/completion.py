@@ -65,17 +65,16 @@ class Completion:
         reduction: str = "sum",
     ) -> None:
         validation.check_choice("reduction", reduction, ("sum", "mean"))
-        m, n = (validation.check_integer("shape", d, low=1) for d in shape)
+        m, n = validation.check_sizes("shape", shape)
         self.shape = (m, n)
         r, c = _indices("rows", rows, m), _indices("cols", cols, n)
-        y = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        y = validation.as_vector("values", values)
         if y.size == 0:
             raise ValueError("`values` must not be empty: nothing was observed.")
         if not r.shape == c.shape == y.shape:
             raise ValueError(
                 f"`rows`, `cols` and `values` must have one shape (p,), got {r.shape}, {c.shape} and {y.shape}."
             )
-        validation.check_finite("values", y)
         if not y.any():
             raise ValueError("`values` must not be all zero: the best matrix is zero, which has no rank-k part.")
         order = np.lexsort((c, r))
@@ -98,6 +97,7 @@ class Completion:
         """Return the loss of a scipy sparse matrix whose stored entries, explicit zeros included, were observed."""
         if not sparse.issparse(matrix):
             raise TypeError(f"`matrix` must be a scipy sparse matrix, got {validation.describe(matrix)}.")
+        validation.check_real("matrix", matrix)
         coo: Any = sparse.coo_array(matrix)  # type: ignore[call-overload]
         rows, cols = coo.coords
         return cls(rows, cols, coo.data, coo.shape, reduction=reduction)
@@ -112,9 +112,13 @@ class Completion:
     def curvature(self) -> float:
         return self._weight
 
+    def _entries(self, name: str, w: Any) -> Array:
+        """Return W at the observed positions; sampling itself does not look at the shape."""
+        validation.check_shape(name, w.shape, self.shape)
+        return w[self.rows, self.cols] if isinstance(w, np.ndarray) else w.entries(self.rows, self.cols)
+
     def _residual(self, w: Any) -> Array:
-        entries = w[self.rows, self.cols] if isinstance(w, np.ndarray) else w.entries(self.rows, self.cols)
-        return entries - self.values
+        return self._entries("w", w) - self.values
 
     def _on_pattern(self, data: Array) -> Any:
         return sparse.csr_array((data, self._indices, self._indptr), shape=self.shape)
@@ -138,8 +142,7 @@ class Completion:
 
     def hessian(self, w: Any, z: Any) -> Any:
         """Return the Hessian applied to Z: Z on the pattern, times the weight; it does not depend on W."""
-        entries = z[self.rows, self.cols] if isinstance(z, np.ndarray) else z.entries(self.rows, self.cols)
-        return self._on_pattern(self._weight * entries)
+        return self._on_pattern(self._weight * self._entries("z", z))
 
     def __repr__(self) -> str:
         m, n = self.shape

@@ -114,6 +114,8 @@ class LeastSquares:
             raise ValueError(
                 f"`targets` must have as many samples as `inputs`, got {y.shape[1]} and {x.shape[1]}.{hint}"
             )
+        for name, a in (("inputs", x), ("targets", y)):
+            validation.check_peak(name, a)
         if not x.any():
             raise ValueError("`inputs` must not be all zero: the loss would not depend on W.")
         self.shape = (y.shape[0], x.shape[0])
@@ -153,8 +155,9 @@ class LeastSquares:
         W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
         large inner size (wide layers) makes G an array, which costs less than to carry its terms.
         """
-        if isinstance(w, np.ndarray):
-            left, right = w, self._gram
+        if not hasattr(w, "split"):  # an array, autograd's too
+            factored = isinstance(self._gram, Product)
+            left, right = (w @ self._gram.left, self._gram.right) if factored else (w, self._gram)
         else:
             left, right = w.split()
             right = right @ self._gram

@@ -147,7 +147,8 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
     Raises
     ------
     ValueError, TypeError
-        If `loss` lacks a method, or the shapes differ.
+        If `loss` lacks a method or has a value that is not one real number, `start` is not a LowRankMatrix,
+        or the shapes differ.
 
     Examples
     --------
@@ -162,7 +163,8 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
     validation.check_shape("start", start.shape, loss.shape)
     rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
     g = validation.check_gradient(loss.gradient(start), start.shape)
-    finite = Hypothesis("value is finite", bool(np.isfinite(loss.value(start))), float(loss.value(start)))
+    value = validation.check_value(loss.value(start))
+    finite = Hypothesis("value is finite", bool(np.isfinite(value)), value)
     m, n = start.shape
     report = Report("check-loss", {"loss": repr(loss), "shape": [m, n], "rank": start.rank})
 
@@ -233,7 +235,7 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
         )
     )
 
-    if hasattr(loss, "hessian"):
+    if callable(getattr(loss, "hessian", None)):
         z = directions[0]
         ours = (loss.hessian(w, z) @ v).ravel()
         h = EPS ** (1 / 3)  # where truncation h^2 and roundoff eps / h of the central difference balance

@@ -20,7 +20,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` that takes its place at the end; on an error nothing is left.
 
     A crash at any moment leaves the old file or the new one. The permissions are those of an ordinary
-    new file.
+    new file. A path that cannot be written is a ValueError; an error while writing (a full disk) stays an OSError.
     """
     target = validation.check_path("path", path)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import validation
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent
@@ -53,7 +54,7 @@ def project(w: LowRankMatrix, egrad: Any) -> Tangent:
     Raises
     ------
     ValueError, TypeError
-        If the shape of `egrad` is not (m, n), or it cannot be multiplied.
+        If `w` is not a LowRankMatrix, or `egrad` is complex, is not of shape (m, n) or cannot be multiplied.
 
     Notes
     -----
@@ -132,8 +133,8 @@ def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) ->
 
     Raises
     ------
-    ValueError
-        If the metric is degenerate there (infinite depth below full rank).
+    ValueError, TypeError
+        If the metric is degenerate there (infinite depth below full rank), or a tangent vector does not fit `w`.
     """
     validation.check_point("w", w)
     validation.check_metric(metric)
@@ -225,17 +226,15 @@ def factor_gradients(loss: Any, net: LinearNetwork) -> list[Array]:
     return pullback(net, validation.check_gradient(loss.gradient(net), net.shape))
 
 
-def product_rule(net: LinearNetwork, directions: Sequence[Array], *, name: str = "directions") -> Product:
+def product_rule(net: LinearNetwork, directions: Sequence[ArrayLike]) -> Product:
     r"""Return the derivative of the product along factor directions, :math:`\sum_j W_N..W_{j+1} E_j W_{j-1}..W_1`.
 
     Parameters
     ----------
     net : LinearNetwork, (m, n)
         Any network.
-    directions : sequence of ndarray
+    directions : sequence of array_like
         One direction a factor, W_1's first, each of its factor's shape.
-    name : str
-        What an error message calls `directions`.
 
     Returns
     -------
@@ -244,16 +243,17 @@ def product_rule(net: LinearNetwork, directions: Sequence[Array], *, name: str =
 
     Raises
     ------
-    ValueError
-        If the number or a shape of the directions does not fit the network.
+    ValueError, TypeError
+        If the number or a shape of the directions does not fit the network, or a value is not finite.
     """
+    validation.check_network("net", net)
+    return _product_rule(net, validation.as_directions("directions", directions, net.factors))
+
+
+def _product_rule(net: LinearNetwork, directions: Sequence[Array]) -> Product:
     factors, p = net.factors, net.bottleneck
-    if len(directions) != len(factors):
-        raise ValueError(f"`{name}` must hold one array for each of the {len(factors)} factors, got {len(directions)}.")
-    for j, (f, e) in enumerate(zip(factors, directions, strict=True)):
-        validation.check_shape(f"{name}[{j}]", np.shape(e), f.shape, f"factors[{j}] has shape")
     if p == 0:
-        return Product(np.asarray(directions[0]), np.eye(net.shape[1]))
+        return Product(directions[0], np.eye(net.shape[1]))
     left, right = net.split()
 
     def derivative(chain: Sequence[Array], moves: Sequence[Array]) -> Array:
@@ -269,7 +269,7 @@ def product_rule(net: LinearNetwork, directions: Sequence[Array], *, name: str =
     return Product(np.hstack([left, above]), np.vstack([below, right]))
 
 
-def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[Array]) -> Product:
+def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[ArrayLike]) -> Product:
     r"""Return the Riemannian gradient of the product from a list of factor gradients of any framework.
 
     .. math:: \sum_{j=1}^N (W_N \cdots W_{j+1})\, \nabla_{W_j}\, (W_{j-1} \cdots W_1),
@@ -291,11 +291,11 @@ def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[Array]
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If the number or a shape of the gradients does not fit, or a value is not finite.
     """
     validation.check_network("net", net)
-    return product_rule(net, [validation.as_matrix(f"egrads[{j}]", e) for j, e in enumerate(egrads)], name="egrads")
+    return _product_rule(net, validation.as_directions("egrads", egrads, net.factors))
 
 
 def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> list[Array]:
@@ -325,14 +325,14 @@ def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> l
     ValueError
         If the factors are not balanced, or the shape of `z` is not (m, n).
     TypeError
-        If `z` is a bare `Tangent`: its coordinates mean nothing without the frames of its base point.
+        If `z` is no matrix. A bare `Tangent` is none: its coordinates mean nothing without the frames of its base point.
     """
     if isinstance(z, Tangent):
         raise TypeError(
             "`z` must be a matrix, got a Tangent, whose coordinates need the frames of its base point. Pass z.at(w)."
         )
     validation.check_network("net", net)
-    validation.check_balanced(net.relative_imbalance(), tolerance)
+    validation.check_balanced(net.relative_imbalance(), validation.check_number("tolerance", tolerance, positive=False))
     validation.check_gradient(z, net.shape, "z", "the network has shape")
     w = net.to_low_rank()
     return pullback(net, DepthMetric(net.depth).coefficients(w.s).solve(project(w, z)).at(w))
@@ -351,12 +351,11 @@ def end_to_end_operator(net: LinearNetwork) -> Callable[[Any], Product]:
     callable
         Takes a matrix-like Z of shape (m, n), returns a `Product`.
     """
-
     validation.check_network("net", net)
 
     def operator(z: Any) -> Product:
         validation.check_gradient(z, net.shape, "z", "the network has shape")
-        return product_rule(net, pullback(net, z))
+        return _product_rule(net, pullback(net, z))
 
     return operator
 

@@ -120,7 +120,7 @@ class LowRankMatrix(_Implicit):
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If the shapes do not fit, a value is not finite or not positive, or a frame is not orthonormal
         to 1e-8. `from_dense` and `Product.to_low_rank` make valid arguments from anything.
     """
@@ -186,14 +186,22 @@ class LowRankMatrix(_Implicit):
 
 
 class Product(_Implicit):
-    """The product ``left @ right`` of an (m, k) and a (k, n) array: tangent vectors and small-rank sums."""
+    """The product ``left @ right`` of an (m, k) and a (k, n) array: tangent vectors and small-rank sums.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the two are not matrices that chain. The values of arrays are not looked at: trial steps may blow up.
+    """
 
     __slots__ = ("left", "right", "shape")
     left: Array
     right: Array
 
     def __init__(self, left: Array, right: Array) -> None:
-        if not left.ndim == right.ndim == 2 or left.shape[1] != right.shape[0]:
+        if not getattr(left, "ndim", 0) == getattr(right, "ndim", 0) == 2:
+            left, right = validation.as_matrix("left", left), validation.as_matrix("right", right)
+        if left.shape[1] != right.shape[0]:
             raise ValueError(f"`right` must have {left.shape[1]} rows to follow `left`, got shape {right.shape}.")
         self.left, self.right, self.shape = left, right, (left.shape[0], right.shape[1])
 
@@ -211,12 +219,22 @@ class Product(_Implicit):
         return (x @ self.left) @ self.right
 
     def __add__(self, other: _Implicit) -> Product:
-        left, right = other.split()
+        left, right = self._summand(other)
         return Product(np.hstack([self.left, left]), np.vstack([self.right, right]))
 
     def __sub__(self, other: _Implicit) -> Product:
-        left, right = other.split()
+        left, right = self._summand(other)
         return Product(np.hstack([self.left, -left]), np.vstack([self.right, right]))
+
+    def _summand(self, other: _Implicit) -> tuple[Array, Array]:
+        """Return the two parts of a matrix of our shape."""
+        if not isinstance(other, _Implicit):
+            raise TypeError(
+                f"`other` must be a LowRankMatrix, Product or LinearNetwork, got {validation.describe(other)}."
+                " Use to_dense() to add arrays."
+            )
+        validation.check_shape("other", other.shape, self.shape, "the product has shape")
+        return other.split()
 
     def __mul__(self, scalar: float) -> Product:
         return Product(self.left * scalar, self.right)
@@ -356,7 +374,8 @@ class LinearNetwork(_Implicit):
         Raises
         ------
         ValueError, TypeError
-            If the depth is below 2 or not whole, a width is below the rank, or `rng` is missing.
+            If `start` is not a LowRankMatrix, the depth is below 2 or not whole, a width is below the rank,
+            or `rng` is missing.
         """
         validation.check_point("start", start)
         n_factors = int(validation.check_depth(depth, integer=True))
@@ -405,7 +424,7 @@ class LinearNetwork(_Implicit):
         """
         sizes = cls._sizes(shape, depth, widths)
         s = np.full(min(sizes), validation.check_number("scale", scale))
-        start = random_point(shape[0], shape[1], s.size, rng=rng, singular_values=s)
+        start = random_point(sizes[-1], sizes[0], s.size, rng=rng, singular_values=s)
         return cls.balanced(start, depth, widths=sizes[1:-1], rng=rng)
 
     @classmethod

@@ -12,7 +12,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import scipy
@@ -167,7 +167,8 @@ class Report:
         for claim in self.claims:
             if claim.name == name:
                 return claim
-        raise KeyError(f"no claim named {name!r}; this report has {', '.join(c.name for c in self.claims) or 'none'}.")
+        known = ", ".join(c.name for c in self.claims) or "none"
+        raise KeyError(f"`name` must be a claim of this report, which has {known}; got {validation.describe(name)}.")
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims)
@@ -189,12 +190,13 @@ class Report:
         """Raise AssertionError naming the failed claims, or if nothing could be claimed."""
         if self.failed:
             lines = [
-                f"{c.name}: {number_text(c.measured)} {rule_text(c.relation, c.bound)} is not so, or a control was not caught"
+                f"Claim {c.name}: {number_text(c.measured)} {rule_text(c.relation, c.bound)} is not so,"
+                " or a control was not caught."
                 for c in self.failed
             ]
-            raise AssertionError("; ".join(lines))
+            raise AssertionError(" ".join(lines))
         if not self.passed:
-            raise AssertionError("nothing could be claimed: no claim has all its hypotheses met")
+            raise AssertionError("Nothing could be claimed: no claim has all its hypotheses met.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values; numbers that are not finite become strings."""
@@ -239,10 +241,9 @@ class Report:
             for c in data["claims"]:
                 c = {k: v for k, v in c.items() if k != "verdict"}
                 c["hypotheses"] = tuple(Hypothesis(**h) for h in c["hypotheses"])
-                c["controls"] = tuple(
-                    Control(k["change"], float(k["measured"]), _bound(k["bound"]), k["relation"]) for k in c["controls"]
-                )
-                claims.append(Claim(**(c | {"measured": float(c["measured"]), "bound": _bound(c["bound"])})))
+                c["controls"] = tuple(Control(k["change"], float(k["measured"]), *_rule(k)) for k in c["controls"])
+                bound, relation = _rule(c)
+                claims.append(Claim(**(c | {"measured": float(c["measured"]), "bound": bound, "relation": relation})))
             figures = []
             for f in data["figures"]:
                 curves = [
@@ -330,9 +331,16 @@ def rule_text(relation: Relation, bound: Bound) -> str:
     return f"{relation} {number_text(bound)}"
 
 
-def _bound(value: Any) -> Bound:
-    """Return a bound from JSON."""
-    return (float(value[0]), float(value[1])) if isinstance(value, list) else float(value)
+def _rule(entry: Mapping[str, Any]) -> tuple[Bound, Relation]:
+    """Return the bound and the relation of a claim or control from JSON."""
+    relation, bound = (
+        cast(Relation, validation.check_choice("relation", entry["relation"], ("<=", ">=", "in"))),
+        entry["bound"],
+    )
+    if relation == "in":
+        low, high = bound
+        return (float(low), float(high)), relation
+    return float(bound), relation
 
 
 def _finite(value: Any) -> Any:

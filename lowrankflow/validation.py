@@ -163,9 +163,10 @@ def check_number(name: str, value: object, *, positive: bool = True, finite: boo
 
 def check_sizes(name: str, shape: Any) -> tuple[int, int]:
     """Return (m, n), two whole numbers that are at least 1."""
-    if isinstance(shape, str) or not isinstance(shape, Iterable):
-        raise TypeError(f"`{name}` must be two whole numbers (m, n), got {describe(shape)}.")
-    sizes = tuple(shape)
+    try:
+        sizes = tuple(shape)
+    except TypeError:
+        raise TypeError(f"`{name}` must be two whole numbers (m, n), got {describe(shape)}.") from None
     if len(sizes) != 2:
         raise ValueError(f"`{name}` must be two whole numbers (m, n), got {len(sizes)}.")
     return check_integer(name, sizes[0], low=1), check_integer(name, sizes[1], low=1)
@@ -248,6 +249,18 @@ def check_factors(factors: Sequence[ArrayLike], *, low: int = 1) -> tuple[Array,
     return arrays
 
 
+def as_directions(name: str, directions: Iterable[ArrayLike], factors: Sequence[Array]) -> list[Array]:
+    """Return one finite matrix a factor, each of its factor's shape."""
+    if isinstance(directions, str) or not isinstance(directions, Iterable):
+        raise TypeError(f"`{name}` must be a list of matrices, one a factor, got {describe(directions)}.")
+    arrays = [as_matrix(f"{name}[{j}]", e) for j, e in enumerate(directions)]
+    if len(arrays) != len(factors):
+        raise ValueError(f"`{name}` must hold one array for each of the {len(factors)} factors, got {len(arrays)}.")
+    for j, (e, f) in enumerate(zip(arrays, factors, strict=True)):
+        check_shape(f"{name}[{j}]", e.shape, f.shape, f"factors[{j}] has shape")
+    return arrays
+
+
 def check_balanced(imbalance: float, tolerance: float) -> None:
     """Refuse unbalanced factors in a function whose formula needs balance."""
     if not imbalance <= tolerance:
@@ -309,6 +322,21 @@ def check_gradient(
     check_real(name, egrad)
     check_shape(name, egrad.shape, shape, what)
     return egrad
+
+
+def check_value(value: Any) -> float:
+    """Return the value of a loss: one real number."""
+    array = np.asarray(value)
+    if array.shape != () or array.dtype.kind not in "fiu":
+        raise TypeError(f"`loss.value(w)` must be one real number, got {describe(value)}.")
+    return float(array)
+
+
+def check_matrix(name: str, w: Any, shape: tuple[int, int]) -> None:
+    """Refuse what a loss is not defined on; the check of every evaluation, so it looks at no more than the shape."""
+    if not hasattr(w, "shape"):
+        raise TypeError(f"`{name}` must be an array, LowRankMatrix, Product or LinearNetwork, got {describe(w)}.")
+    check_shape(name, w.shape, shape)
 
 
 def check_metric(metric: Any) -> None:

@@ -1,5 +1,7 @@
 """Closed forms and benchmarks: what the flow must give to many digits."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from oracles import EPS, balanced_factors, chain, fukumizu, polynomial_derivative, scalar_mode
@@ -218,3 +220,54 @@ def test_hessian_is_the_second_derivative_along_the_horizontal_lift(depth, draw,
     omega = rng.standard_normal((2, 2))
     other = [lift[0] + omega @ net.factors[0], lift[1] - net.factors[1] @ omega, *lift[2:]]
     assert abs(second(other) - want) > 1e-3 * abs(want)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# gradient descent: claim 26
+
+
+def _rebalanced(product, depth, rank):
+    """Balanced factors of a dense product by numpy's SVD: the oracle of one rebalancing."""
+    u, s, vt = np.linalg.svd(product)
+    root = np.diag(s[:rank] ** (1 / depth))
+    return [root @ vt[:rank], *[root] * (depth - 2), u[:, :rank] @ root]
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+def test_one_descent_step_is_one_riemannian_step(depth, rng):
+    """W_j + lift_j(-h A_W(G)) multiplied out is the product after one descent step, whatever the step."""
+    loss = lrf.losses.LeastSquares(rng.standard_normal((5, 30)), rng.standard_normal((4, 30)), reduction="mean")
+    w = lrf.random_point(4, 5, 2, rng=rng, singular_values=[0.9, 0.4])
+    net = lrf.LinearNetwork.balanced(w, depth, widths=6, rng=rng)
+    h = 0.7
+    step = lrf.gradient_descent(loss, net, step_size=h, steps=1).points[-1].to_dense()
+
+    def retraction(metric_depth):
+        z = lrf.riemannian_gradient(w, loss.gradient(w), lrf.DepthMetric(metric_depth)) * (-h)
+        moved = [f + e for f, e in zip(net.factors, lrf.horizontal_lift(net, z.at(w)), strict=True)]
+        return reduce(lambda a, f: f @ a, moved)
+
+    # roundoff of chains of N products of norm one
+    assert np.abs(retraction(depth) - step).max() < 100 * depth * np.finfo(float).eps
+    assert np.abs(retraction(depth + 1) - step).max() > 1e-3
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_rebalancing_every_step_changes_descent_by_order_h(depth, rng):
+    loss = lrf.losses.LeastSquares(rng.standard_normal((5, 30)), rng.standard_normal((4, 30)), reduction="mean")
+    w = lrf.random_point(4, 5, 2, rng=rng, singular_values=[0.9, 0.4])
+    net = lrf.LinearNetwork.balanced(w, depth)
+    gaps = []
+    for k in range(6):
+        steps, h = 8 * 2**k, 0.1 / 2**k
+        plain = lrf.gradient_descent(loss, net, step_size=h, steps=steps).points[-1].to_dense()
+        factors = list(net.factors)
+        for _ in range(steps):
+            grads = lrf.factor_gradients(loss, lrf.LinearNetwork(factors))
+            moved = [f - h * g for f, g in zip(factors, grads, strict=True)]
+            factors = _rebalanced(reduce(lambda a, f: f @ a, moved), depth, 2)
+        gaps.append(np.linalg.norm(plain - reduce(lambda a, f: f @ a, factors)))
+    orders = np.log2(np.array(gaps[:-1]) / gaps[1:])
+    # the gap is c h + O(h^2); the coarsest halving still feels the second term
+    assert np.abs(orders - 1).max() < 0.15 and abs(orders[-1] - 1) < 0.02
+    assert gaps[0] > 1e-6  # the control: the two differ, and would not at order 2

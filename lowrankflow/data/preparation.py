@@ -18,7 +18,6 @@ __all__ = ["RANGE", "STEPS", "ObservedPreparation", "Preparation", "prepare", "p
 
 STEPS = ("center", "scale", "range")  #: the steps of `prepare`, in the order in which they are done
 RANGE = 1e-10  #: "range" keeps the eigenvectors of X X^T whose eigenvalue exceeds this times the largest
-_LARGEST = 1e150  # its square is finite, with room for the sum over samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,11 +193,9 @@ def _rms(x: Array) -> float:
 
 def _standardise(name: str, x: Array, steps: tuple[str, ...]) -> tuple[Array, Array, float]:
     """Centre and scale samples in rows: return the new array, the means and the RMS after centring."""
-    peak = float(abs(x).max())
-    if peak == 0:
+    if not x.any():
         raise ValueError(f"`{name}` must not be all zero.")
-    if peak > _LARGEST:
-        raise ValueError(f"`{name}` must stay below {_LARGEST:g} in size, got {peak:.3g}. Change the unit.")
+    validation.check_peak(name, x)
     mean = np.zeros(x.shape[1])
     if "center" in steps:
         mean = x.mean(axis=0)
@@ -254,7 +251,7 @@ def prepare(data: DataSet, *, steps: str | Iterable[str] = STEPS) -> tuple[Array
     ------
     ValueError, TypeError
         If a step is unknown, there is a single sample, or inputs or targets are all zero, constant where they
-        are centred, or larger than 1e150.
+        are centred, or their largest entry lies outside 1e-150 .. 1e150; if `data` is not a DataSet.
 
     Notes
     -----
@@ -267,6 +264,10 @@ def prepare(data: DataSet, *, steps: str | Iterable[str] = STEPS) -> tuple[Array
     >>> x.shape, preparation.dropped
     ((1, 3), 1)
     """
+    if not isinstance(data, DataSet):
+        raise TypeError(
+            f"`data` must be a DataSet, got {validation.describe(data)}. Use DataSet(name, inputs, targets)."
+        )
     wanted = _check_steps(steps, STEPS)
     raw = data.inputs
     if raw.shape[0] < 2:
@@ -317,8 +318,14 @@ def prepare_observed(
     Raises
     ------
     ValueError, TypeError
-        If a step is unknown, or the values are constant where they are centred, or larger than 1e150.
+        If a step is unknown, or the values are constant where they are centred, or the largest lies outside
+        1e-150 .. 1e150; if `observations` are not Observations.
     """
+    if not isinstance(observations, Observations):
+        raise TypeError(
+            f"`observations` must be Observations, got {validation.describe(observations)}."
+            " Use Observations(name, rows, cols, values, shape)."
+        )
     wanted = _check_steps(steps, STEPS[:2])
     values, mean, rms = _standardise("values", observations.values[:, None], wanted)
     m, n = observations.shape

@@ -130,11 +130,9 @@ def read_inputs(inputs_path: str | os.PathLike[str], targets_path: str | os.Path
         file = validation.check_file(name, path)
         return _read_npy(name, file) if _suffix(name, file, ".npy", ".csv") == ".npy" else _read_csv(name, file)
 
-    data = DataSet(
-        Path(inputs_path).name,
-        read("inputs", inputs_path),
-        None if targets_path is None else read("targets", targets_path),
-    )
+    inputs = read("inputs", inputs_path)
+    targets = None if targets_path is None else read("targets", targets_path)
+    data = DataSet(Path(inputs_path).name, inputs, targets)
     p, n = data.inputs.shape
     shapes = f"{p} x {n}" if data.targets is None else f"{p} x {n} -> {data.targets.shape[1]}"
     return replace(data, description=f"{shapes}, {data.task}: file {data.name}")

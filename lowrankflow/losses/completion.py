@@ -39,7 +39,7 @@ class Completion:
     ------
     ValueError, TypeError
         If there are no observations, the three arrays differ in length, a position lies outside the
-        shape or occurs twice, or a value is not finite.
+        shape or occurs twice, a value is not finite, or the largest lies outside 1e-150 .. 1e150.
 
     Notes
     -----
@@ -75,6 +75,7 @@ class Completion:
             raise ValueError(
                 f"`rows`, `cols` and `values` must have one shape (p,), got {r.shape}, {c.shape} and {y.shape}."
             )
+        validation.check_peak("values", y)
         if not y.any():
             raise ValueError("`values` must not be all zero: the best matrix is zero, which has no rank-k part.")
         order = np.lexsort((c, r))
@@ -114,7 +115,7 @@ class Completion:
 
     def _entries(self, name: str, w: Any) -> Array:
         """Return W at the observed positions; sampling itself does not look at the shape."""
-        validation.check_shape(name, w.shape, self.shape)
+        validation.check_matrix(name, w, self.shape)
         return w[self.rows, self.cols] if isinstance(w, np.ndarray) else w.entries(self.rows, self.cols)
 
     def _residual(self, w: Any) -> Array:

@@ -73,8 +73,8 @@ class LeastSquares:
     Raises
     ------
     ValueError, TypeError
-        If an array is empty, not finite or not a matrix, the numbers of samples differ, all inputs
-        are zero, or a choice is unknown.
+        If an array is empty, not finite or not a matrix, its largest entry lies outside 1e-150 .. 1e150,
+        the numbers of samples differ, all inputs are zero, or a choice is unknown.
 
     Notes
     -----
@@ -142,6 +142,7 @@ class LeastSquares:
 
     def value(self, w: Any) -> float:
         """Return L(W), at most 256 columns of the residual at a time."""
+        validation.check_matrix("w", w, self.shape)
         total = self._constant
         for start in range(0, self._inputs.shape[1], _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -155,6 +156,7 @@ class LeastSquares:
         W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
         large inner size (wide layers) makes G an array, which costs less than to carry its terms.
         """
+        validation.check_matrix("w", w, self.shape)
         if not hasattr(w, "split"):  # an array, autograd's too
             factored = isinstance(self._gram, Product)
             left, right = (w @ self._gram.left, self._gram.right) if factored else (w, self._gram)
@@ -167,6 +169,7 @@ class LeastSquares:
 
     def hessian(self, w: Any, z: Any) -> Any:
         """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""
+        validation.check_matrix("z", z, self.shape)
         if isinstance(z, np.ndarray):
             return z @ self._gram
         left, right = z.split()

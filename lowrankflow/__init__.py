@@ -5,7 +5,7 @@ from .charts import Factors, Lifted, SingularFrame
 from .checks import check_loss
 from .compare import CLAIMS, Interrupted, explain, natural_time_unit, verify_equivalence
 from .descent import DescentDiverged, gradient_descent, sharpness
-from .flow import Event, FactorFlow, RiemannianFlow, Save, Status, Trajectory, integrate
+from .flow import Event, FactorFlow, RiemannianFlow, Save, integrate
 from .gradients import (
     end_to_end_operator,
     factor_gradients,
@@ -21,6 +21,7 @@ from .html_report import write_html
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent, random_point
 from .metrics import Coefficients, DepthMetric, EmbeddedMetric
 from .report import Claim, Control, Hypothesis, Report
+from .trajectory import Status, Trajectory
 
 __version__ = "0.1.0"
 

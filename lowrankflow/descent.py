@@ -9,9 +9,9 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import validation
-from .flow import Progress, Status, Trajectory, singular_values
 from .gradients import factor_gradients, product_retraction, pullback, squared_norm
 from .matrices import EPS, LinearNetwork
+from .trajectory import Progress, Status, Trajectory, singular_values
 from .validation import Array
 
 __all__ = ["DescentDiverged", "gradient_descent", "sharpness"]

@@ -120,8 +120,16 @@ def test_directional_derivative_finds_its_step(scale):
     assert abs(found - np.cos(0.3)) < tolerance
 
 
+def test_a_hessian_of_none_is_no_hessian(w):
+    loss = LogCosh(np.ones((5, 4)))
+    loss.hessian = None
+    assert [c.name for c in lrf.check_loss(loss, w)] == ["gradient", "adjoint", "representations"]
+
+
 def test_bad_input(w):
     with pytest.raises(TypeError, match=r"`loss` must have shape, value\(w\) and gradient\(w\); object lacks shape"):
         lrf.check_loss(object(), w)
-    with pytest.raises(ValueError, match=r"`start` has shape \(5, 4\) but the loss is defined on \(4, 5\). Did you mean"):
+    with pytest.raises(
+        ValueError, match=r"`start` has shape \(5, 4\) but the loss is defined on \(4, 5\). Did you mean"
+    ):
         lrf.check_loss(LogCosh(np.ones((4, 5))), w)

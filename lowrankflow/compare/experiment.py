@@ -15,11 +15,12 @@ from scipy.sparse.linalg import LinearOperator, svds
 from .. import validation
 from ..charts import Chart
 from ..descent import sharpness
-from ..flow import FactorFlow, Progress, RiemannianFlow, Save, Status, Trajectory, integrate
+from ..flow import FactorFlow, RiemannianFlow, Save, integrate
 from ..gradients import project
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
 from ..metrics import DepthMetric
 from ..report import Curve, Figure, Hypothesis
+from ..trajectory import Progress, Status, Trajectory
 from ..validation import Array
 
 BALANCED = 1e-12  # relative imbalance that passes for balanced: the gap it causes is below every bound used here

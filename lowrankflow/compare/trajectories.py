@@ -10,9 +10,10 @@ from scipy import linalg
 
 from ..checks import Tampered
 from ..descent import DescentDiverged, gradient_descent
-from ..flow import Save, Trajectory
+from ..flow import Save
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, _qr
 from ..report import Claim, Control, Hypothesis
+from ..trajectory import Trajectory
 from ..validation import Array
 from .claims import claim
 from .experiment import Experiment, curve, gaps, orders, slope, unbalanced

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,14 @@ def _as_float(number: Any) -> float:
         return float(number)
     except OverflowError:
         return math.copysign(math.inf, number > 0 or -1)
+
+
+def as_tuple(value: Any) -> tuple[Any, ...] | None:
+    """Return the items of a sequence or iterable; None for a text, and for what has none."""
+    try:
+        return None if isinstance(value, (str, bytes)) else tuple(value)
+    except TypeError:  # a 0-d array calls itself iterable, and is not
+        return None
 
 
 def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -147,6 +156,8 @@ def check_integer(name: str, value: object, *, low: int) -> int:
         raise TypeError(f"`{name}` must be a whole number, got {describe(value)}.")
     if value < low:
         raise ValueError(f"`{name}` must be at least {low}, got {int(value)}.")
+    if int(value) > sys.maxsize:
+        raise ValueError(f"`{name}` must be at most {sys.maxsize}, got {describe(value)}.")
     return int(value)
 
 
@@ -163,10 +174,9 @@ def check_number(name: str, value: object, *, positive: bool = True, finite: boo
 
 def check_sizes(name: str, shape: Any) -> tuple[int, int]:
     """Return (m, n), two whole numbers that are at least 1."""
-    try:
-        sizes = tuple(shape)
-    except TypeError:
-        raise TypeError(f"`{name}` must be two whole numbers (m, n), got {describe(shape)}.") from None
+    sizes = as_tuple(shape)
+    if sizes is None:
+        raise TypeError(f"`{name}` must be two whole numbers (m, n), got {describe(shape)}.")
     if len(sizes) != 2:
         raise ValueError(f"`{name}` must be two whole numbers (m, n), got {len(sizes)}.")
     return check_integer(name, sizes[0], low=1), check_integer(name, sizes[1], low=1)
@@ -216,9 +226,10 @@ def check_widths(widths: int | Iterable[int] | None, depth: int, rank: int) -> t
         return (rank,) * (depth - 1)
     if isinstance(widths, (int, np.integer)) and not isinstance(widths, bool):
         widths = (int(widths),) * (depth - 1)
-    if isinstance(widths, (str, bytes)) or not isinstance(widths, Iterable):
+    items = as_tuple(widths)
+    if items is None:
         raise TypeError(f"`widths` must be whole numbers, one a hidden layer, got {describe(widths)}.")
-    values = tuple(check_integer("widths", d, low=1) for d in widths)
+    values = tuple(check_integer("widths", d, low=1) for d in items)
     if len(values) != depth - 1:
         raise ValueError(
             f"`widths` must hold one number for each of the {depth - 1} hidden layers of depth {depth},"
@@ -251,9 +262,10 @@ def check_factors(factors: Sequence[ArrayLike], *, low: int = 1) -> tuple[Array,
 
 def as_directions(name: str, directions: Iterable[ArrayLike], factors: Sequence[Array]) -> list[Array]:
     """Return one finite matrix a factor, each of its factor's shape."""
-    if isinstance(directions, str) or not isinstance(directions, Iterable):
+    items = as_tuple(directions)
+    if items is None:
         raise TypeError(f"`{name}` must be a list of matrices, one a factor, got {describe(directions)}.")
-    arrays = [as_matrix(f"{name}[{j}]", e) for j, e in enumerate(directions)]
+    arrays = [as_matrix(f"{name}[{j}]", e) for j, e in enumerate(items)]
     if len(arrays) != len(factors):
         raise ValueError(f"`{name}` must hold one array for each of the {len(factors)} factors, got {len(arrays)}.")
     for j, (e, f) in enumerate(zip(arrays, factors, strict=True)):
@@ -334,7 +346,7 @@ def check_value(value: Any) -> float:
 
 def check_matrix(name: str, w: Any, shape: tuple[int, int]) -> None:
     """Refuse what a loss is not defined on; the check of every evaluation, so it looks at no more than the shape."""
-    if not hasattr(w, "shape"):
+    if not (hasattr(w, "shape") and hasattr(w, "__matmul__")):
         raise TypeError(f"`{name}` must be an array, LowRankMatrix, Product or LinearNetwork, got {describe(w)}.")
     check_shape(name, w.shape, shape)
 

@@ -6,6 +6,7 @@ line to `CASES`. Messages about files, their content and the command line are in
 
 import io
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -295,6 +296,16 @@ CASES = {
         " LinearNetwork.balanced(start, depth)."),
     "egrads None": (lambda: lrf.riemannian_gradient_from_factors(NET, None), TypeError,
         "`egrads` must be a list of matrices, one a factor, got None."),
+    "directions a 0-d array": (lambda: lrf.product_rule(NET, np.array(1.0)), TypeError,
+        "`directions` must be a list of matrices, one a factor, got an array of shape ()."),
+    "widths a 0-d array": (lambda: balanced(widths=np.array(3)), TypeError,
+        "`widths` must be whole numbers, one a hidden layer, got an array of shape ()."),
+    "size with many digits": (lambda: point(m=10**400), ValueError,
+        f"`m` must be at most {sys.maxsize}, got int with more than 20 digits."),
+    "least squares at a loss": (lambda: LOSS.value(LOSS), TypeError,
+        "`w` must be an array, LowRankMatrix, Product or LinearNetwork, got LeastSquares."),
+    "steps of arrays": (lambda: data.prepare(raw([[1], [2]]), steps=np.ones((2, 2))), ValueError,
+        "`steps` must be made of center, scale, range, or be none; got an array of shape (2,)."),
     "directions with a text": (lambda: lrf.product_rule(NET, [*NET.factors[:2], "x"]), TypeError,
         "`directions[2]` must be an array of numbers, got dtype <U1."),
     "tolerance a text": (lambda: lrf.horizontal_lift(NET, X, tolerance="loose"), TypeError,
@@ -317,7 +328,7 @@ CASES = {
     "singular values ragged": (lambda: point(singular_values=[[1.0], [1.0, 2.0]]), ValueError,
         "`singular_values` must be a rectangular array, got ragged rows."),
     "shape with a text": (lambda: lrf.LinearNetwork.identity("34", 3, widths=3), TypeError,
-        "`shape` must be a whole number, got '3'."),
+        "`shape` must be two whole numbers (m, n), got '34'."),
     "shape a 0-d array": (lambda: lrf.LinearNetwork.identity(np.array(3), 3, widths=3), TypeError,
         "`shape` must be two whole numbers (m, n), got an array of shape ()."),
     "shape of three": (lambda: lrf.LinearNetwork.orthogonal((3, 4, 5), 3, widths=3, rng=generator()), ValueError,

@@ -174,11 +174,11 @@ def _check_steps(steps: str | Iterable[str], known: tuple[str, ...]) -> tuple[st
     """Return the steps in their order; text is split at commas, and "none" means no step."""
     if isinstance(steps, str):
         steps = [] if steps.strip() in ("", "none") else [step.strip() for step in steps.split(",")]
-    elif not isinstance(steps, Iterable):
+    wanted = validation.as_tuple(steps)
+    if wanted is None:
         raise TypeError(f"`steps` must be names or a text, got {validation.describe(steps)}.")
-    wanted = list(steps)
     for step in wanted:
-        if step not in known:
+        if not isinstance(step, str) or step not in known:
             raise ValueError(
                 f"`steps` must be made of {', '.join(known)}, or be none; got {validation.describe(step)}."
             )

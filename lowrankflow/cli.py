@@ -145,11 +145,16 @@ def _problem(args: argparse.Namespace, rng: np.random.Generator) -> _Problem:
         name, description = raw.name, raw.description
     about = {"name": name, "description": description, "preparation": preparation.describe(), "seed": args.seed}
     if args.factors is not None:
+        if args.preprocess is None:
+            raise ValueError(
+                "`--factors` need an explicit --preprocess, the steps under which they were trained."
+                " Use --preprocess none if they were trained on the raw data."
+            )
         network = LinearNetwork(data.read_factors(args.factors))
-        if network.shape != loss.shape and args.preprocess != "none":
+        if network.shape != loss.shape:
             raise ValueError(
                 f"`--factors` have the product shape {network.shape} but the prepared data ask for {loss.shape}."
-                " If they were trained on the raw features, add --preprocess none."
+                " If they were trained on the raw features, use --preprocess none."
             )
         start = None if args.rank is None else network.to_low_rank(args.rank)
         return _Problem(loss, start, network, about | {"factors": Path(args.factors).name})

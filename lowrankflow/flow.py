@@ -130,8 +130,11 @@ class _Dissipating:
 
     def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
         relative, absolute = self.inner.tolerances(y[:-1], rtol, atol)
-        # q in units of the loss at this state: a component of its own, not diluted by the others
-        scale = abs(float(self.loss.value(self.inner.point(y[:-1]))))
+        # q on the scale of the loss that a move by the size of the state costs, whatever constant the loss carries;
+        # a component of its own, not diluted by the others
+        velocity, power = self.inner.rates(0.0, y[:-1])
+        speed = float(np.linalg.norm(velocity))
+        scale = power * float(np.linalg.norm(y[:-1])) / speed if speed > 0 else 1.0
         return relative, np.append(absolute, (rtol * scale + atol) / np.sqrt(y.size))
 
     def repair(self, y: Array) -> Array:

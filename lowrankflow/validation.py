@@ -142,7 +142,7 @@ def check_depth(depth: object, *, integer: bool = False) -> float:
     if not integer:
         return number
     if not number.is_integer():
-        raise ValueError(f"`depth` must be a whole number of factors here, got {number:g}. Use 2, 3, ...")
+        raise ValueError(f"`depth` must be a whole number of factors here, got {number:g}. Use 2, 3, 4 or more.")
     if number > _MOST_FACTORS:
         raise ValueError(
             f"`depth` must be at most {_MOST_FACTORS} factors, got {number:g}. DepthMetric takes any depth."

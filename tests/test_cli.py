@@ -77,13 +77,13 @@ def test_a_users_own_factors(table, rng, capsys):
     net = lrf.LinearNetwork.balanced(start, 3, widths=5, rng=rng)
     np.savez(table / "f.npz", **{f"W{j + 1}": f for j, f in enumerate(net.factors)})
     args = ["verify", "--inputs", str(table / "x.npy"), "--targets", str(table / "y.csv"), "--quiet", *FAST]
-    assert cli.main([*args, "--factors", str(table / "f.npz"), "--json", str(table / "r.json")]) == 0
+    assert cli.main([*args, "--preprocess", "none", "--factors", str(table / "f.npz"), "--json", str(table / "r.json")]) == 0
     p = json.loads((table / "r.json").read_text())["problem"]
     assert (p["depth"], p["widths"], p["rank"]) == (3, [5, 5], 2)
     # unbalanced ones are measured; what needs balance is not claimed, the rest is
     trained = lrf.LinearNetwork.gaussian((3, 4), 3, widths=5, rng=rng)
     np.savez(table / "g.npz", *trained.factors)
-    assert cli.main([*args, "--factors", str(table / "g.npz"), "--json", str(table / "r.json")]) == 0
+    assert cli.main([*args, "--preprocess", "none", "--factors", str(table / "g.npz"), "--json", str(table / "r.json")]) == 0
     verdicts = {c["name"]: c["verdict"] for c in json.loads((table / "r.json").read_text())["claims"]}
     assert verdicts["trajectory"] == "not claimed" and verdicts["conservation"] == "passed"
 
@@ -132,10 +132,12 @@ BAD = {
     "steps": (["verify", "--inputs", X, "--preprocess", "whiten"], "whiten"),
     "loss": (["verify", "--inputs", X, "--loss", "completion"], "`--loss` must be least-squares for --inputs"),
     "out is a file": (["verify", "--inputs", X, "--out", X], "`out` must be a folder that can be written"),
-    "factors shape": (["verify", "--inputs", X, "--targets", Y, "--factors", "{d}/f.npz"], "--preprocess none"),
-    "factors and widths": (["verify", "--inputs", X, "--factors", "{d}/g.npz", "--widths", "4"],
+    "factors shape": (["verify", "--inputs", X, "--targets", Y, "--factors", "{d}/f.npz", "--preprocess", "center"],
+                      "have the product shape (3, 9) but the prepared data ask for (3, 4)"),
+    "factors unprepared": (["verify", "--inputs", X, "--factors", "{d}/g.npz"], "`--factors` need an explicit --preprocess"),
+    "factors and widths": (["verify", "--inputs", X, "--factors", "{d}/g.npz", "--preprocess", "none", "--widths", "4"],
                            "`widths` must not be given with `network`"),
-    "factors and depth": (["verify", "--inputs", X, "--factors", "{d}/g.npz", "--depth", "4"],
+    "factors and depth": (["verify", "--inputs", X, "--factors", "{d}/g.npz", "--preprocess", "none", "--depth", "4"],
                           "`depth` must be the number of factors of `network`, got 4 for 2"),
 }  # fmt: skip
 
@@ -185,7 +187,7 @@ def test_interruption_is_status_130_and_keeps_what_was_computed(table, monkeypat
     args = ["verify", "--inputs", str(table / "x.npy"), "--targets", str(table / "y.csv"), *FAST]
     assert cli.main([*args, "--out", str(table / "out")]) == 130
     report = lrf.Report.from_json(table / "out" / "report.json")
-    assert report.interrupted and [c.name for c in report] == ["trajectory", "gradient"]
+    assert report.interrupted and [c.name for c in report] == ["gradient", "pointwise"]
     assert (table / "out" / "trajectory.npz").exists() and (table / "out" / "report.html").exists()
     assert "interrupted" in capsys.readouterr().err
 

@@ -44,7 +44,8 @@ CLAIMS: dict[str, Explanation] = {
         " of A_W, for one and the same gradient matrix. Measured: the Frobenius distance over ||A_W|| ||G||."
         " Bound: 100 N eps, roundoff of products of N matrices.",
         "balanced factors",
-        "unbalanced factors with the same product; depth N + 1; the wrong sign",
+        "unbalanced factors with the same product; depth N + 1; the wrong sign; the right diagonal c_ii with geometric"
+        " means off it",
     ),
     "one_step": Explanation(
         "One gradient descent step on balanced factors is one Riemannian step with the product retraction.",
@@ -85,9 +86,9 @@ CLAIMS: dict[str, Explanation] = {
         "W_{j+1}^T W_{j+1} - W_j W_j^T is constant along the factor flow.",
         f"{_BAH}; {_derived('balanced-factors')}",
         "Measured: the largest drift over layers and times, over the largest ||W_j||_F^2. Bound: three times what the"
-        " measured error of the factors themselves allows, 2 ||W_j|| e_j, plus roundoff. Balance is not needed.",
+        " measured error of the factors themselves allows, 4 ||W_j||_2 e, plus roundoff. Balance is not needed.",
         "the factor run is complete",
-        "gradient descent with a finite step from the same factors, which drifts",
+        "the first layer trained twice as fast from the same factors: another flow of the factors, which drifts",
     ),
     "rank": Explanation(
         "The product keeps its rank: sigma_{r+1} stays at roundoff, sigma_r stays positive.",
@@ -109,7 +110,8 @@ CLAIMS: dict[str, Explanation] = {
         "The loss falls by exactly what the flow dissipates: L(0) - L(t) = integral of g(W', W').",
         _derived("dissipation"),
         "q' = g(W', W') is integrated as one more state of the Riemannian flow. Measured: the largest |L(0) - L(t) - q(t)|"
-        " over L(0). Bound: 1e-8, or 100 rtol if larger. The instantaneous form cancels near stationarity.",
+        " over L(0) - L(T). Bound: 1e-8, or 100 times the rtol of that run (rtol / 100) if larger,"
+        " and roundoff. The instantaneous form cancels near stationarity.",
         "none",
         "the gradient of the loss times 1.001: the length then grows faster than the loss falls",
     ),
@@ -140,15 +142,16 @@ CLAIMS: dict[str, Explanation] = {
         "unbalanced factors with the same product: that gap does not fall",
     ),
     "stationarity": Explanation(
-        "The flow comes to a critical point on the rank-r manifold.",
+        "The Riemannian flow comes to a critical point on the rank-r manifold.",
         f"{_BAH}, Theorem 5 (convergence of the factor flow); {_derived('limit')}",
         "Measured: the Frobenius norm of the projected gradient at the end over that at the start, from W alone."
         " Bound: 1e-4.",
         "full-rank inputs; the run went on until the projected gradient fell, not to an end time of yours or the budget",
-        "the first tenth of the path",
+        "the projected gradient at a tenth of the time",
     ),
     "index_set": Explanation(
-        "The limit is a critical point with an index set J: in whitened coordinates, sum over J of sigma_i u_i v_i^T.",
+        "The limit of the Riemannian flow is a critical point with an index set J: in whitened coordinates,"
+        " sum over J of sigma_i u_i v_i^T.",
         f"{_BAH}; {_derived('limit')}",
         "J holds the singular pairs of the whitened targets that W has learned (overlap above 1/2). Measured: the"
         " relative distance of the whitened W from the sum over J. Bound: that of the whitened projected gradient,"
@@ -157,12 +160,12 @@ CLAIMS: dict[str, Explanation] = {
         "J with its last pair exchanged for the next",
     ),
     "best_loss": Explanation(
-        "The loss at the limit is the least among rank-r matrices.",
+        "The loss at the limit of the Riemannian flow is the least among rank-r matrices.",
         f"{_BAH}; {_derived('limit')}",
         "Measured: L(T) minus the best rank-r value (known in closed form). Bound: what the gradient left at T allows,"
         " ||whitened projected gradient||^2 / (1 - sigma_{r+1}/sigma_r), twice the asymptotic value, plus roundoff.",
         "as index_set",
-        "the best value among matrices without the leading pair, exchanged for the next",
+        "the value with pair r exchanged for the next",
     ),
     "departure": Explanation(
         "At depth 2 with wide layers the rank-r limit is unstable in factor space: sigma_{r+1} grows as predicted.",

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..descent import gradient_descent
 from ..gradients import factor_gradients, product_retraction
-from ..matrices import LinearNetwork
-from ..report import Claim, Control
+from ..matrices import EPS, LinearNetwork
+from ..report import Claim, Control, Hypothesis
 from ..validation import Array
 from .claims import claim
 from .experiment import Experiment, curve, gap, orders, slope, unbalanced
@@ -64,12 +64,13 @@ def discrete(x: Experiment) -> Claim:
         + orders(values)
     )
     controls = [Control(f"flow of depth {x.depth + 1}", slope(hs_, np.array(wrong)), (0.9, 1.1), "in")]
+    hypotheses = [x.balanced, x.within_horizon, x.complete(flow), _resolved(values, count * 2**HALVINGS)]
     return claim(
         "discrete",
         slope(hs_, values),
         "in",
         (0.9, 1.1),
-        [x.balanced, x.within_horizon, x.complete(flow)],
+        hypotheses,
         controls,
         detail,
     )
@@ -95,8 +96,17 @@ def rebalancing(x: Experiment) -> Claim:
         "Largest relative gap over common times.", hs_, values, wrong, UNBALANCED,
     )  # fmt: skip
     controls = [Control(UNBALANCED, slope(hs_, np.array(wrong)), (0.9, 1.1), "in")]
-    detail = orders(values)
-    return claim("rebalancing", slope(hs_, values), "in", (0.9, 1.1), [x.balanced], controls, detail)
+    detail = f"{orders(values)}; {count} coarse steps, up to t={count * h:.4g}"
+    hypotheses = [x.balanced, _resolved(values, count * 2**HALVINGS)]
+    return claim("rebalancing", slope(hs_, values), "in", (0.9, 1.1), hypotheses, controls, detail)
+
+
+def _resolved(values: Array, steps: int) -> Hypothesis:
+    """Whether the gaps lie above what roundoff of so many steps can add up to."""
+    floor = 100 * EPS * steps
+    return Hypothesis(
+        "gaps above roundoff", bool(values.min() > floor), f"least {values.min():.2g}, roundoff {floor:.2g}"
+    )
 
 
 def _run(

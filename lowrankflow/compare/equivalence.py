@@ -20,11 +20,11 @@ _WIDEST = 128  # default hidden width at most: the theorem holds for any width a
 
 
 _MEASURES: list[Callable[[Experiment], Claim | list[Claim]]] = [
-    trajectories.trajectory,
-    identities.gradient,
+    identities.gradient,  # first: it diagnoses what would make every other run senseless
     identities.pointwise,
     identities.one_step,
     identities.lift,
+    trajectories.trajectory,
     trajectories.tolerance,
     trajectories.conservation,
     trajectories.rank,
@@ -191,8 +191,9 @@ def verify_equivalence(
         report.interrupted = True
         raise Interrupted(report) from None
     finally:
-        if "reference" in x.__dict__:
-            report.attachments["trajectory"] = x.reference
+        for name in ("scout", "riemannian_path", "reference"):  # the best of what there is, also after Ctrl-C
+            if name in x.__dict__:
+                report.attachments["trajectory"] = getattr(x, name)
     report.problem["evaluations"] = {
         "factor flow": x.factor_path.nfev,
         "Riemannian flow": x.riemannian_path.nfev,

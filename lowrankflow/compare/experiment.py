@@ -267,7 +267,10 @@ class Experiment:
         self, flow: Any, start: Any, rtol: float, times: Array, save: Save | None, **options: Any
     ) -> Trajectory:
         span = (0.0, float(times[-1]))
-        options = cast(dict[str, Any], {"callback": self._callback(span[1])}) | options
+        options = (
+            cast(dict[str, Any], {"callback": self._callback(span[1]), "max_evaluations": self.max_evaluations})
+            | options
+        )
         keep = Save(times=times, exact=True, steps=False) if save is None else save
         path = integrate(flow, start, t_span=span, rtol=rtol, save=keep, **options)
         if path.status is Status.INTERRUPTED:
@@ -323,7 +326,8 @@ class Experiment:
         if self.scout.status is Status.CONVERGED:
             return f"projected gradient at {REDUCTION:g} of its start"
         if self.scout.status is Status.FINISHED:
-            return "the end time that was asked for"
+            asked = "the end time that was asked for"
+            return asked if self.t_end is not None else "the longest time, 1e7 natural units: no limit was reached"
         return self.scout.status.value
 
     @cached_property

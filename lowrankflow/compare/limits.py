@@ -94,16 +94,22 @@ def limits(x: Experiment) -> list[Claim]:
     _draw_loss(x, limit)
     asked = x.scout.status.converged
     went_on = Hypothesis("the run went on until the projected gradient fell", asked, x.scout.message)
-    early = float(limit.path.stationarity[max(1, len(limit.path.t) // 10)] / limit.path.stationarity[0])
+    tenth = int(np.argmin(np.abs(limit.path.t - 0.1 * limit.path.t[-1])))
+    early = float(limit.path.stationarity[tenth] / limit.path.stationarity[0])
     found = [
         claim(
             "stationarity", limit.ratio, "<=", REDUCTION, [x.full_rank_inputs, went_on],
-            [Control("a tenth of the way", early, REDUCTION)], f"{limit.path.message}",
+            [Control(f"at t={limit.path.t[tenth]:.4g}, a tenth of the time", early, REDUCTION)], f"{limit.path.message}",
         )
     ]  # fmt: skip
     if limit.known:
         found += [_index_set(x, limit), _best_loss(x, limit)]
     return found
+
+
+def _free(x: Experiment) -> str:
+    """Say why there is no control where there is none."""
+    return "" if _neighbours(x) is not None else "; there is no further pair to exchange, so there is no control"
 
 
 def _neighbours(x: Experiment) -> list[int] | None:
@@ -120,7 +126,7 @@ def _index_set(x: Experiment, limit: Limit) -> Claim:
         controls.append(Control(f"J = {_set(other)}", float(linalg.norm(b - limit.pairs(other))) / scale, bound))
     hypotheses = [x.full_rank_inputs, limit.stationary, limit.leading, limit.separated]
     measured = float(linalg.norm(b - limit.pairs(limit.index_set))) / scale
-    return claim("index_set", measured, "<=", bound, hypotheses, controls, f"J = {_set(limit.index_set)}")
+    return claim("index_set", measured, "<=", bound, hypotheses, controls, f"J = {_set(limit.index_set)}{_free(x)}")
 
 
 def _best_loss(x: Experiment, limit: Limit) -> Claim:
@@ -134,7 +140,7 @@ def _best_loss(x: Experiment, limit: Limit) -> Claim:
         worse = best + 0.5 * float(spectrum.sigma[r - 1] ** 2 - spectrum.sigma[r] ** 2)
         controls.append(Control(f"J = {_set(_neighbours(x) or [])}", abs(value - worse), bound))
     hypotheses = [x.full_rank_inputs, limit.stationary, limit.leading, limit.separated]
-    detail = f"L(T) = {value:.10g}, best rank-{r} value {best:.10g}, L(0) = {limit.path.loss[0]:.4g}"
+    detail = f"L(T) = {value:.10g}, best rank-{r} value {best:.10g}, L(0) = {limit.path.loss[0]:.4g}{_free(x)}"
     return claim("best_loss", abs(value - best), "<=", bound, hypotheses, controls, detail)
 
 

@@ -212,3 +212,29 @@ def test_imbalance_scales_the_gap_linearly(count):
     # the gap is c + O(c^2) with c = 0.02 .. 6e-4: a per cent or two at the coarsest, less further on
     assert np.abs(orders - 1).max() < 0.1 and abs(orders[-1] - 1) < 0.02
     assert math.isfinite(found[-1])
+
+
+def test_a_grid_finer_than_the_tolerance_does_not_fool_the_error_estimate():
+    """Both runs of a side land on the compared times; a reference that landed on no others would share their error."""
+    loss = least_squares(4, 3, 11)
+    report = lrf.verify_equivalence(loss, start(loss, 2), depth=3, t_end=40.0, rtol=1e-5)
+    assert report["trajectory"].verdict == report["conservation"].verdict == "passed"
+    assert report["trajectory"].bound < 1e-8  # the grid decides: far below the tolerance
+
+
+def test_a_constant_in_the_loss_changes_no_verdict():
+    """L(start) = 0 or a large constant: only differences of the loss are measured."""
+
+    class Shifted(lrf.losses.LeastSquares):
+        shift = 0.0
+
+        def value(self, w):
+            return super().value(w) + self.shift
+
+    rng = np.random.default_rng(20)
+    loss = Shifted(rng.standard_normal((4, 40)), rng.standard_normal((3, 40)), reduction="mean")
+    w = start(loss, 2)
+    plain = float(loss.value(w))
+    for shift in (-plain, 1e3):
+        loss.shift = shift
+        assert lrf.verify_equivalence(loss, w, depth=3, t_end=4.0)["dissipation"].verdict == "passed"

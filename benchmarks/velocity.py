@@ -49,7 +49,8 @@ def bare(loss: Any, start: lrf.LowRankMatrix) -> Callable[[], Any]:
     u, v = np.ascontiguousarray(start.u), np.ascontiguousarray(start.vt.T)
     if isinstance(loss, lrf.losses.Completion):  # sampled entries and two sparse products
         g = loss.gradient(start)
-        return lambda: (start.entries(loss.rows, loss.cols), g @ v, g.T @ u)
+        rows, cols = loss.rows, loss.cols
+        return lambda: (start.entries(rows, cols), g @ v, g.T @ u)
 
     def products() -> Any:
         g = loss.gradient(start)

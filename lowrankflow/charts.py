@@ -43,8 +43,8 @@ class System(Protocol):
         """Return W, as a LowRankMatrix or LinearNetwork."""
         ...
 
-    def stationarity(self, y: Array) -> float:
-        """Return the norm that vanishes at critical points; one gradient of the loss."""
+    def criticality(self, y: Array) -> tuple[float, float]:
+        """Return the norm that vanishes at critical points and the rate -dL/dt = g(W', W'), from the same gradient."""
         ...
 
     def defect(self, y: Array) -> float:
@@ -64,7 +64,11 @@ class System(Protocol):
         ...
 
     def spectral_bound(self, y: Array) -> float | None:
-        """Return a bound on the spectral radius of the Jacobian for stabilised steppers, or None."""
+        """Return a bound on the spectral radius of the Jacobian, for stabilised steppers.
+
+        None where the loss has no ``curvature``, no bound is known or `y` is not finite. Costs at most one value and
+        one gradient of the loss.
+        """
         ...
 
 
@@ -225,8 +229,9 @@ class _FactorSystem:
     def point(self, y: Array) -> Any:
         return self.network(y.copy())
 
-    def stationarity(self, y: Array) -> float:
-        return float(np.sqrt(squared_norm(self._gradients(y))))
+    def criticality(self, y: Array) -> tuple[float, float]:
+        power = squared_norm(self._gradients(y))
+        return float(np.sqrt(power)), power
 
     def defect(self, y: Array) -> float:
         net = self.network(y)
@@ -245,7 +250,22 @@ class _FactorSystem:
         return False
 
     def spectral_bound(self, y: Array) -> float | None:
-        return None
+        # Minus the Jacobian is the Hessian of L(W_N ... W_1). Along directions E_j it is D^2 L(W)[Z, Z], Z the sum over
+        # j of W_N .. E_j .. W_1, plus twice the sum over i < j of <G, W_N .. E_j .. E_i .. W_1>. With p_j the product of
+        # the spectral norms of the other factors and q the largest product of N - 2 of them, and e_j = ||E_j||_F,
+        # |D^2 L| <= lambda_1 (sum p_j e_j)^2 and, as ||E_j B E_i||_* <= e_j ||B||_2 e_i, the rest is at most
+        # ||G||_2 q ((sum e_j)^2 - sum e_j^2) <= (N - 1) ||G||_2 q sum e_j^2. Proven for -lambda_1 <= D^2 L <= lambda_1.
+        # Cost: one value of the loss and the norms of the factors.
+        curvature = getattr(self.loss, "curvature", None)
+        if curvature is None or not np.isfinite(y).all():
+            return None
+        net = self.network(y)
+        norms = np.sort([linalg.norm(f, 2, check_finite=False) for f in net.factors])
+        gradient = _gradient_bound(self.loss, curvature, self.loss.value(net))
+        if gradient is None:
+            return None
+        others = [np.delete(norms, j).prod() for j in range(norms.size)]
+        return float(curvature * np.vdot(others, others) + (norms.size - 1) * norms[2:].prod() * gradient)
 
 
 class _LiftedSystem(_FactorSystem):
@@ -321,11 +341,11 @@ class _FrameSystem:
         a, s, bt = _svd((ru * l**self.root) @ rv.T)
         return LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)
 
-    def stationarity(self, y: Array) -> float:
+    def criticality(self, y: Array) -> tuple[float, float]:
         w = self.point(y)
         z, c = project(w, self.loss.gradient(w)), self.metric.coefficients(w.s)
         # where the metric freezes the frames (infinite depth below full rank) only the r x r block can vanish
-        return Tangent(z.up * (c.up > 0), z.core, z.vp * (c.vp > 0)).norm()
+        return Tangent(z.up * (c.up > 0), z.core, z.vp * (c.vp > 0)).norm(), z.dot(c.apply(z))
 
     def defect(self, y: Array) -> float:
         u, _, v = self._parts(y)
@@ -351,7 +371,76 @@ class _FrameSystem:
         return bool(((np.abs(ratios.imag) <= 1e-8 * np.abs(ratios)) & (ratios.real <= 0)).any())
 
     def spectral_bound(self, y: Array) -> float | None:
+        # In the singular frame the depth-N Jacobian is J = -B H C + J_G: H the Hessian of L, C the derivative of W and
+        # B that of the flow with respect to G. Both are diagonal there, so that scaling the coordinates entry by entry
+        # makes B = C^T with B C = diag(core), at most N s_1^(2-2/N). Of J_G the block G_n of G on (U_perp, V_perp) couples
+        # dU and dV symmetrically, with norm at most s_1^(1-2/N) ||G_n||_2; the rest is linear in P_T(G).
+        # Proven where P_T(G) = 0, at critical points, for all N >= 2:  lambda_1 N s_1^(2-2/N) + s_1^(1-2/N) ||G_n||_2.
+        # Away from them kappa s_1^(1-2/N) ||P_T(G)||_2 is added. This term is not proven: its constant was derived from
+        # the extreme couplings and not exceeded in searches over G and s (tests: dense Jacobians).
+        curvature, depth = getattr(self.loss, "curvature", None), getattr(self.metric, "depth", 0.0)
+        if curvature is None or not isinstance(self.metric, DepthMetric) or depth < 2 or self.root != self.metric.root:
+            return None  # at another root or below depth 2 the radius grows without bound as s_r -> 0
+        if not np.isfinite(y).all():
+            return None
+        w = self.point(y)
+        value, egrad = _value_and_gradient(self.loss, w)
+        gradient = _gradient_bound(self.loss, curvature, value)
+        if gradient is None:
+            return None
+        z = project(w, egrad)
+        core, up, vp = (float(linalg.norm(part, 2, check_finite=False)) for part in (z.core, z.up, z.vp))
+        s = float(w.s[0])
+        if np.isinf(depth):  # the frames are frozen: T' = -P (mean(s_i^2, s_k^2) * M) Q^T alone
+            return float(curvature * s**2 + s * _sensitivity(w.s, depth) * core)
+        tangent = float(linalg.norm([[core, vp], [up, 0.0]], 2))  # at least ||P_T(G)||_2
+        normal = float(np.sqrt(max(gradient**2 - z.dot(z), 0.0)))  # at least ||G_n||_F, by Pythagoras
+        rate = normal + _sensitivity(w.s ** (1 / depth), depth) * tangent
+        return float(curvature * depth * s ** (2 - 2 / depth) + s ** (1 - 2 / depth) * rate)
+
+
+def _sensitivity(l: Array, depth: float) -> float:  # noqa: E741
+    """Return kappa of the singular frame at roots `l` in decreasing order, for depth N >= 2 (see `spectral_bound`).
+
+    One singular value attains 2 for infinite depth. There the derivative of the coefficient c of (s_1, s_r),
+    2 s_1^2 / (s_r a^2) with a = ln(s_1^2 / s_r^2), is not bounded at s_r = 0; it enters a cycle of two couplings, and the
+    way back is of size c / s_1 = s_1 / a, hence the square root.
+
+    A skew block of G at equal singular values attains (N - 1) sqrt(N): T' has weight N l^(N-1) on skew parts,
+    l^(N-1) on symmetric ones, and a turn of T takes one to the other. Depths near 2 attain 2. Below depth 3
+    the derivative of l^(N-2), the rate of the frames, is not bounded at l_r = 0: d, its largest entry, enters a cycle of
+    three couplings, dT -> dU -> dT -> dT, of which the other two stay bounded, hence with its cube root.
+    """
+    l = np.maximum(l, max(EPS * l[0], np.finfo(float).tiny))  # noqa: E741  # below that they are roundoff
+    if np.isinf(depth):
+        ratio = l[0] / l[-1]
+        return float(max(2.0, np.sqrt(2 * ratio / max(2 * np.log(ratio), 1.0) ** 3)))
+    kappa = max(2.0, (depth - 1) * np.sqrt(depth))
+    if depth >= 3:
+        return kappa
+    last = l[-2:]
+    d = (depth - 2) * last[-1] ** (depth - 3)  # symmetric turns; two singular values at least for a skew one
+    if last.size == 2:
+        d = max(d, (last ** (depth - 2)).sum() / last.sum())
+    return float(max(kappa, np.cbrt(d * l[0] ** (3 - depth))))
+
+
+def _value_and_gradient(loss: Any, w: Any) -> tuple[float, Any]:
+    """Return both, sharing the residual where the loss can."""
+    both = getattr(loss, "value_and_gradient", None)
+    return both(w) if both is not None else (loss.value(w), loss.gradient(w))
+
+
+def _gradient_bound(loss: Any, curvature: float, value: float) -> float | None:
+    """Return a bound on ||G||_F without G: a step of G / lambda_1 lowers L by ||G||^2 / (2 lambda_1), not below inf L.
+
+    inf L is the best value at full rank where the loss knows it, else 0 is taken; None where L lies below that.
+    """
+    best = getattr(loss, "best_value", None)
+    if best is None and value < 0:
         return None
+    excess = value if best is None else max(value - best(min(loss.shape)), 0.0) + 100 * EPS * abs(value)
+    return float(np.sqrt(2 * curvature * excess))
 
 
 def _polar(a: Array) -> Array:

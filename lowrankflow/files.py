@@ -1,33 +1,44 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all; numpy archives that are read whole or not at all."""
 
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import platform
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import validation
 
-__all__ = ["replacing", "write_text"]
+__all__ = ["read_arrays", "replacing", "write_arrays", "write_text"]
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` that takes its place at the end; on an error nothing is left.
 
-    A crash at any moment leaves the old file or the new one. The permissions are those of an ordinary
-    new file. A path that cannot be written is a ValueError; an error while writing (a full disk) stays an OSError.
+    A crash at any moment leaves the old file or the new one, on the disk and not only in its cache. What a killed
+    process leaves is its temporary file ``.NAME-HOST-PID-*.tmp``: the next write to the same path removes it, once
+    no process of that number lives on this machine. The permissions are those of an ordinary new file. A path that
+    cannot be written is a ValueError; an error while writing (a full disk) stays an OSError.
     """
     target = validation.check_path("path", path)
+    prefix = f".{target.name}-{platform.node()}-"
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".tmp")
+        _remove_orphans(target.parent, prefix)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f"{prefix}{os.getpid()}-", suffix=".tmp")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise ValueError(
             f"`path` must be a file that can be written, got {str(target)!r} ({error.strerror}). Choose another."
         ) from None
@@ -43,9 +54,62 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _sync_folder(target.parent)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file, UTF-8."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+    """Write an uncompressed npz archive."""
+    with replacing(path) as file:
+        np.savez(file, **arrays)
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Read all of an npz archive, checked by the checksums of the archive; no objects.
+
+    A damaged archive raises any of a dozen kinds of exception.
+    """
+    with open(path, "rb") as stream:  # a stream of our own: np.load leaves a damaged archive open
+        data = np.load(stream, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise ValueError("a single array")
+        with data:
+            return {name: data[name] for name in data.files}
+
+
+def _remove_orphans(folder: Path, prefix: str) -> None:
+    """Remove the temporary files of writers on this machine that are no more."""
+    for file in folder.glob(f"{glob.escape(prefix)}*.tmp"):
+        pid = file.name[len(prefix) :].split("-")[0]
+        if pid.isdecimal() and not _alive(int(pid)):
+            with suppress(OSError):  # it was another's, or another was faster
+                file.unlink()
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process may exist; True where that cannot be asked without harm."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a loss of power, where the system can."""
+    if os.name == "posix":
+        with suppress(OSError):  # some file systems refuse it; the file itself is already whole
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from . import validation
+from .sampling import sampled_product
 from .validation import Array
 
 __all__ = ["LinearNetwork", "LowRankMatrix", "Product", "Tangent", "random_frame", "random_point"]
 
 EPS = float(np.finfo(np.float64).eps)
-_CHUNK = 16384  # sampled entries: two gathered blocks of this many rows stay in the cache at rank 10
 
 
 def _qr(a: Array) -> tuple[Array, Array]:
@@ -38,23 +38,6 @@ def random_frame(m: int, k: int, *, rng: np.random.Generator) -> Array:
     """Return an (m, k) matrix with orthonormal columns, uniform on the Stiefel manifold."""
     q, r = _qr(rng.standard_normal((m, k)))
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)  # without the signs QR of a Gaussian is not uniform
-
-
-def sampled_product(left: Array, right: Array, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Array:
-    """Return the entries ``(left @ right)[rows, cols]`` in O(number of entries x inner size), by chunks."""
-    out = np.empty(rows.size)
-    left, right_t = np.ascontiguousarray(left), np.ascontiguousarray(right.T)
-    chunk = min(_CHUNK, max(rows.size, 1))
-    a, b, ones = np.empty((chunk, left.shape[1])), np.empty((chunk, left.shape[1])), np.ones(left.shape[1])
-    for start in range(0, rows.size, chunk):
-        stop = min(start + chunk, rows.size)
-        x, y = a[: stop - start], b[: stop - start]
-        # mode="clip" skips numpy's buffered bounds check; the losses check their indices once
-        np.take(left, rows[start:stop], axis=0, out=x, mode="clip")
-        np.take(right_t, cols[start:stop], axis=0, out=y, mode="clip")
-        np.multiply(x, y, out=x)
-        np.matmul(x, ones, out=out[start:stop])  # faster than einsum over so short an axis
-    return out
 
 
 class _Implicit:

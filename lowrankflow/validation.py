@@ -6,6 +6,7 @@ where one is known, a second sentence with the fix. Checks run at the public bou
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
 import os
@@ -65,6 +66,32 @@ def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
     return array
+
+
+def as_numbers(name: str, value: Any) -> NDArray[Any]:
+    """Return an array of numbers of any shape, type and order as it is."""
+    array = np.asanyarray(value)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
+    return array
+
+
+def as_json(name: str, value: Any) -> str:
+    """Return a value as a line of JSON."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"`{name}` must be made of texts, numbers, lists and dicts, got what JSON cannot hold ({reason(error)})."
+        ) from None
+
+
+def reason(error: BaseException) -> str:
+    """Return the first sentence of an exception of another library, for the brackets of a message."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = text.splitlines()[0].split(". ")[0].rstrip(".")
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def as_vector(name: str, values: ArrayLike, size: int | None = None) -> Array:
@@ -283,13 +310,13 @@ def check_balanced(imbalance: float, tolerance: float) -> None:
 
 
 def check_t_span(t_span: Sequence[float]) -> tuple[float, float]:
-    """Return (t_0, t_1) with t_0 < t_1, both finite."""
+    """Return (t_0, t_1) with t_0 < t_1, t_0 finite."""
     try:
         t0, t1 = (_as_float(t) for t in t_span if not isinstance(t, (str, bytes)))  # float("1") is 1
     except (TypeError, ValueError):
         raise TypeError(f"`t_span` must be two numbers (t_0, t_1), got {describe(t_span)}.") from None
-    if not (math.isfinite(t0) and math.isfinite(t1) and t0 < t1):
-        raise ValueError(f"`t_span` must be finite and increasing, got ({t0:g}, {t1:g}).")
+    if not (math.isfinite(t0) and t0 < t1):
+        raise ValueError(f"`t_span` must be increasing from a finite time, got ({t0:g}, {t1:g}).")
     return t0, t1
 
 
@@ -412,7 +439,7 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
 def check_file(name: str, path: str | os.PathLike[str]) -> Path:
     """Return the path of a file that exists and is not empty."""
     file = check_path(name, path)
-    if not file.is_file():
+    if not os.path.isfile(file):  # False, not an error, below a folder that may not be entered
         raise ValueError(f"`{name}` must be an existing file, got {str(file)!r}.")
     if file.stat().st_size == 0:
         raise ValueError(f"`{name}` must not be empty, got {str(file)!r} with 0 bytes.")

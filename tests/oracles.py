@@ -326,6 +326,15 @@ def central(f, h=1e-5):
     return (f(h) - f(-h)) / (2 * h)
 
 
+def jacobian(f, y, h):
+    """The dense Jacobian of f at y, a column a component, by differences of order 4: h^4 |f^(5)| / 30 + eps |f| / h."""
+
+    def column(e):
+        return (4 * central(lambda x: f(y + x * e), h) - central(lambda x: f(y + x * e), 2 * h)) / 3
+
+    return np.column_stack([column(e) for e in np.eye(y.size)])
+
+
 def polynomial_derivative(f, degree, order, radius=1.0):
     """The derivative at 0 of a polynomial of known degree, by interpolation at Chebyshev nodes: exact to roundoff."""
     x = radius * np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))

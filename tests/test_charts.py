@@ -14,7 +14,9 @@ from cases import (
     SubspaceProjection,
     TwoFactors,
     completion,
+    few_samples,
     least_squares,
+    log_cosh,
 )
 from oracles import (
     EPS,
@@ -26,6 +28,7 @@ from oracles import (
     embedded_flow,
     factor_flow,
     infinite_depth_flow,
+    jacobian,
     polar_flow,
     scalar_mode,
     scaled_flow,
@@ -136,7 +139,209 @@ def test_rates_give_the_dissipation(metric, case, rng):
     # the ruler is the Frobenius one; where the metric freezes the frames, the r x r block alone can vanish
     frozen = metric.coefficients(w.s).up.max() == 0
     projected = w.u @ (w.u.T @ g @ w.vt.T) @ w.vt if frozen else lrf.project(w, g).at(w).to_dense()
-    np.testing.assert_allclose(system.stationarity(system.y0), np.linalg.norm(projected), rtol=1000 * EPS)
+    np.testing.assert_allclose(system.criticality(system.y0)[0], np.linalg.norm(projected), rtol=1000 * EPS)
+
+
+@pytest.mark.parametrize("metric", ALL_METRICS)
+@pytest.mark.parametrize("case", TAME_STARTS)
+@pytest.mark.parametrize("chart", [lrf.SingularFrame(), lrf.SingularFrame(root=2)], ids=["own", "root2"])
+def test_criticality_gives_the_power(chart, metric, case, rng):
+    """g(W', W') from the gradient of the stopping test: the slope of the loss along the flow."""
+    w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
+    check_criticality(chart.bind(lrf.RiemannianFlow(loss, metric), w), loss)
+
+
+@pytest.mark.parametrize("case", TAME_STARTS)
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("chart", [lrf.Lifted(), lrf.Factors()], ids=["lifted", "factors"])
+def test_criticality_of_the_factors(chart, depth, case, rng):
+    w, loss = case.draw(rng), completion(case.m, case.n, rng)
+    if isinstance(chart, lrf.Lifted):
+        system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w)
+    else:
+        net = lrf.LinearNetwork.gaussian(w.shape, depth, widths=w.rank + 1, rng=rng)
+        system = chart.bind(lrf.FactorFlow(loss), net)
+    check_criticality(system, loss)
+
+
+def check_criticality(system, loss):
+    y = system.y0
+    _, power = system.criticality(y)
+    velocity, rate = system.rates(0.0, y)
+    np.testing.assert_allclose(power, rate, rtol=1000 * EPS)  # products of numbers of order one
+    # along the velocity scaled to length one, of which no derivative exceeds some thousand: h^4 / 30 of the fifth,
+    # and roundoff eps L / h over the slope
+    speed = np.linalg.norm(velocity)
+
+    def value(step):
+        return loss.value(system.point(y + step / speed * velocity))
+
+    h = 3e-4
+    slope = -speed * (4 * central(value, h) - central(value, 2 * h)) / 3
+    np.testing.assert_allclose(slope, power, rtol=1e-7)
+    assert abs(slope - 1.001 * power) > 5e-4 * power  # control
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the spectral radius of the Jacobian, for stabilised steppers
+
+BOUNDED = [pytest.param(lrf.SingularFrame(), d, id=f"frame-{d:g}") for d in (2, 2.3, 2.7, 3, 5, 20, np.inf)]
+BOUNDED += [pytest.param(lrf.Lifted(), d, id=f"lifted-{d}") for d in DEPTHS]
+
+
+def radius(system, y, h=1e-3):
+    """The spectral radius of the dense Jacobian of the velocity.
+
+    By differences of a step h of 3e-3 of the least root, on whose scale the frame's velocity bends like its power
+    N: h^4 N^4 / 30 of the slope is below 1e-6, and so is roundoff, eps / h. Off critical points the eigenvalues of a
+    frame may be as sensitive as a square root: `SLACK`.
+    """
+    return np.abs(np.linalg.eigvals(jacobian(lambda x: system.velocity(0.0, x), y, h))).max()
+
+
+SLACK = 1e-3
+
+
+def bind(chart, depth, loss, w):
+    """The system and a step for its differences: a fraction of the least root of W in the frame."""
+    root = 1.0 if np.isinf(depth) else depth
+    h = 3e-3 * min(w.s) ** (1 / root) if isinstance(chart, lrf.SingularFrame) else 1e-3
+    return chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w), h
+
+
+@pytest.mark.parametrize("case", STARTS)
+@pytest.mark.parametrize("make", [least_squares, few_samples, completion])
+@pytest.mark.parametrize(("chart", "depth"), BOUNDED)
+def test_spectral_bound(chart, depth, make, case, rng):
+    """Never below the radius of the dense Jacobian: random points, and gradients of every size against the curvature."""
+    loss = make(case.m, case.n, rng)
+    for size in (0.03, 1.0, 30.0):
+        w = case.draw(rng)
+        w = lrf.LowRankMatrix(w.u, size * w.s, w.vt)
+        system, h = bind(chart, depth, loss, w)
+        assert radius(system, system.y0, h) < (1 + SLACK) * system.spectral_bound(system.y0)
+
+
+@pytest.mark.parametrize("case", STARTS)
+@pytest.mark.parametrize(("chart", "depth"), BOUNDED)
+def test_spectral_bound_at_a_minimiser(chart, depth, case, rng):
+    """There the radius is the sharpness, N lambda_1 s_1^(2-2/N) for whitened inputs, and so is the bound where G = 0."""
+    x = linalg.qr(rng.standard_normal((case.n, case.n)))[0]
+    w = case.draw(rng)
+    loss = lrf.losses.LeastSquares(2 * x, 2 * w.to_dense() @ x)
+    system, h = bind(chart, depth, loss, w)
+    sharpness = 4 * (1.0 if np.isinf(depth) else depth) * w.s[0] ** (2 - (0 if np.isinf(depth) else 2 / depth))
+    np.testing.assert_allclose(radius(system, system.y0, h), sharpness, rtol=SLACK)
+    # G is roundoff, of which the bound sees sqrt(100 eps) of the loss's scale
+    np.testing.assert_allclose(system.spectral_bound(system.y0), sharpness, rtol=1e-6)
+    loss.__class__ = Halved  # control: a loss that declares half its curvature
+    assert system.spectral_bound(system.y0) < 0.6 * sharpness
+
+
+class Halved(lrf.losses.LeastSquares):
+    curvature = property(lambda self: super().curvature / 2)
+
+
+@pytest.mark.parametrize("case", TAME_STARTS)
+@pytest.mark.parametrize(("chart", "depth"), BOUNDED)
+def test_spectral_bound_is_tight_where_the_flow_ends(chart, depth, case, rng):
+    """At the best matrix of a rank, whatever the data: within 20 of the radius, and not below it."""
+    loss = least_squares(case.m, case.n, rng)
+    system, h = bind(chart, depth, loss, loss.minimiser(case.rank))
+    measured_radius = radius(system, system.y0, h)
+    bound = system.spectral_bound(system.y0)
+    assert (1 - SLACK) * measured_radius < bound < 20 * measured_radius
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5, 10])
+def test_spectral_bound_is_attained_by_skew_gradients(depth):
+    """(N - 1) sqrt(N) s_1^(1-2/N) ||G||, a constant that was not proven: no smaller one would do."""
+    w = lrf.LowRankMatrix(np.eye(2), np.ones(2), np.eye(2))
+    skew = 1e6 * np.array([[0.0, 1.0], [-1.0, 0.0]])
+    system, h = bind(lrf.SingularFrame(), depth, lrf.losses.LeastSquares(np.eye(2), w.to_dense() - skew), w)
+    got, bound = radius(system, system.y0, h), system.spectral_bound(system.y0)
+    assert 0.99 * bound < got < (1 + SLACK) * bound
+
+
+def test_spectral_bound_of_unbalanced_factors(rng):
+    """A Hessian by differences, Gaussian factors of any widths; at zero factors of depth 2 the radius is ||G||_2."""
+    for sizes in ((5, 2, 4), (4, 6, 2, 5), (5, 6, 3, 7, 4)):
+        net = lrf.LinearNetwork.gaussian((sizes[-1], sizes[0]), len(sizes) - 1, widths=sizes[1:-1], rng=rng)
+        for make in (least_squares, completion):
+            system = lrf.Factors().bind(lrf.FactorFlow(make(*net.shape, rng)), net)
+            assert radius(system, system.y0) < (1 + SLACK) * system.spectral_bound(system.y0)
+    target = np.outer([1.0, 2.0, 2.0], [3.0, 4.0])  # of rank 1, where Frobenius and spectral norm agree: 15
+    loss = lrf.losses.LeastSquares(np.eye(2), target)
+    system = lrf.Factors().bind(lrf.FactorFlow(loss), lrf.LinearNetwork([np.ones((2, 2)), np.ones((3, 2))]))
+    zero = np.zeros_like(system.y0)
+    np.testing.assert_allclose([radius(system, zero), system.spectral_bound(zero)], 15, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chart", [lrf.SingularFrame(), lrf.Lifted()], ids=["frame", "lifted"])
+@pytest.mark.parametrize("make", [least_squares, completion])
+def test_what_a_bound_and_the_criticality_cost(make, chart, rng):
+    """One gradient, and for the bound one value; the factors need no gradient."""
+    w, loss, calls = lrf.random_point(5, 4, 2, rng=rng), make(5, 4, rng), []
+
+    class Counting(type(loss)):
+        def value(self, w):
+            calls.append("value")
+            return super().value(w)
+
+        def gradient(self, w):
+            calls.append("gradient")
+            return super().gradient(w)
+
+    if make is completion:
+        Counting.value_and_gradient = lambda self, w: (self.value(w), self.gradient(w))
+    loss.__class__ = Counting
+    system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), w)
+    calls.clear()
+    system.criticality(system.y0)
+    assert calls == ["gradient"]
+    calls.clear()
+    system.spectral_bound(system.y0)
+    assert calls == (["value"] if isinstance(chart, lrf.Lifted) else ["value", "gradient"])
+
+
+def test_spectral_bound_is_none_where_none_is_known(rng):
+    w, loss = lrf.random_point(5, 4, 2, rng=rng), least_squares(5, 4, rng)
+
+    class Shifted:  # a constant below zero, and no `best_value`: nothing says how far L is from its least value
+        shape, curvature, gradient = loss.shape, loss.curvature, staticmethod(loss.gradient)
+
+        def __init__(self, constant):
+            self.constant = constant
+
+        def value(self, w):
+            return loss.value(w) + self.constant
+
+    def bound(loss, metric, chart):
+        system = chart.bind(lrf.RiemannianFlow(loss, metric), w)
+        return system.spectral_bound(system.y0)
+
+    for chart in (lrf.SingularFrame(), lrf.Lifted()):
+        known = bound(loss, lrf.DepthMetric(3), chart)
+        assert 0 < known <= bound(Shifted(1.0), lrf.DepthMetric(3), chart)  # the control
+        assert bound(Shifted(-1e3), lrf.DepthMetric(3), chart) is None
+        assert bound(log_cosh(5, 4, rng), lrf.DepthMetric(3), chart) is None
+    for metric, root in ((3, 1), (3, 2), (1.5, None)):
+        assert bound(loss, lrf.DepthMetric(metric), lrf.SingularFrame(root=root)) is None
+    assert bound(loss, lrf.EmbeddedMetric(), lrf.SingularFrame()) is None
+    for chart in (lrf.SingularFrame(), lrf.Lifted()):
+        system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), w)
+        assert system.spectral_bound(np.full_like(system.y0, np.nan)) is None
+
+
+@pytest.mark.parametrize("depth", [2, 2.3, 3, np.inf])
+def test_spectral_bound_at_a_lower_rank(depth, rng):
+    """A finite number, without a warning, where singular values are zero."""
+    w, loss = lrf.random_point(5, 4, 3, rng=rng), least_squares(5, 4, rng)
+    system = lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w)
+    for zeros in (1, 2, 3):
+        y = system.y0.copy()
+        y[15:24].reshape(3, 3)[3 - zeros :] = 0
+        assert np.isfinite(system.spectral_bound(y))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

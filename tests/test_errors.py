@@ -4,6 +4,7 @@ A message names the argument in backticks, says the rule, what was got and, wher
 line to `CASES`. Messages about files, their content and the command line are in the tests of those rooms.
 """
 
+import dataclasses
 import io
 import re
 import sys
@@ -14,6 +15,7 @@ import scipy.sparse
 
 import lowrankflow as lrf
 from lowrankflow import data, steppers
+from lowrankflow.checkpoint import Checkpoint
 from lowrankflow.data import DataSet, Observations
 from lowrankflow.losses import Completion, LeastSquares
 
@@ -32,6 +34,8 @@ METRIC = lrf.DepthMetric(3)
 Z = lrf.riemannian_gradient(START, LOSS.gradient(START), METRIC)
 PRODUCT = lrf.Product(*START.split())
 NAN, INF = float("nan"), float("inf")
+CIRCLE = {}
+CIRCLE["itself"] = CIRCLE
 
 
 class Loss:
@@ -92,7 +96,7 @@ def raw(inputs, targets=None):
 
 DEPTH_1 = " A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."
 SEED = " Use np.random.default_rng({})."
-SOLVERS = "RK23, RK45, DOP853, Radau, BDF, LSODA, Euler, RK4"
+SOLVERS = "auto, RK23, RK45, DOP853, Radau, BDF, LSODA, Euler, RK4, RKC, ROCK4"
 TO_LOW_RANK = " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
 REVERSED = " Are they in reverse order? factors[0] is W_1, the one that acts first."
 
@@ -340,7 +344,7 @@ CASES = {
     "t_span of words": (lambda: integrate(t_span=("0", "1")), TypeError,
         "`t_span` must be two numbers (t_0, t_1), got tuple."),
     "t_span with many digits": (lambda: integrate(t_span=(0, 10**400)), ValueError,
-        "`t_span` must be finite and increasing, got (0, inf)."),
+        "`gtol` must be positive where t_span ends at inf, got 0. The run would not end."),
     "rank a long text": (lambda: point(rank="x" * 1000), TypeError,
         f"`rank` must be a whole number, got {repr('x' * 60)[:57]}...."),
     "reduction an array": (lambda: LeastSquares(X, Y, reduction=np.array(["sum", "mean"])), ValueError,
@@ -379,6 +383,32 @@ CASES = {
         "`factors` must be the path of a file, got list."),
     "a trajectory into no folder": (lambda: integrate().save("/nowhere/p.npz"), ValueError,
         "`path` must be a file that can be written, got '/nowhere/p.npz' (No such file or directory). Choose another."),
+    "a trajectory as NetCDF into no folder": (lambda: integrate().to_netcdf("/nowhere/p.nc"), ValueError,
+        "`path` must be a file that can be written, got '/nowhere/p.nc' (No such file or directory). Choose another."),
+    "a trajectory of two shapes": (lambda: dataclasses.replace(integrate(), points=[START, START.T]).to_xarray(), ValueError,
+        "`points` must all have the same kind, shape and rank (or widths) to be written, got 2 different."),
+    "a trajectory of two kinds": (lambda: dataclasses.replace(integrate(), points=[START, NET]).save("p.npz"), ValueError,
+        "`points` must all have the same kind, shape and rank (or widths) to be written, got 2 different."),
+    "checkpoint into no folder": (lambda: Checkpoint({}, {}).write("/nowhere/c.npz"), ValueError,
+        "`path` must be a file that can be written, got '/nowhere/c.npz' (No such file or directory). Choose another."),
+    "checkpoint onto a folder": (lambda: Checkpoint({}, {}).write("/"), ValueError,
+        "`path` must be a file that can be written, got '/' (Is a directory). Choose another."),
+    "checkpoint of a folder": (lambda: Checkpoint.read("/"), ValueError,
+        "`path` must be an existing file, got '/'."),
+    "checkpoint of nothing": (lambda: Checkpoint.read("/nowhere/c.npz"), ValueError,
+        "`path` must be an existing file, got '/nowhere/c.npz'."),
+    "checkpoint of None": (lambda: Checkpoint.read(None), TypeError,
+        "`path` must be the path of a file, got None."),
+    "head with an array": (lambda: Checkpoint({"t": X}, {}).write("c.npz"), TypeError,
+        "`head` must be made of texts, numbers, lists and dicts, got what JSON cannot hold"
+        " (Object of type ndarray is not JSON serializable)."),
+    "head that holds itself": (lambda: Checkpoint(CIRCLE, {}).write("c.npz"), TypeError,
+        "`head` must be made of texts, numbers, lists and dicts, got what JSON cannot hold"
+        " (Circular reference detected)."),
+    "checkpoint of objects": (lambda: Checkpoint({}, {"y": np.array([{}])}).write("c.npz"), TypeError,
+        "`arrays['y']` must be an array of numbers, got dtype object."),
+    "checkpoint of texts": (lambda: Checkpoint({}, {"y": "abc"}).write("c.npz"), TypeError,
+        "`arrays['y']` must be an array of numbers, got dtype <U3."),
     "report from a class": (lambda: lrf.Report.from_json(lrf.Report), TypeError,
         "`path` must be the path of a file, got the class Report."),
 
@@ -476,9 +506,9 @@ CASES = {
     "t_span three numbers": (lambda: integrate(t_span=(0, 1, 2)), TypeError,
         "`t_span` must be two numbers (t_0, t_1), got tuple."),
     "t_span reversed": (lambda: integrate(t_span=(1, 0)), ValueError,
-        "`t_span` must be finite and increasing, got (1, 0)."),
+        "`t_span` must be increasing from a finite time, got (1, 0)."),
     "t_span infinite": (lambda: integrate(t_span=(0, INF)), ValueError,
-        "`t_span` must be finite and increasing, got (0, inf)."),
+        "`gtol` must be positive where t_span ends at inf, got 0. The run would not end."),
     "rtol a text": (lambda: integrate(rtol="tight"), TypeError, "`rtol` must be positive and finite, got 'tight'."),
     "rtol zero": (lambda: integrate(rtol=0), ValueError, "`rtol` must be positive and finite, got 0."),
     "rtol below roundoff": (lambda: integrate(rtol=1e-16), ValueError,

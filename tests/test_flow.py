@@ -541,8 +541,8 @@ class Circle:
     def point(self, y):
         return lrf.LowRankMatrix((y / np.linalg.norm(y))[:, None], [np.linalg.norm(y)], [[1.0]])
 
-    def stationarity(self, y):
-        return 1.0
+    def criticality(self, y):
+        return 1.0, 1.0
 
     def defect(self, y):
         return abs(np.linalg.norm(y) - 1)

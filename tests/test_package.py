@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(lrf.__file__).parent
 
 FLOORS = {
-    "validation": 0, "files": 0,
+    "validation": 0, "files": 0, "sampling": 0,
     "matrices": 1, "report": 1,
     "metrics": 2, "losses": 2, "data": 2,
-    "gradients": 3, "charts": 3, "steppers": 3,
-    "trajectory": 4, "flow": 4, "descent": 4, "checks": 4,
+    "gradients": 3, "charts": 3, "steppers": 3, "solvers": 3,
+    "checkpoint": 4, "trajectory": 4, "run": 4, "driver": 4, "flow": 4, "descent": 4, "checks": 4,
     "compare": 5,
     "plotting": 6, "html_report": 6,
     "cli": 7, "__main__": 7, "__init__": 8,
@@ -120,7 +120,8 @@ def test_modules_have_docstrings_and_true_examples(module):
 
 
 def test_importing_is_light():
-    heavy = ["pymanopt", "autograd", "matplotlib", "rich", "sklearn", "threadpoolctl"]
+    heavy = ["pymanopt", "autograd", "matplotlib", "rich", "sklearn", "threadpoolctl", "numba"]
+    heavy += ["xarray", "h5netcdf", "h5py"]
     code = f"import sys, lowrankflow; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

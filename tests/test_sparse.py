@@ -1,6 +1,8 @@
 """Sparse observations: the same answers as dense ones, and nothing of size m x n on the way."""
 
 import gc
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from oracles import EPS, balanced_factors, chain, factor_flow
 
 import lowrankflow as lrf
+from lowrankflow import sampling
 
 MB = 2**20
 
@@ -81,18 +84,244 @@ def test_trajectory_is_that_of_the_dense_loss(depth, rng):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# two kernels, one answer
+
+
+INDICES = pytest.mark.parametrize("index", [np.int32, np.intp], ids=["int32", "intp"])
+
+
+def plain(*args):
+    """The loop that numba would compile, as Python runs it."""
+    sampling._one_by_one(*args)
+
+
+def compiled(*args):
+    pytest.importorskip("numba")
+    sampling._compiled()(*args)
+
+
+def sample(kernel, left, right, rows, cols):
+    out = np.full(rows.size, -7.0)
+    kernel(np.ascontiguousarray(left), np.ascontiguousarray(right.T), rows, cols, out)
+    return out
+
+
+def factors_and_positions(index, rng, size=40_000):
+    """More positions than two chunks hold; sizes of the terms over six decades, so that they cancel."""
+    scale = np.logspace(0, 3, 9)
+    left, right = rng.standard_normal((70, 9)) * scale, rng.standard_normal((50, 9)) * scale
+    return left, right.T, rng.integers(0, 70, size).astype(index), rng.integers(0, 50, size).astype(index)
+
+
+@INDICES
+@pytest.mark.parametrize("kernel", [sampling._by_chunks, plain, compiled])
+def test_kernels_agree_with_the_dense_product(kernel, index, rng):
+    left, right, rows, cols = factors_and_positions(index, rng)
+    # a sum of k products, in any order: k eps / 2 times the sum of their sizes, on either side
+    bound = left.shape[1] * EPS * (np.abs(left) @ np.abs(right))[rows, cols]
+    want = (left @ right)[rows, cols]
+    assert (np.abs(sample(kernel, left, right, rows, cols) - want) <= bound).all()
+    # the control: one term of nine left out, one position beside
+    for wrong in (sample(kernel, left[:, :-1], right[:-1], rows, cols), sample(kernel, left, right, rows, cols[::-1])):
+        assert (np.abs(wrong - want) > bound).mean() > 0.9
+
+
+@INDICES
+@pytest.mark.parametrize("kernel", [sampling._by_chunks, plain, compiled])
+def test_kernels_hand_on_what_is_not_finite(kernel, index, rng):
+    """Trial states may hold NaN and infinity; a compiler told that there are none could drop them."""
+    left, right, rows, cols = factors_and_positions(index, rng, 5000)
+    left[3, 4], left[5, 0], right[8, 7] = np.nan, np.inf, -np.inf
+    finite = (rows != 3) & (rows != 5) & (cols != 7)
+    with np.errstate(invalid="ignore"):  # inf - inf, as in `integrate`
+        got = sample(kernel, left, right, rows, cols)
+    assert np.isnan(got[rows == 3]).all()
+    assert np.isinf(got[(rows == 5) & (cols != 7)]).all()
+    np.testing.assert_array_equal(np.isfinite(got), finite)
+
+
+@INDICES
+@pytest.mark.parametrize("kernel", [sampling._by_chunks, plain, compiled])
+def test_kernels_never_read_outside(kernel, index, rng):
+    left, right, rows, cols = factors_and_positions(index, rng, 100)
+    rows[:2], cols[2:4] = (-9, 1000), (-9, 1000)
+    got = sample(kernel, left, right, rows, cols)
+    np.testing.assert_array_equal(got, sample(kernel, left, right, rows.clip(0, 69), cols.clip(0, 49)))
+
+
+def counting(kernel, calls):
+    def counted(*args):
+        calls.append(args[2].dtype)
+        kernel(*args)
+
+    return counted
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_loss_is_the_same_through_either_kernel(reduction, rng, monkeypatch):
+    pytest.importorskip("numba")
+    loss, w = problem(60, 50, 700, 3, rng)
+    loss = lrf.losses.Completion(loss.rows, loss.cols, loss.values, loss.shape, reduction=reduction)
+    z = lrf.project(w, rng.standard_normal(w.shape)).at(w)
+
+    def answers():
+        value, gradient = loss.value_and_gradient(w)
+        return value, loss.value(w), gradient.data, loss.gradient(w).data, loss.hessian(w, z).data
+
+    numpy_alone, calls = answers(), []
+    kernel = counting(sampling._compiled(), calls)
+    monkeypatch.setattr(sampling, "_WORTH_COMPILING", 1)
+    monkeypatch.setattr(sampling, "_compiled", lambda: kernel)
+    # entries of inner size 3 and 6, relative to their largest; the value squares and sums 700 of them
+    for got, want in zip(answers(), numpy_alone, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=100 * EPS * np.abs(want).max())
+    assert calls == [np.dtype(np.int32)] * 4
+
+    def wrong(left, *others):
+        kernel(left * (1 + 1e-9), *others)
+
+    monkeypatch.setattr(sampling, "_compiled", lambda: wrong)
+    for got, want in zip(answers(), numpy_alone, strict=True):  # the control: the comparison sees a relative 1e-9
+        assert np.abs(got - want).max() > 100 * EPS * np.abs(want).max()
+
+
+def test_which_kernel_depends_on_the_number_of_entries_alone(monkeypatch):
+    monkeypatch.setattr(sampling, "_compiled", lambda: plain)
+    many, few = (np.zeros(size, np.int32) for size in (sampling._WORTH_COMPILING, sampling._WORTH_COMPILING - 1))
+    assert sampling._kernel(many, many) is plain
+    assert sampling._kernel(few, few) is sampling._by_chunks
+    # and on what the compiled loop is made for
+    assert sampling._kernel(many, few) is sampling._by_chunks
+    assert sampling._kernel(many.astype(">i4"), many) is sampling._by_chunks
+
+
+@pytest.mark.parametrize("missing", ["not installed", "compiler off"])
+def test_without_numba_numpy_samples(missing, monkeypatch):
+    many = np.zeros(sampling._WORTH_COMPILING, np.int32)
+    if missing == "not installed":
+        monkeypatch.setitem(sys.modules, "numba", None)
+    else:
+        monkeypatch.setattr(pytest.importorskip("numba").config, "DISABLE_JIT", 1)
+    monkeypatch.setattr(sampling, "_compiled", sampling._compiled.__wrapped__)
+    assert sampling._kernel(many, many) is sampling._by_chunks
+
+
+def test_numba_is_loaded_where_it_pays_and_leaves_no_trace(tmp_path):
+    """Not at import, not for a small loss; on a large one serial, without a file and without a thread."""
+    pytest.importorskip("numba")
+    code = """
+import sys, threading, numpy as np, lowrankflow as lrf
+from lowrankflow import sampling
+def value(p):
+    rows, cols = np.divmod(np.arange(p) * 7, 4096)
+    return lrf.losses.Completion(rows, cols, np.ones(p), (p // 512, 4096)).value(w(p // 512))
+def w(m):
+    return lrf.Product(np.ones((m, 1)), np.ones((1, 4096)))
+value(2048), print("numba" in sys.modules), value(sampling._WORTH_COMPILING), print("numba" in sys.modules)
+print(threading.active_count(), "numba.np.ufunc.omppool" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["False", "True", "1", "False"]
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# positions
+
+
+@pytest.mark.parametrize("form", [np.int32, np.int64, np.uint8, np.float32, ">i4", list])
+def test_any_whole_numbers_are_positions(form, rng):
+    rows, cols = np.divmod(rng.permutation(7 * 9)[:40], 9)
+    values = rng.standard_normal(40)
+    given = [x.tolist() if form is list else x.astype(form) for x in (rows, cols)]
+    kept = [np.array(x) for x in (*given, values)]
+    loss = lrf.losses.Completion(*given, values, (7, 9))
+    order = np.lexsort((cols, rows))
+    for got, want in zip((loss.rows, loss.cols, loss.values), (rows, cols, values), strict=True):
+        np.testing.assert_array_equal(got, want[order])
+    assert loss.rows.dtype == loss.cols.dtype == np.intp
+    loss.values[:], loss.rows[:] = 0, 0
+    for x, y in zip((*given, values), kept, strict=True):  # what was given is neither sorted nor shared
+        np.testing.assert_array_equal(x, y)
+
+
+def test_positions_beyond_int32():
+    """The narrow index type is left where a column does not fit in it."""
+    n = 3_000_000_000
+
+    class Ones:
+        shape = (2, n)
+        __matmul__ = None
+
+        def entries(self, rows, cols):
+            assert cols.max() == n - 1
+            return np.ones(rows.size)
+
+    loss = lrf.losses.Completion([1, 0, 1], [n - 1, 5, 2**31], [2.0, 3.0, 5.0], (2, n))
+    assert loss.cols.tolist() == [5, 2**31, n - 1]
+    gradient = loss.gradient(Ones())
+    assert gradient.shape == (2, n)
+    assert gradient.data.tolist() == [-2.0, -4.0, -1.0]
+    assert gradient.indices.tolist() == [5, 2**31, n - 1]
+    with pytest.raises(ValueError, match=rf"got \(1, {2**31}\) twice"):
+        lrf.losses.Completion([1, 1, 0], [2**31, 2**31, 0], [1.0, 2.0, 3.0], (2, n))
+
+
+def test_a_residual_does_not_touch_w(rng):
+    """The residual is computed in place, in an array of its own and in double precision, whatever W is."""
+    rows, cols = np.indices((3, 4)).reshape(2, -1)
+    loss = lrf.losses.Completion(rows, cols, rng.standard_normal(12), (3, 4))
+    for w in (np.ones((3, 4)), np.ones((3, 4), int), np.ones((3, 4), np.float32)):
+        np.testing.assert_array_equal(loss.gradient(w).toarray().ravel(), 1 - loss.values)
+        assert (w == 1).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # memory
+
+
+def traced(call):
+    """Return what a call returns, and the most bytes it held at one time."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        return call(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def positions(p, n, rng):
+    """Distinct, in no order."""
+    return np.divmod(rng.permutation(np.unique(rng.integers(0, n * n, p))), n)
+
+
+def test_memory_of_building_a_completion(rng):
+    """16 bytes an observation are kept; at the worst moment positions as given and sorted (int32) and values: 24."""
+    n, p = 2000, 300_000
+    rows, cols = positions(p, n, rng)
+    values = rng.standard_normal(rows.size)
+    loss, peak = traced(lambda: lrf.losses.Completion(rows, cols, values, (n, n)))
+    slack = 100 * n + 50_000  # a few vectors of one number a row
+    assert peak < 24 * rows.size + slack
+    # the control: sorting by lexsort, with its order, its keys and its result as intp
+    order, more = traced(lambda: np.lexsort((cols, rows)))
+    assert more + 3 * order.nbytes > 24 * rows.size + slack
+    # a gradient: its data; the positions are those of the loss
+    w = lrf.random_point(n, n, 3, rng=rng)
+    blocks = 2 * sampling._CHUNK * 3 * 8 + 6 * n * 3 * 8
+    for call in (lambda: loss.gradient(w), lambda: loss.value_and_gradient(w), lambda: loss.hessian(w, w)):
+        assert traced(call)[1] < 8 * rows.size + blocks + slack
+    assert traced(lambda: lrf.losses.Completion(rows, cols, values, (n, n)).gradient(w).toarray())[1] > 8 * n * n
 
 
 def peak_memory(loss, start, *, t_end, max_evaluations):
     """Bytes allocated at the worst moment of a few velocities, factor gradients and an integration, over the data."""
-    gc.collect()
-    tracemalloc.start()
-    try:
+
+    def work():
         for metric in (lrf.DepthMetric(3), lrf.EmbeddedMetric()):
             system = lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, metric), start)
             system.rates(0.0, system.y0)
-            system.stationarity(system.y0)
+            system.criticality(system.y0)
         net = lrf.LinearNetwork.balanced(start, 3)
         lrf.riemannian_gradient_from_factors(net, lrf.factor_gradients(loss, net)).norm()
         path = lrf.integrate(
@@ -101,9 +330,8 @@ def peak_memory(loss, start, *, t_end, max_evaluations):
         )  # fmt: skip
         assert path.nsteps >= 2
         assert path.loss[-1] < path.loss[0]
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+
+    return traced(work)[1]
 
 
 def test_memory_on_a_large_sparse_problem(rng):

@@ -1,0 +1,254 @@
+"""The loop of an integration: which solver, when to stop, when to repair, when to write a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from .checkpoint import Checkpoint
+from .run import Run
+from .solvers import Automatic, Method
+from .trajectory import Progress, Status, Trajectory
+from .validation import Array
+
+__all__ = ["CheckpointFailed", "Driver", "Keeper"]
+
+Callback = Callable[[Progress], None] | None
+
+
+class CheckpointFailed(OSError):
+    """A checkpoint could not be written, for instance on a full disk; ``trajectory`` holds the run so far."""
+
+    trajectory: Trajectory
+
+
+class Driver:
+    """Takes a `Run` to its end by a method, or by those that "auto" chooses."""
+
+    def __init__(
+        self, run: Run, method: Method | None, *, rtol: float, atol: float, gtol: float, budget: float
+    ) -> None:
+        self.run, self.rtol, self.atol, self.gtol, self.budget = run, rtol, atol, gtol, budget
+        self.given = method
+        self.automatic = Automatic(rtol) if method is None else None
+        self.natural = 0.0  #: the next step, as if it were not shortened to land on a time
+        self.memory: dict[str, Array] = {}  #: of one of our solvers, to go on to the same bits
+        self.stationarity = np.nan
+        landings = run.times[run.times < run.t_end] if run.save.exact else np.empty(0)
+        self._stops = np.append(landings, run.t_end)
+
+    @property
+    def method(self) -> Method:
+        """The method to use now."""
+        return cast(Method, self.given) if self.automatic is None else self.automatic.method
+
+    @property
+    def label(self) -> str:
+        """The method for people; with "auto", which ones and why."""
+        return self.method.name if self.automatic is None else "; ".join(self.automatic.log)
+
+    def go(self, callback: Callback, keep: Callable[[], None] | None = None, every: int = 1) -> Trajectory:
+        """Run to the end; call `keep` every so many steps, with all that is needed to go on in `memory`."""
+        run, status, detail = self.run, None, ""
+        try:
+            status = self.check_start() if run.steps == 0 else None
+            solver: Any = self._start() if status is None else None
+            while status is None:
+                status, detail = run.advance(solver)
+                landed = solver.status == "finished"
+                ahead = getattr(solver, "h_abs", None) or solver.step_size or 0.0
+                self.natural = max(self.natural if landed else 0.0, ahead)
+                status = self.check_end(status)
+                if callback is not None:
+                    callback(Progress(run.t, run.t_end, run.nfev, self.stationarity))
+                if status is not None:
+                    break
+                changed = self._change(solver)
+                due = keep is not None and run.steps % every == 0
+                if changed or landed or due:
+                    goes_on = not (changed or (landed and self.method.fixed))
+                    self.memory = dict(getattr(solver, "memory", {})) if goes_on else {}
+                    if due:
+                        cast(Callable[[], None], keep)()
+                    solver = self._start()
+            if solver is not None and status in (Status.CONVERGED, Status.FINISHED, Status.MAX_EVALUATIONS):
+                self.memory = dict(getattr(solver, "memory", {}))
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+        return self.trajectory(status, detail)
+
+    def trajectory(self, status: Status, detail: str = "") -> Trajectory:
+        """Return what the run has seen."""
+        return self.run.trajectory(status, detail, self.label)
+
+    def _start(self) -> Any:
+        """Return a solver from the present state to the next time to land on."""
+        run, method = self.run, self.method.bounded_by(self.run.bound)
+        bound = float(self._stops[self._stops > run.t][0])
+        tolerances = run.full.tolerances(run.y, self.rtol, self.atol)
+        return method.start(run.velocity, run.t, run.y, bound, tolerances, self.natural or None, self.memory)
+
+    def check_start(self) -> Status | None:
+        """Return the status of a run that is over before it began."""
+        run, moment = self.run, self.run.kept[0][3]
+        if not (np.isfinite(run.velocity(run.t, run.y)).all() and np.isfinite(moment.loss)):
+            return Status.NOT_FINITE
+        if self.gtol > 0:
+            self.stationarity = moment.stationarity
+        return Status.CONVERGED if self.gtol > 0 and moment.stationarity <= self.gtol else None
+
+    def check_end(self, status: Status | None) -> Status | None:
+        """Return the status after a step: convergence and the budget besides what the step itself said."""
+        run = self.run
+        if self.gtol > 0 and status in (None, Status.FINISHED):
+            self.stationarity = run.look(run.t, run.y)[1].stationarity
+            status = Status.CONVERGED if self.stationarity <= self.gtol else status
+        if status is None and run.nfev >= self.budget:
+            status = Status.MAX_EVALUATIONS
+        return status
+
+    def _change(self, solver: Any) -> bool:
+        """Repair the state above 10 rtol of defect, and let "auto" look; return whether the solver has to change."""
+        run = self.run
+        changed = self.automatic is not None and self.automatic.look(solver)
+        if not self.method.fixed and run.system.defect(run.state(run.y)) > 10 * self.rtol:
+            repaired = run.full.repair(run.y)
+            if not np.array_equal(repaired, run.y):
+                run.now, run.restarts = (run.t, repaired), run.restarts + 1
+                changed = True
+        return changed
+
+
+#: endings after which a run cannot go on, whatever the limits
+_OVER = (Status.EVENT, Status.RANK_LOST, Status.NOT_FINITE, Status.STEP_TOO_SMALL)
+_AGREES = 1e-9  # relative difference of value and velocity that another machine's roundoff may make
+
+
+class Keeper:
+    """Writes a driver's run to a file as it goes, and takes it up from there.
+
+    The file holds the run, the solver's memory, a description of the problem, and value and velocity at the
+    start and at the state.
+    """
+
+    def __init__(self, driver: Driver, path: Path, every: int, problem: dict[str, Any]) -> None:
+        self.driver, self.path, self.every, self.problem = driver, path, every, problem
+        self._first = driver.run.full.y0
+
+    def go(self, callback: Callback) -> Trajectory:
+        """Take the run up where the file exists, and go on to the end."""
+        driver, ended = self.driver, None
+        if self.path.exists():
+            ended = self._take_up()
+        else:
+            self.write(None)  # a path that cannot be written is told before the work, not after
+        path = driver.trajectory(ended) if ended else driver.go(callback, lambda: self.write(None), self.every)
+        if not ended and path.status is not Status.INTERRUPTED:
+            self.write(path.status)
+        return path
+
+    def write(self, status: Status | None) -> None:
+        """Write the file; where that fails, hand over the run so far."""
+        driver, run = self.driver, self.driver.run
+        head, arrays = run.snapshot()
+        arrays |= {f"memory_{name}": a for name, a in driver.memory.items()}
+        arrays |= {"first": self._first}
+        values = []
+        for name, t, y in (("first", self.problem["t_span[0]"], self._first), ("y", run.t, run.y)):
+            value, arrays[f"{name}_velocity"] = self._measure(t, y)
+            values.append(repr(value))
+        automatic = driver.automatic
+        if automatic is not None:
+            arrays |= {f"automatic_{name}": a for name, a in automatic.arrays.items()}
+        head = {
+            "problem": self.problem,
+            "run": head,
+            "values": values,
+            "natural": driver.natural,
+            "stationarity": repr(driver.stationarity),
+            "automatic": None if automatic is None else automatic.head,
+            "status": None if status is None else status.name,
+        }
+        try:
+            with _named(self.path):
+                Checkpoint(head, arrays).write(self.path)
+        except OSError as error:
+            failure = CheckpointFailed(
+                error.errno,
+                f"`checkpoint` could not be written at t={run.t:.6g} ({error.strerror or error})."
+                " Make room and call again; the run so far is in `trajectory` of this error",
+                str(self.path),
+            )
+            failure.trajectory = driver.trajectory(status or Status.INTERRUPTED)
+            raise failure from error
+
+    def _measure(self, t: float, y: Array) -> tuple[float, Array]:
+        """Return value and velocity at a state, without counting."""
+        run = self.driver.run
+        return float(run.flow.loss.value(run.point(y))), run.full.velocity(t, y)
+
+    def _take_up(self) -> Status | None:
+        """Restore the run from the file; return its status if it is over."""
+        with _named(self.path):
+            saved = Checkpoint.read(self.path)
+        head, arrays, driver = saved.head, saved.arrays, self.driver
+        if not isinstance(head.get("problem"), dict) or "run" not in head:
+            raise ValueError(
+                f"`checkpoint` must be a checkpoint of integrate, got {str(self.path)!r} of something else."
+            )
+        for name, own in self.problem.items():
+            if head["problem"].get(name) != own:
+                self._refuse(f"{name} {head['problem'].get(name)}, not {own}")
+        if not np.array_equal(arrays["first"], self._first):
+            self._refuse("another start")
+        status = None if head["status"] is None else Status[head["status"]]
+        state = (head["run"]["t"], arrays["y"])
+        if state[0] > driver.run.t_end:
+            raise ValueError(
+                f"`t_span` must not end before the checkpoint, got {driver.run.t_end:g} with one at t={state[0]:g}."
+            )
+        value, speed = 0.0, 0.0  # the largest so far: what is nearly at rest is measured against the start
+        states = (("first", self.problem["t_span[0]"], self._first), ("y", *state))
+        for (name, t, y), text in zip(states[: 1 if status in _OVER else 2], head["values"], strict=False):
+            then, now = (float(text), arrays[f"{name}_velocity"]), self._measure(t, y)
+            value, speed = max(value, abs(then[0])), max(speed, float(np.linalg.norm(then[1])))
+            away = abs(now[0] - then[0]) / (value or 1.0), float(np.linalg.norm(now[1] - then[1])) / (speed or 1.0)
+            if not max(away) <= _AGREES:
+                self._refuse(f"a loss whose value or velocity at t={t:.6g} differs by {max(away):.2g}, relative")
+        driver.run.restore(saved)
+        driver.natural, driver.stationarity = head["natural"], float(head["stationarity"])
+        driver.memory = {k.removeprefix("memory_"): a for k, a in arrays.items() if k.startswith("memory_")}
+        if driver.automatic is not None:
+            own = {k.removeprefix("automatic_"): a for k, a in arrays.items() if k.startswith("automatic_")}
+            driver.automatic.restore(head["automatic"], own)
+        return self._still_over(status)
+
+    def _still_over(self, status: Status | None) -> Status | None:
+        """Return the status of a run that had ended, unless the limits leave it room now."""
+        driver, run = self.driver, self.driver.run
+        if status is None or status in _OVER:
+            return status
+        if driver.gtol > 0 and driver.stationarity <= driver.gtol:
+            return Status.CONVERGED
+        if run.t >= run.t_end:
+            return Status.FINISHED
+        return Status.MAX_EVALUATIONS if run.nfev >= driver.budget else None
+
+    def _refuse(self, why: str) -> None:
+        raise ValueError(
+            f"`checkpoint` must be of the same problem, got {str(self.path)!r} of another: {why}."
+            " Delete it or name another file."
+        )
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let messages about the file name the argument that the user gave."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace("`path`", "`checkpoint`")) from None

@@ -208,12 +208,13 @@ class _FactorSystem:
         self.loss = loss
         self.shapes = [f.shape for f in start.factors]
         self.y0 = np.concatenate([f.ravel() for f in start.factors])
+        ends = np.cumsum([a * b for a, b in self.shapes])
+        self._cuts = [slice(end - a * b, end) for end, (a, b) in zip(ends, self.shapes, strict=True)]
         self._imbalances = start.imbalances()
 
     def network(self, y: Array) -> LinearNetwork:
         """Return the factors in `y` as views."""
-        sizes = np.cumsum([a * b for a, b in self.shapes])[:-1]
-        return LinearNetwork._trusted(p.reshape(s) for p, s in zip(np.split(y, sizes), self.shapes, strict=True))
+        return LinearNetwork._trusted([y[cut].reshape(s) for cut, s in zip(self._cuts, self.shapes, strict=True)])
 
     def _gradients(self, y: Array) -> list[Array]:
         net = self.network(y)
@@ -243,7 +244,7 @@ class _FactorSystem:
         return y  # the drift of the invariants is a result here, not something to hide
 
     def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
-        scale = max(float(linalg.norm(f, 2)) for f in self.network(y).factors)
+        scale = max(float(linalg.norm(f)) for f in self.network(y).factors)
         return _weighted([(y.size, scale)], rtol, atol)
 
     def rank_lost(self, before: Array, after: Array) -> bool:
@@ -358,7 +359,7 @@ class _FrameSystem:
 
     def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
         u, core, v = self._parts(y)
-        scale = float(linalg.norm(core, 2))
+        scale = float(linalg.norm(core))
         return _weighted([(u.size, 1.0), (core.size, scale), (v.size, 1.0)], rtol, atol)
 
     def rank_lost(self, before: Array, after: Array) -> bool:

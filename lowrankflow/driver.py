@@ -59,6 +59,8 @@ class Driver:
             solver: Any = self._start() if status is None else None
             while status is None:
                 status, detail = run.advance(solver)
+                if hasattr(solver, "atol") and not self.method.fixed:
+                    solver.atol = run.full.tolerances(run.y, self.rtol, self.atol)[1]  # relative to what W is now
                 landed = solver.status == "finished"
                 ahead = getattr(solver, "h_abs", None) or solver.step_size or 0.0
                 self.natural = max(self.natural if landed else 0.0, ahead)
@@ -115,7 +117,7 @@ class Driver:
         """Repair the state above 10 rtol of defect, and let "auto" look; return whether the solver has to change."""
         run = self.run
         changed = self.automatic is not None and self.automatic.look(solver)
-        if not self.method.fixed and run.system.defect(run.state(run.y)) > 10 * self.rtol:
+        if not self.method.fixed and run.last_defect > 10 * self.rtol:
             repaired = run.full.repair(run.y)
             if not np.array_equal(repaired, run.y):
                 run.now, run.restarts = (run.t, repaired), run.restarts + 1

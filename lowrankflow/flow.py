@@ -130,8 +130,8 @@ def integrate(
     t_span : (float, float)
         First and last time, in the units of the loss. The last may be inf: then the run goes on until `gtol`.
     rtol : float
-        Relative accuracy of W a step: the frames absolutely, T and the factors relative to their norm at
-        the start. Between 3e-14 and 0.1; not used by fixed steps.
+        Relative accuracy of W a step: the frames absolutely, T and the factors relative to their Frobenius norm
+        at the time. Between 3e-14 and 0.1; not used by fixed steps.
     atol : float
         Added absolute accuracy, same norm.
     chart : Chart, optional

@@ -25,6 +25,10 @@ class _Dissipating:
     def __init__(self, system: System, loss: Any) -> None:
         self.inner, self.loss = system, loss
         self.y0 = np.append(system.y0, 0.0)
+        # q on the scale of the loss that a move by the size of the start costs, whatever constant the loss carries
+        velocity, power = system.rates(0.0, system.y0)
+        speed = float(np.linalg.norm(velocity))
+        self._scale = power * float(np.linalg.norm(system.y0)) / speed if speed > 0 else 1.0
 
     def velocity(self, t: float, y: Array) -> Array:
         dy, power = self.inner.rates(t, y[:-1])
@@ -32,12 +36,8 @@ class _Dissipating:
 
     def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
         relative, absolute = self.inner.tolerances(y[:-1], rtol, atol)
-        # q on the scale of the loss that a move by the size of the state costs, whatever constant the loss carries;
         # a component of its own, not diluted by the others
-        velocity, power = self.inner.rates(0.0, y[:-1])
-        speed = float(np.linalg.norm(velocity))
-        scale = power * float(np.linalg.norm(y[:-1])) / speed if speed > 0 else 1.0
-        return relative, np.append(absolute, (rtol * scale + atol) / np.sqrt(y.size))
+        return relative, np.append(absolute, (rtol * self._scale + atol) / np.sqrt(y.size))
 
     def repair(self, y: Array) -> Array:
         return np.append(self.inner.repair(y[:-1]), y[-1])
@@ -57,7 +57,7 @@ class Run:
         self.now: tuple[float, Array] = (t_span[0], self.full.y0)  # one value: an interrupt finds both or neither
         self.scale = float(np.abs(self.y).max())
         self.nfev = self.steps = self.restarts = 0
-        self.defect = 0.0
+        self.defect = self.last_defect = 0.0
         self.last_finite = True
         self.measured: tuple[float, Any, Moment] | None = None  #: the last state looked at: (t, W, numbers)
         self.kept: list[tuple[float, Any, float, Moment]] = []  #: (t, W, q, numbers)
@@ -166,7 +166,8 @@ class Run:
             self.record(float(t), solver.y if t == solver.t else interpolant(t))
         if self.keep_steps:
             self.record(self.t, self.y)
-        self.defect = max(self.defect, self.system.defect(self.state(self.y)))
+        self.last_defect = self.system.defect(self.state(self.y))
+        self.defect = max(self.defect, self.last_defect)
         if ended:
             return Status.EVENT, f" ({ended})"
         if self.system.rank_lost(state_old, self.state(self.y)):

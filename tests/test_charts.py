@@ -554,7 +554,7 @@ def test_tolerances_bound_the_error_of_w(chart, rng):
     for k in range(y.size):
         error = np.zeros(y.size)
         error[k] = np.sqrt(y.size) * (absolute[k] + relative * abs(y[k]))  # RMS norm exactly 1
-        moved = np.linalg.norm(system.point(y + error).to_dense() - w.to_dense()) / np.linalg.norm(w.to_dense(), 2)
+        moved = np.linalg.norm(system.point(y + error).to_dense() - w.to_dense()) / np.linalg.norm(w.to_dense())
         assert moved < 4 * rtol  # at most the product of the root and the norm: p |T'| = 3 rtol
 
 

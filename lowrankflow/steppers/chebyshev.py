@@ -98,7 +98,7 @@ class Stabilised:
     def longest(self, state: State) -> float:
         """Return the longest step that the largest number of stages can stabilise."""
         largest = float(state[5].max())
-        return self.interval(self.most) / largest if largest > 0 else np.inf
+        return self.interval(self.most) / largest if 0 < largest < np.inf else np.inf
 
     def retry(self, state: State) -> State:
         """Return the state from which to repeat a rejected step: it begins with a new estimate."""

@@ -79,7 +79,7 @@ class _SteppedSolver(OdeSolver):
         self.atol = np.asarray(atol, dtype=np.float64)
         if not (self.atol >= 0).all():
             raise ValueError("`atol` must be non-negative, got a negative or non-finite value.")
-        self.max_step = np.inf if np.isinf(max_step) else validation.check_number("max_step", max_step)
+        self.max_step = validation.check_number("max_step", max_step, finite=False)
         if memory is not None:
             self._origin, self._count, self.h_abs, self._h_old, self._error_old = map(float, memory["control"])
             self._state = tuple(memory[f"state_{i}"] for i in range(len(memory) - 1))
@@ -145,8 +145,7 @@ class _SteppedSolver(OdeSolver):
         t, y, state = self.t, self.y, self._state
         least = 10 * abs(np.nextafter(t, self.direction * np.inf) - t)
         h_abs, q, rejected = max(self.h_abs, least), self.stepper.error_order, False
-        while h_abs >= least:
-            h_abs = min(h_abs, self.max_step, self.stepper.longest(state))
+        while (h_abs := min(h_abs, self.max_step, self.stepper.longest(state))) >= least:
             target: Any = t + self.direction * h_abs
             if self.direction * (target - self.t_bound) > 0:
                 target = self.t_bound

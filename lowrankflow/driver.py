@@ -62,7 +62,8 @@ class Driver:
                 if hasattr(solver, "atol") and not self.method.fixed:
                     solver.atol = run.full.tolerances(run.y, self.rtol, self.atol)[1]  # relative to what W is now
                 landed = solver.status == "finished"
-                ahead = getattr(solver, "h_abs", None) or solver.step_size or 0.0
+                # LSODA does not say its next step; restarted with its last one it would never grow
+                ahead = getattr(solver, "h_abs", None) or 2 * (solver.step_size or 0.0)
                 self.natural = max(self.natural if landed else 0.0, ahead)
                 status = self.check_end(status)
                 if callback is not None:

@@ -16,6 +16,7 @@ from .protocol import Stepper, Velocity
 __all__ = ["as_ode_solver"]
 
 _SAFETY = 0.9  # of the step that the error estimate would allow
+_NEGLIGIBLE = 1e-12  # of the tolerance: smaller errors are roundoff, and their trend says nothing
 
 
 def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
@@ -159,6 +160,7 @@ class _SteppedSolver(OdeSolver):
         else:
             return False, self.TOO_SMALL_STEP
         self._accept(target, new, trial)
+        error = max(error, _NEGLIGIBLE)
         self.h_abs = abs(h) * self._growth(error, abs(h), rejected)
         self._h_old, self._error_old = abs(h), error
         return True, None
@@ -166,9 +168,9 @@ class _SteppedSolver(OdeSolver):
     def _growth(self, error: float, h: float, rejected: bool) -> float:
         """Return the next step over the last, from the error and, after an accepted step, its trend."""
         q = self.stepper.error_order
-        growth = _SAFETY * max(error, 1e-12) ** (-1 / q)
+        growth = _SAFETY * error ** (-1 / q)
         if self._error_old > 0 and self._h_old > 0 and not rejected:
-            trend = (self._error_old / max(error, 1e-12)) ** (1 / q) * h / self._h_old
+            trend = (self._error_old / error) ** (1 / q) * h / self._h_old
             growth = min(growth, growth * trend)
         return float(np.clip(growth, 0.1, 1.0 if rejected else 10.0))
 

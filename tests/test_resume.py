@@ -1,0 +1,213 @@
+"""Checkpoints: a run that was killed ends on the same bits; another problem or a damaged file is refused."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import lowrankflow as lrf
+from lowrankflow.checkpoint import Checkpoint
+from lowrankflow.flow import CheckpointFailed
+
+LOSS = lrf.losses.LeastSquares(np.diag(np.linspace(0.4, 1.5, 5)), np.random.default_rng(0).standard_normal((6, 5)))
+START = lrf.random_point(6, 5, 2, rng=np.random.default_rng(1), singular_values=[0.1, 0.05])
+FLOW = lrf.RiemannianFlow(LOSS, lrf.DepthMetric(3))
+
+
+def run(path=None, **options):
+    options = {"t_span": (0, 8), "rtol": 1e-6, "every": 7} | options
+    flow, start = options.pop("flow", FLOW), options.pop("start", START)
+    return lrf.integrate(flow, start, checkpoint=path, **options)
+
+
+def assert_same(a, b, counts=True):
+    for name in ("t", "loss", "singular_values", "stationarity"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    for w, v in zip(a.points, b.points, strict=True):
+        np.testing.assert_array_equal(w.to_dense(), v.to_dense())
+    assert (a.status, a.passages, a.events) == (b.status, b.passages, b.events)
+    assert not counts or (a.nfev, a.nsteps, a.message) == (b.nfev, b.nsteps, b.message)
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(path, steps, **options):
+    """Stop a run from outside after so many steps, as a crash would."""
+    count = 0
+
+    def callback(_):
+        nonlocal count
+        count += 1
+        if count == steps:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(path, callback=callback, **options)
+
+
+METHODS = ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "RKC", "ROCK4", "auto"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_goes_on_to_the_same_bits(method, tmp_path):
+    whole = run(tmp_path / "whole.npz", method=method)
+    interrupted(tmp_path / "part.npz", 17, method=method)
+    assert_same(run(tmp_path / "part.npz", method=method), whole)
+
+
+@pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "RKC", "ROCK4", "auto"])
+def test_checkpoints_do_not_change_a_runge_kutta_run(method, tmp_path):
+    assert_same(run(tmp_path / "a.npz", method=method), run(method=method), counts=False)
+
+
+def test_the_control_another_tolerance_changes_the_bits(tmp_path):
+    assert not np.array_equal(run(rtol=1.0001e-6).loss[-1], run().loss[-1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "RK4", "step_size": 0.05},
+        {"method": "RKC", "step_size": 0.05},
+        {"save": lrf.Save(times=[0.5, 1.0, 7.3], exact=True, dissipation=True), "method": "ROCK4"},
+        {"save": lrf.Save(times=[0.5, 1.0, 7.3]), "gtol": 1e-9},
+        {"events": lrf.Event("half", lambda t, w: w.norm() - 0.5), "chart": lrf.Lifted()},
+        {"flow": lrf.FactorFlow(LOSS), "start": lrf.LinearNetwork.balanced(START, 3), "method": "RKC"},
+    ],
+    ids=["rk4", "rkc-fixed", "exact", "times", "event", "factors"],
+)
+def test_whatever_is_kept(options, tmp_path):
+    whole = run(tmp_path / "whole.npz", **options)
+    interrupted(tmp_path / "part.npz", 15, **options)
+    assert_same(run(tmp_path / "part.npz", **options), whole)
+    if whole.dissipated is not None:
+        np.testing.assert_array_equal(run(tmp_path / "part.npz", **options).dissipated, whole.dissipated)
+
+
+CHILD = """
+import sys; sys.path.insert(0, {tests!r})
+import test_resume
+test_resume.run({path!r}, method="RKC", rtol=1e-9, every=5)
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path):
+    path = tmp_path / "run.npz"
+    code = CHILD.format(tests=os.path.dirname(__file__), path=str(path))
+    kills = 0
+    for delay in (0.05, 0.2, 0.4):
+        child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+        deadline = time.monotonic() + 60
+        while not path.exists() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(delay)
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+            kills += 1
+        child.wait()
+    assert kills  # at least the first kill fell into the run
+    whole = run(tmp_path / "whole.npz", method="RKC", rtol=1e-9, every=5)
+    assert_same(run(path, method="RKC", rtol=1e-9, every=5), whole)
+
+
+def test_a_finished_run_is_returned_and_can_go_further(tmp_path):
+    path = tmp_path / "run.npz"
+    first = run(path, method="ROCK4")
+    assert_same(run(path, method="ROCK4"), first)
+    longer = run(path, method="ROCK4", t_span=(0, 12))
+    assert longer.t[-1] == 12 and longer.nfev > first.nfev
+    np.testing.assert_array_equal(longer.loss[: first.t.size], first.loss)
+
+
+OTHER = lrf.losses.LeastSquares(np.diag(np.linspace(0.4, 1.5001, 5)), np.eye(6, 5))
+REFUSED = {
+    "loss": ({"flow": lrf.RiemannianFlow(OTHER, lrf.DepthMetric(3))}, "a loss whose value or velocity"),
+    "metric": ({"flow": lrf.RiemannianFlow(LOSS, lrf.DepthMetric(2))}, "flow"),
+    "start": ({"start": lrf.random_point(6, 5, 2, rng=np.random.default_rng(2))}, "another start"),
+    "method": ({"method": "RKC"}, "method"),
+    "rtol": ({"rtol": 1e-7}, "tolerances"),
+    "chart": ({"chart": lrf.Lifted()}, "chart"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_another_problem_is_refused(name, tmp_path):
+    path = tmp_path / "run.npz"
+    run(path)
+    before = path.read_bytes()
+    options, why = REFUSED[name]
+    with pytest.raises(ValueError, match=f"`checkpoint` must be of the same problem, .* of another: {why}"):
+        run(path, **options)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "run.npz"
+    run(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="`checkpoint` must be a whole file"):
+        run(path)
+
+
+def test_wrong_paths_and_spans_are_told_before_the_work(tmp_path):
+    with pytest.raises(ValueError, match="`checkpoint` must be a file that can be written"):
+        run(tmp_path / "no" / "folder.npz")
+    with pytest.raises(ValueError, match="`save` must not ask for dense output with a checkpoint"):
+        run(tmp_path / "a.npz", save=lrf.Save(dense=True))
+    with pytest.raises(ValueError, match="`every` must be"):
+        run(tmp_path / "a.npz", every=0)
+    run(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="`t_span` must not end before the checkpoint, got 4 with one at t=8"):
+        run(tmp_path / "a.npz", t_span=(0, 4))
+
+
+def test_a_full_disk_is_an_error_that_keeps_the_run(tmp_path, monkeypatch):
+    path, write, count = tmp_path / "run.npz", Checkpoint.write, 0
+
+    def full(self, where):
+        nonlocal count
+        count += 1
+        if count > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, where)
+
+    monkeypatch.setattr(Checkpoint, "write", full)
+    with pytest.raises(CheckpointFailed, match=r"`checkpoint` could not be written at t=.* \(No space left") as caught:
+        run(path)
+    kept = caught.value.trajectory
+    assert kept.nsteps == 14 and kept.t[-1] > 0
+    np.testing.assert_allclose(kept.loss[-1], LOSS.value(kept.points[-1]), rtol=1e-13)
+    monkeypatch.undo()
+    assert_same(run(path), run(tmp_path / "whole.npz"))
+
+
+def test_ctrl_c_leaves_a_readable_trajectory(tmp_path):
+    """Raised from inside the k-th gradient: time and W belong together whenever it comes."""
+
+    class Interrupting(lrf.losses.LeastSquares):
+        left = 0
+
+        def gradient(self, w):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return super().gradient(w)
+
+    loss = Interrupting(np.diag(np.linspace(0.4, 1.5, 5)), np.eye(6, 5))
+    flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(3))
+    whole = run(flow=flow, save=lrf.Save(dense=True), rtol=1e-8)
+    for k in (10, 40, 77, 120):
+        loss.left = k + 3  # the checks of the start take some
+        path = run(flow=flow, rtol=1e-8)
+        assert path.status is lrf.Status.INTERRUPTED
+        np.testing.assert_allclose(path.loss[-1], loss.value(path.points[-1]), rtol=1e-12)
+        gap = np.linalg.norm(path.points[-1].to_dense() - whole(path.t[-1]).to_dense())
+        assert gap < 1e-5  # DOP853's interpolant is good to about 1000 rtol

@@ -1,0 +1,103 @@
+"""The choice of a method, runs to the limit, and the saddles on the way."""
+
+import numpy as np
+import pytest
+from scipy.integrate import DOP853
+
+import lowrankflow as lrf
+from lowrankflow import solvers
+from lowrankflow.matrices import difference
+from lowrankflow.trajectory import Moment, saddle_passages
+
+
+def stiff(kappa, n=20, rank=2, seed=0):
+    """Least squares whose inputs have a geometric spectrum of condition kappa."""
+    rng = np.random.default_rng(seed)
+    x = np.linalg.qr(rng.standard_normal((n, n)))[0] * np.sqrt(np.geomspace(1, 1 / kappa, n))
+    teacher = lrf.random_point(n, n, rank, rng=rng, singular_values=np.linspace(2, 1, rank))
+    start = lrf.random_point(n, n, rank, rng=rng, singular_values=np.full(rank, 0.5))
+    return lrf.RiemannianFlow(lrf.losses.LeastSquares(x, teacher @ x), lrf.DepthMetric(3)), start
+
+
+def last(flow, start, t_end, **options):
+    return lrf.integrate(flow, start, t_span=(0, t_end), save=lrf.Save(steps=False), **options)
+
+
+def test_auto_stays_explicit_on_an_easy_problem():
+    path = last(*stiff(2.0), 6.0, method="auto", rtol=1e-6)
+    assert path.method == "DOP853 from the start"
+
+
+@pytest.mark.parametrize(("rtol", "name"), [(1e-4, "RKC (order 2"), (1e-8, "ROCK4 (order 4")])
+def test_auto_changes_on_a_stiff_one_and_says_why(rtol, name):
+    flow, start = stiff(1e3)
+    path = last(flow, start, 3e3, method="auto", rtol=rtol)
+    explicit = last(flow, start, 3e3, rtol=rtol)
+    reference = last(flow, start, 3e3, rtol=1e-10, method="ROCK4")
+    assert name in path.method and "stiff, h rho = " in path.method
+    assert path.nfev < explicit.nfev / (4 if rtol > 1e-6 else 1.2)
+    # errors add up over a run; the stable modes forget them
+    assert difference(path.points[-1], reference.points[-1]).norm() < 20 * rtol * reference.points[-1].norm()
+
+
+def test_stable_limit_of_the_explicit_method():
+    """The largest z with |R(-z)| <= 1, from scipy's coefficients."""
+
+    def r(z):
+        k = np.zeros(DOP853.n_stages)
+        for i in range(k.size):
+            k[i] = -z * (1 + DOP853.A[i, :i] @ k[:i])
+        return abs(1 + DOP853.B @ k)
+
+    assert r(solvers._REAL_LIMIT - 0.05) < 1 < r(solvers._REAL_LIMIT + 0.05)
+
+
+def test_auto_takes_no_step_size():
+    with pytest.raises(ValueError, match='`step_size` is for methods with a fixed step; "auto" chooses'):
+        last(*stiff(2.0), 1.0, method="auto", step_size=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# to the limit
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+def test_runs_to_the_limit_past_every_saddle(depth):
+    """Whitened data, a small start: the critical values 1/2 sum of the sigma_i^2 not yet learned, in their order."""
+    n, sigma, rng = 12, np.array([4.0, 2.0, 1.0]), np.random.default_rng(0)
+    teacher = lrf.random_point(n, n, 3, rng=rng, singular_values=sigma)
+    loss = lrf.losses.LeastSquares(np.eye(n), teacher.to_dense())
+    start = lrf.random_point(n, n, 3, rng=rng, singular_values=np.full(3, 1e-6))
+    flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
+    path = lrf.integrate(flow, start, t_span=(0, np.inf), gtol=1e-6, rtol=1e-7, method="auto")
+    assert path.status is lrf.Status.CONVERGED and path.stationarity[-1] <= 1e-6
+    np.testing.assert_allclose(path.singular_values[-1], sigma, rtol=1e-5)
+    assert [p.rank for p in path.passages] == [0, 1, 2]
+    values = [0.5 * np.sum(sigma[k:] ** 2) for k in range(3)]
+    # a passage is not the saddle itself: the next mode has begun to move
+    np.testing.assert_allclose([p.loss for p in path.passages], values, rtol=0.1)
+    assert np.all(np.diff([p.t for p in path.passages]) > 0)
+
+
+def test_no_plateau_no_passage():
+    """Control: one mode from a start of its own size."""
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([2.0, 0, 0, 0]))
+    start = lrf.LowRankMatrix(np.eye(4)[:, :1], [1.0], np.eye(4)[:1])
+    path = lrf.integrate(
+        lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, np.inf), gtol=1e-8, rtol=1e-8
+    )
+    assert path.status is lrf.Status.CONVERGED and path.passages == []
+
+
+def test_passages_of_synthetic_traces():
+    def trace(powers):
+        return [(float(t), Moment(10.0 - t, 1.0, p, np.array([t + 1.0]))) for t, p in enumerate(powers)]
+
+    assert saddle_passages(trace([1, 1e-1, 1e-2, 1e-3])) == []
+    assert [p.t for p in saddle_passages(trace([1e-3, 1, 1e-3, 1e-4, 1, 1e-5]))] == [0, 3]
+    assert saddle_passages(trace([1, 0.5, 0.2, 1.5])) == []  # less than tenfold
+
+
+def test_an_endless_run_needs_an_end():
+    with pytest.raises(ValueError, match="`gtol` must be positive where t_span ends at inf"):
+        last(*stiff(2.0), np.inf)

@@ -1,0 +1,225 @@
+"""Evaluations against the condition number of the data: stabilised methods, DOP853, scipy's implicit ones.
+
+100 x 100, rank 5, depth 3, least squares with a teacher of singular values 2 .. 1. The spectrum of X X^T is a geometric
+progression 1 .. 1/kappa, and the run ends at T = 3 kappa, when its slowest direction, too, has been learned. An
+evaluation is a velocity, that is one gradient of the loss; the power method of the stabilised methods and the
+difference quotients of the implicit ones are counted. The error is the largest relative gap of W at T/1000, T/100,
+T/10 and T, on each of which a step lands. Reference: DOP853 at rtol 1e-12 up to kappa = 1e4, beyond it
+Radau at rtol 1e-8, which is compared with DOP853 at 1e4. Times are of all of `integrate`.
+"""
+
+from __future__ import annotations
+
+from measure import clock, parse, table, write  # isort: skip  # sets one thread before numpy loads
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import lowrankflow as lrf
+from lowrankflow.matrices import difference
+
+N, RANK, DEPTH, SPAN = 100, 5, 3, 3.0
+LANDINGS = np.array([1e-3, 1e-2, 1e-1])
+KAPPAS = (1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
+RTOLS = (1e-4, 1e-6)
+#: the largest kappa at which a method is run; beyond it the cost grows like kappa and takes minutes
+METHODS = {"RKC": 1e6, "ROCK4": 1e5, "auto": 1e6, "DOP853": 1e4}
+IMPLICIT, IMPLICIT_AT = ("BDF", "Radau", "LSODA"), (1e2, 1e4, 1e6)
+TARGETS = {1e-4: 20.0, 1e-6: 10.0}  # DOP853's evaluations over ours at kappa = 1e4
+EXPONENT = 0.5
+SCAN = 10.0 ** -np.arange(3.0, 10.0)
+
+
+class Run(NamedTuple):
+    evaluations: int
+    steps: int
+    seconds: float
+    points: list[lrf.LowRankMatrix]
+    said: str  #: what "auto" says it did
+
+
+def problem(
+    kappa: float, *, n: int = N, rank: int = RANK, singular_values: Sequence[float] | None = None
+) -> tuple[lrf.losses.LeastSquares, lrf.LowRankMatrix]:
+    """Inputs of condition number sqrt(kappa), a teacher of the same rank; start at 1/2 in random frames."""
+    rng = np.random.default_rng(0)
+    x = np.linalg.qr(rng.standard_normal((n, n)))[0] * np.sqrt(np.geomspace(1, 1 / kappa, n))
+    teacher = lrf.random_point(n, n, rank, rng=rng, singular_values=np.linspace(2, 1, rank))
+    s = np.full(rank, 0.5) if singular_values is None else np.asarray(singular_values)
+    return lrf.losses.LeastSquares(x, teacher @ x), lrf.random_point(n, n, rank, rng=rng, singular_values=s)
+
+
+def drive(kappa: float, method: str, rtol: float) -> Run:
+    loss, start = problem(kappa)
+    flow, t_end = lrf.RiemannianFlow(loss, lrf.DepthMetric(DEPTH)), SPAN * kappa
+    save = lrf.Save(times=t_end * LANDINGS, exact=True, steps=False)
+    begin = clock()
+    path = lrf.integrate(flow, start, t_span=(0, t_end), rtol=rtol, method=method, save=save)
+    seconds = clock() - begin
+    path.raise_if_failed()
+    return Run(path.nfev, path.nsteps, seconds, path.points, path.method)
+
+
+def error(run: Run, reference: Run) -> float:
+    gaps = (difference(a, b).norm() / b.norm() for a, b in zip(run.points, reference.points, strict=True))
+    return float(max(gaps))
+
+
+def reference_at(kappa: float) -> Run:
+    return drive(kappa, "DOP853", 1e-12) if kappa <= METHODS["DOP853"] else drive(kappa, "Radau", 1e-8)
+
+
+def over_kappa(kappas: Sequence[float], references: dict[float, Run], implicit: bool) -> list[dict[str, Any]]:
+    rows = []
+    for rtol in RTOLS:
+        for kappa in kappas:
+            names = [name for name, last in METHODS.items() if kappa <= last]
+            names += [name for name in IMPLICIT if implicit and kappa in IMPLICIT_AT]
+            runs = {name: drive(kappa, name, rtol) for name in names}
+            slow = runs.get("DOP853")
+            rows += [
+                {
+                    "rtol": rtol, "kappa": kappa, "method": name, "evaluations": run.evaluations, "steps": run.steps,
+                    "error": error(run, references[kappa]), "seconds": run.seconds,
+                    "DOP853 over this, evaluations": slow.evaluations / run.evaluations if slow else None,
+                    "DOP853 over this, time": slow.seconds / run.seconds if slow else None,
+                }
+                for name, run in runs.items()
+            ]  # fmt: skip
+    return rows
+
+
+def slope(rows: Sequence[dict[str, Any]], low: float, high: float) -> float | None:
+    """Return the exponent of the evaluations over kappa in a window, None where it was not measured whole."""
+    inside = [(row["kappa"], row["evaluations"]) for row in rows if low <= row["kappa"] <= high]
+    if len(inside) < 2 or inside[-1][0] < high:
+        return None
+    return float(np.polyfit(*np.log(np.array(inside, dtype=float).T), 1)[0])
+
+
+def exponents(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    result = []
+    for rtol in RTOLS:
+        for name, last in METHODS.items():
+            mine = [row for row in rows if row["rtol"] == rtol and row["method"] == name]
+            top = mine[-1]["kappa"]
+            all_of_it = slope(mine, mine[0]["kappa"], top)
+            at = next((row["DOP853 over this, evaluations"] for row in mine if row["kappa"] == 1e4), None)
+            ours = name != "DOP853"
+            result.append(
+                {
+                    "rtol": rtol, "method": name, "kappa up to": top, "exponent": all_of_it,
+                    "exponent 1e1..1e4": slope(mine, 1e1, 1e4), "last decade": slope(mine, top / 10, top),
+                    "target": f"<= {EXPONENT:g}" if ours and last >= KAPPAS[-1] else None,
+                    "DOP853 over this at 1e4": at, "its target": f">= {TARGETS[rtol]:g}" if ours else None,
+                }
+            )  # fmt: skip
+    return result
+
+
+def over_rtol(kappa: float, reference: Run, rtols: np.ndarray) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the rows over the tolerance, and where ROCK4 begins to need fewer evaluations than RKC."""
+    evaluations: dict[str, list[int]] = {"RKC": [], "ROCK4": []}
+    errors: dict[str, list[float]] = {"RKC": [], "ROCK4": []}
+    for rtol in rtols:
+        for name in evaluations:
+            run = drive(kappa, name, float(rtol))
+            evaluations[name].append(run.evaluations)
+            errors[name].append(error(run, reference))
+    low, high = monotone(errors["RKC"]), monotone(errors["ROCK4"])
+    # the evaluations of RKC at the errors that ROCK4 reaches, and how much more that is
+    needed = inside(np.log(high), np.log(low), np.log(evaluations["RKC"]))
+    gain = np.exp(needed - np.log(evaluations["ROCK4"]))
+    rows = [
+        {
+            "kappa": kappa, "rtol": float(rtol), "RKC": evaluations["RKC"][i], "RKC error": errors["RKC"][i],
+            "ROCK4": evaluations["ROCK4"][i], "ROCK4 error": errors["ROCK4"][i],
+            "RKC over ROCK4": evaluations["RKC"][i] / evaluations["ROCK4"][i],
+            "the same at equal error": float(gain[i]) if np.isfinite(gain[i]) else None,
+        }
+        for i, rtol in enumerate(rtols)
+    ]  # fmt: skip
+    ratio = np.log([row["RKC over ROCK4"] for row in rows])
+    at_rock = root(np.log(rtols), np.log(gain))
+    e = None if at_rock is None else float(np.interp(-np.log(at_rock), -np.log(rtols), np.log(high)))
+    at_rkc = None if e is None else float(np.exp(inside(np.array([e]), np.log(low), np.log(rtols))[0]))
+    crossing = {
+        "kappa": kappa, "error": None if e is None else float(np.exp(e)), "rtol of RKC": at_rkc,
+        "rtol of ROCK4": at_rock, "ROCK4 fewer at all of them": bool(np.nanmin(gain) > 1),
+        "rtol where evaluations are equal": root(np.log(rtols), ratio),
+    }  # fmt: skip
+    return rows, crossing
+
+
+def at_equal_error(rows: Sequence[dict[str, Any]], scan: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what RKC and ROCK4 need for the errors of DOP853, by interpolation over the tolerance."""
+    result = []
+    for row in rows:
+        mine = [s for s in scan if s["kappa"] == row["kappa"]]
+        if row["method"] != "DOP853" or not mine:
+            continue
+        cells = {k: row[k] for k in ("kappa", "rtol", "error")} | {"DOP853": row["evaluations"]}
+        for name in ("RKC", "ROCK4"):
+            errors = np.log(monotone([s[f"{name} error"] for s in mine]))
+            need = inside(np.log([row["error"]]), errors, np.log([s[name] for s in mine]))[0]
+            known = bool(np.isfinite(need))
+            cells[name] = round(float(np.exp(need))) if known else None
+            cells[f"DOP853 over {name}"] = float(row["evaluations"] / np.exp(need)) if known else None
+        result.append(cells)
+    return result
+
+
+def monotone(errors: Sequence[float]) -> np.ndarray:
+    """Return the errors, each at least that of the tighter tolerances: they scatter, and an inverse is needed."""
+    return np.maximum.accumulate(np.array(errors)[::-1])[::-1]
+
+
+def inside(x: np.ndarray, xp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+    """Interpolate where xp falls; nan outside."""
+    return np.interp(-x, -xp, fp, left=np.nan, right=np.nan)
+
+
+def root(log_rtols: np.ndarray, log_gain: np.ndarray) -> float | None:
+    """Return the rtol below which the logarithm of a gain stays positive, interpolated; None if there is none."""
+    known = np.isfinite(log_gain)
+    x, g = log_rtols[known], log_gain[known]
+    below = np.flatnonzero(g <= 0)
+    if not below.size or below[-1] + 1 == g.size:
+        return None
+    i = below[-1]
+    return float(np.exp(x[i] - g[i] * (x[i + 1] - x[i]) / (g[i + 1] - g[i])))
+
+
+def main() -> None:
+    args = parse("Evaluations against the condition number of the data, and against the tolerance.")
+    kappas = KAPPAS[:3] if args.quick else KAPPAS
+    print(f"{N} x {N}, rank {RANK}, depth {DEPTH}, singular frame, T = {SPAN:g} kappa")
+    references = {kappa: reference_at(kappa) for kappa in kappas}
+    both = None
+    if not args.quick:
+        both = error(drive(1e4, "Radau", 1e-8), references[1e4])
+        print(f"at kappa = 1e4 Radau at rtol 1e-8 and DOP853 at rtol 1e-12 differ by {both:.1e}")
+    rows = over_kappa(kappas, references, not args.quick)
+    table(rows)
+    print("\nexponent of the evaluations over kappa")
+    fits = exponents(rows)
+    table(fits)
+    print("\nover the tolerance: evaluations and errors")
+    parts = [over_rtol(k, references[k], SCAN[:5] if args.quick else SCAN) for k in kappas[1:4]]
+    scan = [row for part in parts for row in part[0]]
+    table(scan)
+    print("\nwhere ROCK4 needs fewer evaluations than RKC: from this error on, at equal error")
+    crossings = [part[1] for part in parts]
+    table(crossings)
+    print("\nevaluations at the errors of DOP853")
+    equal = at_equal_error(rows, scan)
+    table(equal)
+    settings = {"n": N, "rank": RANK, "depth": DEPTH, "span": SPAN, "references differ": both}
+    results = {"rows": rows, "exponents": fits, "rtol": scan, "crossings": crossings, "equal error": equal}
+    write(args, "stiffness", settings | results)
+
+
+if __name__ == "__main__":
+    main()

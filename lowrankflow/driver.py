@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ class Driver:
         self.natural = 0.0  #: the next step, as if it were not shortened to land on a time
         self.memory: dict[str, Array] = {}  #: of one of our solvers, to go on to the same bits
         self.stationarity = np.nan
+        self.detail = ""  #: of the end, for people
         landings = run.times[run.times < run.t_end] if run.save.exact else np.empty(0)
         self._stops = np.append(landings, run.t_end)
 
@@ -53,12 +55,12 @@ class Driver:
 
     def go(self, callback: Callback, keep: Callable[[], None] | None = None, every: int = 1) -> Trajectory:
         """Run to the end; call `keep` every so many steps, with all that is needed to go on in `memory`."""
-        run, status, detail = self.run, None, ""
+        run, status = self.run, None
         try:
             status = self.check_start() if run.steps == 0 else None
             solver: Any = self._start() if status is None else None
             while status is None:
-                status, detail = run.advance(solver)
+                status, self.detail = run.advance(solver)
                 if hasattr(solver, "atol") and not self.method.fixed:
                     solver.atol = run.full.tolerances(run.y, self.rtol, self.atol)[1]  # relative to what W is now
                 landed = solver.status == "finished"
@@ -79,14 +81,16 @@ class Driver:
                         cast(Callable[[], None], keep)()
                     solver = self._start()
             if solver is not None and status in (Status.CONVERGED, Status.FINISHED, Status.MAX_EVALUATIONS):
-                self.memory = dict(getattr(solver, "memory", {}))
+                on_grid = not (self.method.fixed and solver.status == "finished")
+                self.memory = dict(getattr(solver, "memory", {})) if on_grid else {}
+            run.record(run.t, run.y)  # here, where an interrupt does not lose the run
         except KeyboardInterrupt:
-            status = Status.INTERRUPTED
-        return self.trajectory(status, detail)
+            status, self.detail = Status.INTERRUPTED, ""
+        return self.trajectory(status)
 
-    def trajectory(self, status: Status, detail: str = "") -> Trajectory:
+    def trajectory(self, status: Status) -> Trajectory:
         """Return what the run has seen."""
-        return self.run.trajectory(status, detail, self.label)
+        return self.run.trajectory(status, self.detail, self.label)
 
     def _start(self) -> Any:
         """Return a solver from the present state to the next time to land on."""
@@ -151,7 +155,10 @@ class Keeper:
             self.write(None)  # a path that cannot be written is told before the work, not after
         path = driver.trajectory(ended) if ended else driver.go(callback, lambda: self.write(None), self.every)
         if not ended and path.status is not Status.INTERRUPTED:
-            self.write(path.status)
+            try:
+                self.write(path.status)
+            except KeyboardInterrupt:
+                return driver.trajectory(Status.INTERRUPTED)
         return path
 
     def write(self, status: Status | None) -> None:
@@ -175,14 +182,18 @@ class Keeper:
             "stationarity": repr(driver.stationarity),
             "automatic": None if automatic is None else automatic.head,
             "status": None if status is None else status.name,
+            "detail": driver.detail,
         }
         try:
             with _named(self.path):
                 Checkpoint(head, arrays).write(self.path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError) and run.steps == 0:  # a path that never could be written
+                raise
             failure = CheckpointFailed(
-                error.errno,
-                f"`checkpoint` could not be written at t={run.t:.6g} ({error.strerror or error})."
+                getattr(error, "errno", None) or errno.EIO,
+                f"`checkpoint` could not be written at t={run.t:.6g}"
+                f" ({getattr(error, 'strerror', None) or 'its path can no longer be written'})."
                 " Make room and call again; the run so far is in `trajectory` of this error",
                 str(self.path),
             )
@@ -219,11 +230,12 @@ class Keeper:
         for (name, t, y), text in zip(states[: 1 if status in _OVER else 2], head["values"], strict=False):
             then, now = (float(text), arrays[f"{name}_velocity"]), self._measure(t, y)
             value, speed = max(value, abs(then[0])), max(speed, float(np.linalg.norm(then[1])))
-            away = abs(now[0] - then[0]) / (value or 1.0), float(np.linalg.norm(now[1] - then[1])) / (speed or 1.0)
+            away = _gap(now[0], then[0], value), _gap(now[1], then[1], speed)
             if not max(away) <= _AGREES:
                 self._refuse(f"a loss whose value or velocity at t={t:.6g} differs by {max(away):.2g}, relative")
         driver.run.restore(saved)
         driver.natural, driver.stationarity = head["natural"], float(head["stationarity"])
+        driver.detail = head["detail"]
         driver.memory = {k.removeprefix("memory_"): a for k, a in arrays.items() if k.startswith("memory_")}
         if driver.automatic is not None:
             own = {k.removeprefix("automatic_"): a for k, a in arrays.items() if k.startswith("automatic_")}
@@ -233,7 +245,9 @@ class Keeper:
     def _still_over(self, status: Status | None) -> Status | None:
         """Return the status of a run that had ended, unless the limits leave it room now."""
         driver, run = self.driver, self.driver.run
-        if status is None or status in _OVER:
+        if status is None:  # it was going on; a checkpoint may lie on a new end
+            return Status.FINISHED if run.t >= run.t_end else None
+        if status in _OVER:
             return status
         if driver.gtol > 0 and driver.stationarity <= driver.gtol:
             return Status.CONVERGED
@@ -246,6 +260,12 @@ class Keeper:
             f"`checkpoint` must be of the same problem, got {str(self.path)!r} of another: {why}."
             " Delete it or name another file."
         )
+
+
+def _gap(a: Any, b: Any, scale: float) -> float:
+    """Return the distance over the scale; zero where both are not finite in the same way."""
+    same = np.array_equal(a, b, equal_nan=True)
+    return 0.0 if same else float(np.linalg.norm(np.subtract(a, b))) / (scale or 1.0)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from scipy import integrate as scipy_integrate
 from scipy.integrate import OdeSolver
 
 from . import steppers, validation
-from .steppers.spectral import spectral_radius
+from .steppers.spectral import first_direction, spectral_radius
 from .validation import Array
 
 __all__ = ["Automatic", "Method", "check_method"]
@@ -155,7 +155,7 @@ class Automatic:
 
     def _measure(self, solver: Any) -> float:
         slope = solver.f
-        direction = self._direction if self._direction.size else slope
+        direction = self._direction if self._direction.size else first_direction(slope)
         self._radius, self._direction, _ = spectral_radius(
             solver.fun, solver.t, solver.y, slope, direction, self._radius, tries=20
         )

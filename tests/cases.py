@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lowrankflow as lrf
-from lowrankflow.steppers import RK4, Euler
+from lowrankflow.steppers import RK4, RKC, ROCK4, Euler
 
 # ---------------------------------------------------------------------------------------------------------------------
 # metrics, some as a user would write them
@@ -170,7 +170,9 @@ CHARTS = [
     _case(lrf.SingularFrame(root=2.5), "frame-root2.5"),
     _case(lrf.Lifted(), "lifted"),
 ]
-STEPPERS = [_case(Euler(), "euler"), _case(RK4(), "rk4")]
-SOLVERS = [_case({"method": name}, name) for name in ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")] + [
-    _case({"method": name, "step_size": 0.01}, name) for name in ("Euler", "RK4")
+STEPPERS = [_case(Euler(), "euler"), _case(RK4(), "rk4"), _case(RKC(), "rkc"), _case(ROCK4(), "rock4")]
+_ADAPTIVE = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "RKC", "ROCK4", "auto")
+SOLVERS = [_case({"method": name}, name) for name in _ADAPTIVE] + [
+    _case({"method": name, "step_size": 0.01}, f"{name}-fixed" if name in _ADAPTIVE else name)
+    for name in ("Euler", "RK4", "RKC", "ROCK4")
 ]

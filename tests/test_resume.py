@@ -91,30 +91,99 @@ def test_whatever_is_kept(options, tmp_path):
         np.testing.assert_array_equal(run(tmp_path / "part.npz", **options).dissipated, whole.dissipated)
 
 
+KILLED = {
+    "DOP853": {"method": "DOP853"},
+    "RK45": {"method": "RK45"},
+    "RKC": {"method": "RKC"},
+    "ROCK4": {"method": "ROCK4"},
+    "auto": {"method": "auto"},
+    "RK4": {"method": "RK4", "step_size": 0.1},
+}
 CHILD = """
-import sys; sys.path.insert(0, {tests!r})
+import os, signal, sys, time
+sys.path.insert(0, {tests!r})
 import test_resume
-test_resume.run({path!r}, method="RKC", rtol=1e-9, every=5)
+
+steps = 0
+
+def callback(progress):
+    global steps
+    steps += 1
+    if steps == {steps}:
+        {then}
+
+test_resume.run("run.npz", callback=callback, **{options!r})
 """
 
 
-def test_a_killed_process_loses_nothing(tmp_path):
-    path = tmp_path / "run.npz"
-    code = CHILD.format(tests=os.path.dirname(__file__), path=str(path))
-    kills = 0
-    for delay in (0.05, 0.2, 0.4):
-        child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+def child(folder, steps, then, options):
+    """A process that does so many steps of the run and then something else."""
+    code = CHILD.format(tests=os.path.dirname(__file__), steps=steps, then=then, options=options)
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder)
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_process_loses_nothing(name, tmp_path):
+    """SIGKILL twice: in the middle of an interval between checkpoints, and in the second life again."""
+    for steps in (18, 10):
+        dead = child(tmp_path, steps, "os.kill(os.getpid(), signal.SIGKILL)", KILLED[name])
+        assert dead.wait(60) == -signal.SIGKILL
+    assert Checkpoint.read(tmp_path / "run.npz").head["run"]["steps"] == 21  # 14 of the first life, 7 of the second
+    path = run(tmp_path / "run.npz", **KILLED[name])
+    assert_same(path, run(tmp_path / "whole.npz", **KILLED[name]))
+    assert path.nsteps > 21
+
+
+def test_killed_from_outside_whenever_it_comes(tmp_path):
+    """After every checkpoint there is one more; between any two bytes the process may die."""
+    options, kills = {"method": "ROCK4", "rtol": 1e-9, "every": 3}, 0
+    for delay in (0.0, 0.05, 0.2):
+        going = child(tmp_path, 1, "open('begun', 'w').close()", options)
         deadline = time.monotonic() + 60
-        while not path.exists() and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        while not (tmp_path / "begun").exists() and going.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
         time.sleep(delay)
-        if child.poll() is None:
-            child.send_signal(signal.SIGKILL)
-            kills += 1
-        child.wait()
-    assert kills  # at least the first kill fell into the run
-    whole = run(tmp_path / "whole.npz", method="RKC", rtol=1e-9, every=5)
-    assert_same(run(path, method="RKC", rtol=1e-9, every=5), whole)
+        going.send_signal(signal.SIGKILL)
+        kills += going.wait(60) == -signal.SIGKILL
+        (tmp_path / "begun").unlink(missing_ok=True)
+    assert kills  # at least the first fell into the run
+    assert_same(run(tmp_path / "run.npz", **options), run(tmp_path / "whole.npz", **options))
+    assert [p.name for p in tmp_path.glob("*.npz")].count("run.npz") == 1
+
+
+def test_an_interrupted_process_can_go_on(tmp_path):
+    """SIGINT, as Ctrl-C sends it: the trajectory so far is returned there, the file goes on here."""
+    dead = child(tmp_path, 18, "os.kill(os.getpid(), signal.SIGINT)", KILLED["RKC"])
+    assert dead.wait(60) == 0  # `integrate` returned
+    assert_same(run(tmp_path / "run.npz", method="RKC"), run(tmp_path / "whole.npz", method="RKC"))
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_the_end_can_be_moved(name, tmp_path):
+    """A finished run goes on to a later end; one that lies on a checkpoint of a longer run is over."""
+    options = KILLED[name]
+    first = run(tmp_path / "run.npz", t_span=(0, 4), **options)
+    longer = run(tmp_path / "run.npz", t_span=(0, 8), **options)
+    assert (longer.status, longer.t[-1]) == (lrf.Status.FINISHED, 8)
+    np.testing.assert_array_equal(longer.loss[: first.t.size], first.loss)
+    again = run(tmp_path / "run.npz", t_span=(0, 8), **options)
+    assert_same(again, longer)
+    # as near to the run that was never stopped as that is to the flow
+    whole, error = run(t_span=(0, 8), **options), 1e-4
+    assert np.linalg.norm(longer.points[-1].to_dense() - whole.points[-1].to_dense()) < error
+
+
+def test_a_failed_run_keeps_why(tmp_path):
+    """A velocity that ends in the middle: what the solver said of it comes back with the file."""
+
+    class Broken(lrf.losses.LeastSquares):
+        def gradient(self, w):
+            return np.full((6, 5), np.nan) if w.norm() > 0.5 else super().gradient(w)
+
+    flow = lrf.RiemannianFlow(Broken(np.diag(np.linspace(0.4, 1.5, 5)), np.ones((6, 5))), lrf.DepthMetric(3))
+    first = run(tmp_path / "run.npz", flow=flow)
+    assert first.status in (lrf.Status.STEP_TOO_SMALL, lrf.Status.NOT_FINITE)
+    assert_same(run(tmp_path / "run.npz", flow=flow), first)
 
 
 def test_a_finished_run_is_returned_and_can_go_further(tmp_path):

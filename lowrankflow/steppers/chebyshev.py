@@ -16,7 +16,7 @@ import numpy as np
 from .. import validation
 from ..validation import Array
 from .protocol import State, Velocity, hermite, times
-from .spectral import spectral_radius
+from .spectral import first_direction, spectral_radius
 
 __all__ = ["RKC", "Stabilised"]
 
@@ -37,6 +37,11 @@ class _Memory(NamedTuple):
     radius: Array  #: estimate of the spectral radius, with its safety factor
     direction: Array  #: where the power method stands: a unit vector
     spent: Array  #: stages since the estimate; at least `_PATIENCE` asks for a new one
+
+
+def _memory(*parts: Any) -> _Memory:
+    """Return the state; what numpy makes a scalar is an array again."""
+    return _Memory(*map(np.asarray, parts))
 
 
 class Stabilised:
@@ -79,8 +84,8 @@ class Stabilised:
     def init(self, f: Velocity, t: Any, y: Array) -> State:
         slope = f(t, y)
         zero = np.zeros(y.shape[:-1])
-        radius, direction = self._radius(f, t, y, slope, slope, zero, tries=50)
-        return _Memory(y, slope, y, slope, zero, radius, direction, zero)
+        radius, direction = self._radius(f, t, y, slope, first_direction(slope), zero, tries=50)
+        return _memory(y, slope, y, slope, zero, radius, direction, zero)
 
     def step(self, f: Velocity, t: Any, y: Array, h: Any, state: State) -> tuple[Array, Array | None, State]:
         slope, radius, direction, spent = _Memory(*state)[3], *state[5:]
@@ -90,7 +95,7 @@ class Stabilised:
         s = self.stages(float(np.max(np.abs(h) * radius)))
         new, end, error = self._advance(f, t, y, h, slope, s)
         length = np.broadcast_to(np.asarray(h, dtype=np.float64), radius.shape)
-        return new, error, _Memory(y, slope, new, end, length, radius, direction, spent + s)
+        return new, error, _memory(y, slope, new, end, length, radius, direction, spent + s)
 
     def interpolant(self, state: State) -> Callable[[float], Array]:
         return hermite(*state[:5])

@@ -10,7 +10,7 @@ from ..matrices import EPS
 from ..validation import Array
 from .protocol import Velocity, times
 
-__all__ = ["spectral_radius"]
+__all__ = ["first_direction", "spectral_radius"]
 
 
 def spectral_radius(
@@ -29,7 +29,7 @@ def spectral_radius(
     t, y, slope : float, ndarray (..., n), ndarray (..., n)
         Where, and f there.
     direction : ndarray, (..., n)
-        Where the iteration starts, of any length: the last one returned, or the slope.
+        Where the iteration starts, of any length: the last one returned, or `first_direction`.
     known : ndarray, (...)
         The last estimate, or zero.
     tries : int
@@ -57,6 +57,14 @@ def spectral_radius(
             return radius, v, True
         last = radius
     return radius, v, False
+
+
+def first_direction(slope: Array) -> Array:
+    """Return the direction of the slope with a tenth of a fixed irregular one.
+
+    A slope along slow directions alone hides the fast ones: the iteration would settle at once, on a slow rate.
+    """
+    return _unit(slope) + 0.1 * _unit(np.cos(np.arange(1.0, slope.shape[-1] + 1) ** 2))
 
 
 def _norm(x: Array) -> Array:

@@ -363,11 +363,16 @@ class _FrameSystem:
         return _weighted([(u.size, 1.0), (core.size, scale), (v.size, 1.0)], rtol, atol)
 
     def rank_lost(self, before: Array, after: Array) -> bool:
-        # (1 - theta) T_old + theta T_new is singular for a theta in (0, 1) where T_old^{-1} T_new has a negative
-        # eigenvalue; the sign of det T alone would miss two singular values that cross in one step
         old, new = self._parts(before)[1], self._parts(after)[1]
-        if not np.linalg.det(old):
+        turn = _polar(old).T @ _polar(new)
+        if not np.linalg.det(old) or np.linalg.det(turn) < 0:
             return True
+        # Two singular values that cross in one step leave the sign of det T as it was, but turn its polar factor by
+        # about pi, where the flow turns it by little, and the straight way from T_old to T_new meets singular matrices:
+        # T_old^{-1} T_new has a negative eigenvalue. Neither sign suffices alone. With a small singular value the curved
+        # way of the flow passes by where the straight one does not.
+        if np.linalg.eigvals(turn).real.min() > -0.5:
+            return False
         ratios = np.linalg.eigvals(np.linalg.solve(old, new))
         return bool(((np.abs(ratios.imag) <= 1e-8 * np.abs(ratios)) & (ratios.real <= 0)).any())
 

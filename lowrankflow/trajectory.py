@@ -46,7 +46,10 @@ class Status(enum.Enum):
     FINISHED = "The end of `t_span` was reached."
     EVENT = "A terminal event occurred."
     MAX_EVALUATIONS = "Reached `max_evaluations`. Raise it, loosen rtol, or shorten t_span."
-    RANK_LOST = "A singular value crossed zero: the flow left the manifold. Lower the rank or stop earlier."
+    RANK_LOST = (
+        "A singular value crossed zero: the flow left the manifold, or `rtol` is too coarse for a value so small."
+        " Lower the rank, stop earlier or lower `rtol`."
+    )
     NOT_FINITE = "The velocity is not finite. Check the loss and its gradient, or start nearer."
     STEP_TOO_SMALL = "The step fell below roundoff. Loosen rtol, or use a method for stiff problems such as RKC."
     INTERRUPTED = "Interrupted; what was computed is kept."

@@ -149,6 +149,10 @@ class Keeper:
     def go(self, callback: Callback) -> Trajectory:
         """Take the run up where the file exists, and go on to the end."""
         driver, ended = self.driver, None
+        if self.path.is_dir():
+            raise ValueError(
+                f"`checkpoint` must be a file, got the folder {str(self.path)!r}. Name one: {str(self.path / 'run.npz')!r}."
+            )
         if self.path.exists():
             ended = self._take_up()
         else:

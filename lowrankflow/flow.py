@@ -211,7 +211,7 @@ def integrate(
         raise TypeError(f"`save` must be a Save, got {validation.describe(save)}. Use Save(times=...).")
     if save.dense and checkpoint is not None:
         raise ValueError("`save` must not ask for dense output with a checkpoint, which does not hold it. Use times.")
-    events = (events,) if isinstance(events, Event) else tuple(events)
+    events = _as_events(events)
     if len({event.name for event in events}) < len(events):
         raise ValueError("`events` must have names of their own, got one name twice.")
     validation.check_callable("callback", callback)
@@ -237,6 +237,18 @@ def integrate(
         "every": every,
     }
     return Keeper(driver, validation.check_path("checkpoint", checkpoint), every, problem).go(callback)
+
+
+def _as_events(events: Any) -> tuple[Event, ...]:
+    """Return the events of a sequence, or of one."""
+    try:
+        found = (events,) if isinstance(events, Event) else tuple(events)
+    except TypeError:
+        found = (events,)
+    for event in found:
+        if not isinstance(event, Event):
+            raise TypeError(f"`events` must be Events, got {validation.describe(event)}. Use Event(name, function).")
+    return found
 
 
 def _identity(value: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.integrate import OdeSolution
 from scipy.optimize import brentq
 
+from . import validation
 from .charts import System
 from .checkpoint import Checkpoint, pack_points, unpack_points
 from .trajectory import Moment, Status, Trajectory, saddle_passages, singular_values
@@ -66,7 +67,7 @@ class Run:
         self.interpolants: list[Any] = []
         self.hits: dict[str, list[float]] = {event.name: [] for event in events}
         self.record(self.t, self.y)
-        self.levels = [float(event.function(self.t, self.kept[0][1])) for event in events]
+        self.levels = [_level(event, self.t, self.kept[0][1]) for event in events]
 
     @property
     def t(self) -> float:
@@ -130,15 +131,19 @@ class Run:
         """Locate sign changes over the last step, in their order; at a terminal one end the step there."""
         w, found = self.point(y), []
         for i, event in enumerate(self.events):
-            before, after = self.levels[i], float(event.function(t, w))
+            before, after = self.levels[i], _level(event, t, w)
             self.levels[i] = after
             if not (np.isfinite(before) and np.isfinite(after)):
                 continue
             # a zero at the end of a step counts there, and not again at the start of the next
             if before == 0 or before * after > 0 or event.direction not in (0, np.sign(after - before)):
                 continue
-            hit = brentq(lambda x, event=event: event.function(x, self.point(interpolant(x))), t_old, t) if after else t
-            found.append((hit, event))
+            ends = {t_old: before, t: after}  # the interpolant's roundoff must not undo the change of sign
+
+            def level(x: float, event: Any = event, ends: dict[float, float] = ends) -> float:
+                return ends[x] if x in ends else _level(event, x, self.point(interpolant(x)))
+
+            found.append((brentq(level, t_old, t) if after else t, event))
         for hit, event in sorted(found, key=lambda pair: pair[0]):
             self.hits[event.name].append(hit)
             if event.terminal:
@@ -241,3 +246,14 @@ def _pack(name: str, rows: Sequence[tuple[float, Moment]]) -> dict[str, Array]:
 def _unpack(name: str, arrays: Mapping[str, Array]) -> list[tuple[float, Moment]]:
     rows = zip(arrays[f"{name}_numbers"].tolist(), arrays[f"{name}_s"], strict=True)
     return [(t, Moment(loss, stationarity, power, s)) for (t, loss, stationarity, power), s in rows]
+
+
+def _level(event: Any, t: float, w: Any) -> float:
+    """Return the value of an event's function."""
+    found = event.function(t, w)
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`function` of event {event.name!r} must return a number, got {validation.describe(found)}."
+        ) from None

@@ -73,7 +73,7 @@ def check_method(method: str | type[OdeSolver] | steppers.Stepper, step_size: fl
 
 def _solver_class(method: str | type[OdeSolver] | steppers.Stepper) -> tuple[Any, bool]:
     """Return the OdeSolver class of a method and whether it can choose its steps."""
-    if isinstance(method, type) and issubclass(method, OdeSolver):
+    if isinstance(method, type) and issubclass(method, OdeSolver) and method is not OdeSolver:
         stepper = getattr(method, "stepper", None)
         return method, stepper is None or hasattr(stepper, "error_order")
     if isinstance(method, type) and hasattr(method, "interpolant"):

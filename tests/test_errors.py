@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse
+from scipy.integrate import OdeSolver
 
 import lowrankflow as lrf
 from lowrankflow import data, steppers
@@ -518,6 +519,44 @@ CASES = {
     "atol an array": (lambda: integrate(atol=np.ones(3)), TypeError,
         "`atol` must be non-negative and finite, got an array of shape (3,)."),
     "gtol negative": (lambda: integrate(gtol=-1), ValueError, "`gtol` must be non-negative and finite, got -1."),
+    "rtol nan": (lambda: integrate(rtol=NAN), ValueError, "`rtol` must be positive and finite, got nan."),
+    "atol nan": (lambda: integrate(atol=NAN), ValueError, "`atol` must be non-negative and finite, got nan."),
+    "gtol nan": (lambda: integrate(gtol=NAN), ValueError, "`gtol` must be non-negative and finite, got nan."),
+    "t_span empty": (lambda: integrate(t_span=(1, 1)), ValueError,
+        "`t_span` must be increasing from a finite time, got (1, 1)."),
+    "t_span nan": (lambda: integrate(t_span=(0, NAN)), ValueError,
+        "`t_span` must be increasing from a finite time, got (0, nan)."),
+    "checkpoint a number": (lambda: integrate(checkpoint=3), TypeError,
+        "`checkpoint` must be the path of a file, got int 3."),
+    "checkpoint in no folder": (lambda: integrate(checkpoint="/nowhere/run.npz"), ValueError,
+        "`checkpoint` must be a file that can be written, got '/nowhere/run.npz' (No such file or directory)."
+        " Choose another."),
+    "checkpoint a folder": (lambda: integrate(checkpoint="/"), ValueError,
+        "`checkpoint` must be a file, got the folder '/'. Name one: '/run.npz'."),
+    "checkpoint with dense output": (lambda: integrate(checkpoint="c.npz", save=lrf.Save(dense=True)), ValueError,
+        "`save` must not ask for dense output with a checkpoint, which does not hold it. Use times."),
+    "every zero steps": (lambda: integrate(checkpoint="c.npz", every=0), ValueError,
+        "`every` must be at least 1, got 0."),
+    "every half a step": (lambda: integrate(every=0.5), TypeError, "`every` must be a whole number, got 0.5."),
+    "auto with a step": (lambda: integrate(method="auto", step_size=0.1), ValueError,
+        '`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`.'),
+    "stepper class": (lambda: integrate(method=steppers.RKC), TypeError,
+        "`method` must be an instance of a Stepper, got the class RKC. Pass RKC()."),
+    "method the base class": (lambda: integrate(method=OdeSolver), ValueError,
+        f"`method` must be one of {SOLVERS}; got the class OdeSolver."),
+    "no bound": (lambda: integrate(lrf.RiemannianFlow(Loss(), METRIC), method=steppers.RKC(estimate=False)), ValueError,
+        "`bound` must give an upper bound where `estimate` is False, got None."),
+    "bound a number": (lambda: steppers.ROCK4(3.0), TypeError, "`bound` must be callable or None, got 3.0."),
+    "events a number": (lambda: integrate(events=3), TypeError,
+        "`events` must be Events, got int 3. Use Event(name, function)."),
+    "events bare functions": (lambda: integrate(events=[abs]), TypeError,
+        "`events` must be Events, got builtin_function_or_method. Use Event(name, function)."),
+    "event without a number": (lambda: integrate(events=lrf.Event("a", lambda t, w: "x")), TypeError,
+        "`function` of event 'a' must return a number, got 'x'."),
+    "events of one name": (lambda: integrate(events=[lrf.Event("a", lambda t, w: t)] * 2), ValueError,
+        "`events` must have names of their own, got one name twice."),
+    "netcdf in no folder": (lambda: integrate().to_netcdf("/nowhere/a.nc"), ValueError,
+        "`path` must be a file that can be written, got '/nowhere/a.nc' (No such file or directory). Choose another."),
     "max_evaluations infinite": (lambda: integrate(max_evaluations=INF), TypeError,
         "`max_evaluations` must be a whole number, got inf."),
     "max_evaluations zero": (lambda: integrate(max_evaluations=0), ValueError,

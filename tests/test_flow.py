@@ -82,6 +82,19 @@ def test_converged_at_infinite_depth(rng):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_event_at_the_start_of_a_step(solver):
+    """Going on from where an event ended a run: what is left of its zero is roundoff, of either sign."""
+    loss = Scalar(lambda x: (x - 1) ** 2 / 2, lambda x: x - 1)
+    flow, end = lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), 2.0
+    options = {} if "step_size" in solver else {"rtol": 1e-8}
+    for shift in (-1e-16, 0.0, 1e-16):
+        event = Event("half", lambda t, w, shift=shift: w.s[0] - 0.5 - shift)
+        path = lrf.integrate(flow, scalar_start(0.5), t_span=(0, end), events=event, **solver, **options)
+        assert path.status is Status.FINISHED
+        assert all(t < 1e-12 for t in path.events["half"])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_event_is_located(solver):
     """Depth 2, one mode: s(t) has a closed form, and so has the time at which it crosses 1/2."""
     loss = Scalar(lambda x: (x - 1) ** 2 / 2, lambda x: x - 1)

@@ -40,6 +40,32 @@ def test_auto_changes_on_a_stiff_one_and_says_why(rtol, name):
     assert difference(path.points[-1], reference.points[-1]).norm() < 20 * rtol * reference.points[-1].norm()
 
 
+KINDS = {
+    "factors": lambda loss, w, rng: (lrf.FactorFlow(loss), lrf.LinearNetwork.balanced(w, 3, widths=4, rng=rng)),
+    "unbalanced": lambda loss, w, rng: (lrf.FactorFlow(loss), lrf.LinearNetwork.gaussian(w.shape, 3, widths=4, rng=rng)),
+    "embedded": lambda loss, w, rng: (lrf.RiemannianFlow(loss, lrf.EmbeddedMetric()), w),
+    "infinite": lambda loss, w, rng: (lrf.RiemannianFlow(loss, lrf.DepthMetric(np.inf)), w),
+    "real": lambda loss, w, rng: (lrf.RiemannianFlow(loss, lrf.DepthMetric(2.7)), w),
+    "deep": lambda loss, w, rng: (lrf.RiemannianFlow(loss, lrf.DepthMetric(50)), w),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("method", ["RKC", "ROCK4", "auto"])
+def test_every_flow_takes_them(name, method, rng):
+    """Where the system knows a bound on its spectrum and where it knows none."""
+    flow, w = stiff(300.0)
+    moving = KINDS[name](flow.loss, w, rng)
+    rtol, t_end = (1e-6 if method == "RKC" else 1e-8), 20.0
+    path = last(*moving, t_end, method=method, rtol=rtol)
+    want = last(*moving, t_end, rtol=1e-12)
+    assert path.status is want.status is lrf.Status.FINISHED
+    a, b = (np.asarray(p.points[-1].to_dense()) for p in (path, want))
+    # RKC adds up its steps to rtol^(2/3), the others to rtol
+    assert np.linalg.norm(a - b) < 10 * rtol ** (2 / 3 if method == "RKC" else 1) * np.linalg.norm(b)
+    assert path.method.startswith("DOP853 from the start" if method == "auto" else method)
+
+
 def test_stable_limit_of_the_explicit_method():
     """The largest z with |R(-z)| <= 1, from scipy's coefficients."""
 

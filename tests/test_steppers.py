@@ -203,7 +203,7 @@ KINDS = pytest.mark.parametrize("kind", [RKC, ROCK4], ids=["rkc", "rock4"])
 
 def staged(kind, s, h=1.0):
     """The method that takes s stages for steps of h: told a spectral radius that needs them."""
-    radius = 0.999 * kind().interval(s) / h
+    radius = 0.9999 * kind().interval(s) / h
     return kind(bound=lambda t, y: radius, estimate=False)
 
 
@@ -245,17 +245,18 @@ DENSITY = {"t": 1, "[t]": 2, "[tt]": 3, "[[t]]": 6, "[ttt]": 4, "[t[t]]": 8, "[[
 ORDER = {"t": 1, "[t]": 2, "[tt]": 3, "[[t]]": 3, "[ttt]": 4, "[t[t]]": 4, "[[tt]]": 4, "[[[t]]]": 4}
 
 
-@pytest.mark.parametrize(("kind", "numbers"), [(RKC, [*range(2, 41), 100, 250]), (ROCK4, RUNGS)], ids=["rkc", "rock4"])
+@pytest.mark.parametrize(("kind", "numbers"), [(RKC, [*range(2, 41), 100, 250, 2000]), (ROCK4, RUNGS)], ids=["rkc", "rock4"])
 def test_order_conditions(kind, numbers):
-    """Sums of up to 250 terms whose sizes add up to less than 15: s eps times that is below 1e-12."""
+    """Sums of s terms whose sizes add up to less than 15: s eps times that, or 1e-12 if it is less."""
     for s in numbers:
+        bound = max(1e-12, 15 * s * EPS)
         a, c, b, e = tableau(kind, s)
-        np.testing.assert_allclose(a.sum(axis=1), c, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(a.sum(axis=1), c, rtol=0, atol=bound)
         for tree, value in trees(a, c).items():
             if ORDER[tree] <= kind.order:
-                assert abs(b @ value - 1 / DENSITY[tree]) < 1e-12
+                assert abs(b @ value - 1 / DENSITY[tree]) < bound
             if ORDER[tree] < kind.error_order:
-                assert abs(e @ value) < 1e-12
+                assert abs(e @ value) < bound
         assert max(abs(e @ v) for tree, v in trees(a, c).items() if ORDER[tree] == kind.error_order) > 1e-3
         if kind is RKC:  # control: the conditions of order three are told apart
             assert abs(b @ c**2 - 1 / 3) > 0.1
@@ -320,7 +321,7 @@ def growth_factors(kind, s, z):
 
 
 @pytest.mark.parametrize(
-    ("kind", "numbers"), [(RKC, [*range(2, 30), 60, 120, 250]), (ROCK4, RUNGS)], ids=["rkc", "rock4"]
+    ("kind", "numbers"), [(RKC, [*range(2, 30), 60, 120, 250, 2000]), (ROCK4, RUNGS)], ids=["rkc", "rock4"]
 )
 def test_stability_interval(kind, numbers):
     """Damped on the whole interval, and it does not reach much further.
@@ -336,11 +337,13 @@ def test_stability_interval(kind, numbers):
         assert inside.max() < 1
         assert damped.max() < 0.96
         # control: the end of the interval is an end; for few stages |R| turns back once more after it
-        assert np.abs(growth_factors(kind, s, -beta * np.linspace(1, 1.2 if s < 5 else 1.1, 50))[0]).max() > 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            beyond = np.abs(growth_factors(kind, s, -beta * np.linspace(1, 1.2 if s < 5 else 1.1, 50))[0])
+        assert np.nanmax(beyond) > 1
 
 
 @pytest.mark.parametrize(
-    ("kind", "share", "numbers"), [(RKC, 0.653, (20, 100, 250)), (ROCK4, 0.3526, (55, 108))], ids=["rkc", "rock4"]
+    ("kind", "share", "numbers"), [(RKC, 0.653, (20, 100, 250, 2000)), (ROCK4, 0.3526, (55, 108))], ids=["rkc", "rock4"]
 )
 def test_length_of_the_interval(kind, share, numbers):
     """beta / s^2: 2/3 (1 - 2/15 damping) for RKC; for ROCK4 what a ripple of 0.95 leaves, of 2 without any order."""
@@ -378,7 +381,7 @@ def test_the_number_of_stages_has_ends(kind):
     far = staged(kind, kind.most)
     y = np.ones(1)
     state = far.init(lambda t, y: -y, 0.0, y)
-    assert far.longest(state) == pytest.approx(1 / 0.999)
+    assert far.longest(state) == pytest.approx(1 / 0.9999)
     # nothing to stabilise, or nothing known: the error estimate alone decides
     for radius in (0.0, np.inf, np.nan):
         free = kind(bound=lambda t, y, radius=radius: radius, estimate=False)

@@ -114,15 +114,16 @@ class Stabilised:
     ) -> tuple[Array, Array]:
         """Return the spectral radius with its safety factor, and where the power method stands."""
         if self.estimate:
-            radius, direction, settled = spectral_radius(f, t, y, slope, direction, known / _SAFETY, tries=tries)
+            found, direction, settled = spectral_radius(f, t, y, slope, direction, known / _SAFETY, tries=tries)
+            radius = np.where(np.isfinite(found), _SAFETY * found, known)
             if settled or self.bound is None:
-                return _SAFETY * radius, direction
+                return radius, direction
         bound = None if self.bound is None else self.bound(t, y)
         if bound is not None:
             return np.broadcast_to(np.asarray(bound, dtype=np.float64), y.shape[:-1]), direction
         if not self.estimate:
             raise ValueError("`bound` must give an upper bound where `estimate` is False, got None.")
-        return _SAFETY * radius, direction
+        return radius, direction
 
 
 class _Chebyshev(NamedTuple):
@@ -181,7 +182,7 @@ class RKC(Stabilised):
 
     order = 2
     error_order = 3
-    most = 250
+    most = 2000  # roundoff grows like s^2 eps: still below 1e-9, and RKC is for tolerances far above that
 
     def interval(self, stages: int) -> float:
         return 2 / 3 * (stages**2 - 1) * (1 - 2 / 15 * _DAMPING)

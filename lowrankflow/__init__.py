@@ -5,7 +5,7 @@ from .charts import Factors, Lifted, SingularFrame
 from .checks import check_loss
 from .compare import CLAIMS, Interrupted, explain, natural_time_unit, verify_equivalence
 from .descent import DescentDiverged, gradient_descent, sharpness
-from .flow import Event, FactorFlow, RiemannianFlow, Save, integrate
+from .flow import CheckpointFailed, Event, FactorFlow, RiemannianFlow, Save, integrate
 from .gradients import (
     end_to_end_operator,
     factor_gradients,
@@ -21,12 +21,13 @@ from .html_report import write_html
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent, random_point
 from .metrics import Coefficients, DepthMetric, EmbeddedMetric
 from .report import Claim, Control, Hypothesis, Report
-from .trajectory import Status, Trajectory
+from .trajectory import Passage, Status, Trajectory
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CLAIMS",
+    "CheckpointFailed",
     "Claim",
     "Coefficients",
     "Control",
@@ -41,6 +42,7 @@ __all__ = [
     "Lifted",
     "LinearNetwork",
     "LowRankMatrix",
+    "Passage",
     "Product",
     "Report",
     "RiemannianFlow",

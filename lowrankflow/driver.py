@@ -13,7 +13,7 @@ import numpy as np
 from .checkpoint import Checkpoint
 from .run import Run
 from .solvers import Automatic, Method
-from .trajectory import Progress, Status, Trajectory
+from .trajectory import Moment, Progress, Status, Trajectory
 from .validation import Array
 
 __all__ = ["CheckpointFailed", "Driver", "Keeper"]
@@ -39,6 +39,7 @@ class Driver:
         self.natural = 0.0  #: the next step, as if it were not shortened to land on a time
         self.memory: dict[str, Array] = {}  #: of one of our solvers, to go on to the same bits
         self.stationarity = np.nan
+        self.peak = 0.0  #: the largest stationarity of the run
         self.detail = ""  #: of the end, for people
         landings = run.times[run.times < run.t_end] if run.save.exact else np.empty(0)
         self._stops = np.append(landings, run.t_end)
@@ -47,6 +48,17 @@ class Driver:
     def method(self) -> Method:
         """The method to use now."""
         return cast(Method, self.given) if self.automatic is None else self.automatic.method
+
+    @property
+    def accuracy(self) -> float:
+        """rtol; on the way to `gtol` relative to what is left of the stationarity.
+
+        Errors of constant size would hold it up at about a hundred rtol: at its stability limit an explicit method
+        keeps the fast modes excited at the size of its tolerance.
+        """
+        if not self.gtol > 0 or not 0 < self.stationarity < self.peak:
+            return self.rtol
+        return max(self.rtol * self.stationarity / self.peak, min(self.rtol, _FINEST))
 
     @property
     def label(self) -> str:
@@ -61,13 +73,13 @@ class Driver:
             solver: Any = self._start() if status is None else None
             while status is None:
                 status, self.detail = run.advance(solver)
-                if hasattr(solver, "atol") and not self.method.fixed:
-                    solver.atol = run.full.tolerances(run.y, self.rtol, self.atol)[1]  # relative to what W is now
                 landed = solver.status == "finished"
                 # LSODA does not say its next step; restarted with its last one it would never grow
                 ahead = getattr(solver, "h_abs", None) or 2 * (solver.step_size or 0.0)
                 self.natural = max(self.natural if landed else 0.0, ahead)
                 status = self.check_end(status)
+                if hasattr(solver, "atol") and not self.method.fixed:
+                    solver.atol = self._tolerances()[1]  # relative to what W is now
                 if callback is not None:
                     callback(Progress(run.t, run.t_end, run.nfev, self.stationarity))
                 if status is not None:
@@ -96,24 +108,33 @@ class Driver:
         """Return a solver from the present state to the next time to land on."""
         run, method = self.run, self.method.bounded_by(self.run.bound)
         bound = float(self._stops[self._stops > run.t][0])
-        tolerances = run.full.tolerances(run.y, self.rtol, self.atol)
-        return method.start(run.velocity, run.t, run.y, bound, tolerances, self.natural or None, self.memory)
+        return method.start(run.velocity, run.t, run.y, bound, self._tolerances(), self.natural or None, self.memory)
+
+    def _tolerances(self) -> tuple[float, Array]:
+        tolerances: tuple[float, Array] = self.run.full.tolerances(self.run.y, self.accuracy, self.atol)
+        return tolerances
+
+    def _measure(self, moment: Moment) -> bool:
+        """Take note of the stationarity; return whether it has fallen to `gtol`."""
+        self.stationarity = moment.stationarity
+        self.peak = max(self.peak, self.stationarity)
+        return self.stationarity <= self.gtol
 
     def check_start(self) -> Status | None:
         """Return the status of a run that is over before it began."""
         run, moment = self.run, self.run.kept[0][3]
         if not (np.isfinite(run.velocity(run.t, run.y)).all() and np.isfinite(moment.loss)):
             return Status.NOT_FINITE
-        if self.gtol > 0:
-            self.stationarity = moment.stationarity
-        return Status.CONVERGED if self.gtol > 0 and moment.stationarity <= self.gtol else None
+        return Status.CONVERGED if self.gtol > 0 and self._measure(moment) else None
 
     def check_end(self, status: Status | None) -> Status | None:
         """Return the status after a step: convergence and the budget besides what the step itself said."""
         run = self.run
         if self.gtol > 0 and status in (None, Status.FINISHED):
-            self.stationarity = run.look(run.t, run.y)[1].stationarity
-            status = Status.CONVERGED if self.stationarity <= self.gtol else status
+            if self._measure(run.look(run.t, run.y)[1]):
+                return Status.CONVERGED
+            if np.isinf(run.t_end) and run.steps % 50 == 0 and run.stands_still(_LONG):
+                return Status.STALLED
         if status is None and run.nfev >= self.budget:
             status = Status.MAX_EVALUATIONS
         return status
@@ -130,8 +151,11 @@ class Driver:
         return changed
 
 
+_FINEST = 1e-13  # the tolerance is not tightened beyond this: roundoff would choose the steps
+_LONG = 100  # steps over which, and while the time doubles, nothing has to move for a run without end to stop
+
 #: endings after which a run cannot go on, whatever the limits
-_OVER = (Status.EVENT, Status.RANK_LOST, Status.NOT_FINITE, Status.STEP_TOO_SMALL)
+_OVER = (Status.EVENT, Status.STALLED, Status.RANK_LOST, Status.NOT_FINITE, Status.STEP_TOO_SMALL)
 _AGREES = 1e-9  # relative difference of value and velocity that another machine's roundoff may make
 
 
@@ -184,6 +208,7 @@ class Keeper:
             "values": values,
             "natural": driver.natural,
             "stationarity": repr(driver.stationarity),
+            "peak": repr(driver.peak),
             "automatic": None if automatic is None else automatic.head,
             "status": None if status is None else status.name,
             "detail": driver.detail,
@@ -198,7 +223,7 @@ class Keeper:
                 getattr(error, "errno", None) or errno.EIO,
                 f"`checkpoint` could not be written at t={run.t:.6g}"
                 f" ({getattr(error, 'strerror', None) or 'its path can no longer be written'})."
-                " Make room and call again; the run so far is in `trajectory` of this error",
+                " Mend that and call again; the run so far is in `trajectory` of this error",
                 str(self.path),
             )
             failure.trajectory = driver.trajectory(status or Status.INTERRUPTED)
@@ -239,7 +264,7 @@ class Keeper:
                 self._refuse(f"a loss whose value or velocity at t={t:.6g} differs by {max(away):.2g}, relative")
         driver.run.restore(saved)
         driver.natural, driver.stationarity = head["natural"], float(head["stationarity"])
-        driver.detail = head["detail"]
+        driver.peak, driver.detail = float(head["peak"]), head["detail"]
         driver.memory = {k.removeprefix("memory_"): a for k, a in arrays.items() if k.startswith("memory_")}
         if driver.automatic is not None:
             own = {k.removeprefix("automatic_"): a for k, a in arrays.items() if k.startswith("automatic_")}

@@ -6,6 +6,7 @@ import errno
 import glob
 import os
 import platform
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,10 +27,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     A crash at any moment leaves the old file or the new one, on the disk and not only in its cache. What a killed
     process leaves is its temporary file ``.NAME-HOST-PID-*.tmp``: the next write to the same path removes it, once
-    no process of that number lives on this machine. The permissions are those of an ordinary new file. A path that
-    cannot be written is a ValueError; an error while writing (a full disk) stays an OSError.
+    no process of that number lives on this machine. The permissions are those of the old file, or of an ordinary new
+    one; a link stays a link, and what it names is written. A path that cannot be written, or names a pipe or a device, is
+    a ValueError; an error while writing (a full disk) stays an OSError.
     """
-    target = validation.check_path("path", path)
+    target = Path(os.path.realpath(validation.check_path("path", path)))
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise ValueError(f"`path` must be a regular file, got {str(target)!r}, a pipe or a device. Choose another.")
     prefix = f".{target.name}-{platform.node()}-"
     try:
         if target.is_dir():
@@ -47,14 +51,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _mode(target: Path) -> int:
+    """Return the permissions of the old file, or those of a new one."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(target.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -75,6 +86,9 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     A damaged archive raises any of a dozen kinds of exception.
     """
     with open(path, "rb") as stream:  # a stream of our own: np.load leaves a damaged archive open
+        if stream.read(2) not in (b"PK", b"\x93N"):
+            raise ValueError("not an npz archive")
+        stream.seek(0)
         data = np.load(stream, allow_pickle=False)
         if isinstance(data, np.ndarray):
             raise ValueError("a single array")

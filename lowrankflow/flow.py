@@ -67,6 +67,11 @@ class Save:
     dense: bool = False
     dissipation: bool = False
 
+    def __post_init__(self) -> None:
+        validation.check_flags(exact=self.exact, dense=self.dense, dissipation=self.dissipation)
+        if self.steps is not None:
+            validation.check_flags(steps=self.steps)
+
 
 @dataclass(frozen=True)
 class Event:
@@ -94,13 +99,11 @@ class Event:
             raise TypeError(f"`name` must be a non-empty string, got {validation.describe(self.name)}.")
         if not callable(self.function):
             raise TypeError(f"`function` must be callable, got {validation.describe(self.function)}.")
+        validation.check_flags(terminal=self.terminal)
         if self.direction not in (-1, 0, 1):
             raise ValueError(f"`direction` must be -1, 0 or 1, got {validation.describe(self.direction)}.")
 
 
-@np.errstate(
-    over="ignore", invalid="ignore"
-)  # trial steps may blow up; they are rejected, or end the run with a status
 def integrate(
     flow: RiemannianFlow | FactorFlow,
     start: LowRankMatrix | LinearNetwork,
@@ -130,8 +133,9 @@ def integrate(
     t_span : (float, float)
         First and last time, in the units of the loss. The last may be inf: then the run goes on until `gtol`.
     rtol : float
-        Relative accuracy of W a step: the frames absolutely, T and the factors relative to their Frobenius norm
-        at the time. Between 3e-14 and 0.1; not used by fixed steps.
+        Relative accuracy a step: the frames absolutely, T (near sigma^(1/N), so that W is N times less accurate) and the
+        factors relative to their Frobenius norm at the time. Between 3e-14 and 0.1; not used by fixed steps. On the
+        way to `gtol` it tightens with the stationarity, relative to the largest so far.
     atol : float
         Added absolute accuracy, same norm.
     chart : Chart, optional
@@ -147,8 +151,8 @@ def integrate(
     events : sequence of Event
         Functions of (t, W) to locate zeros of.
     gtol : float
-        Stop when the stationarity (Frobenius norm of the projected gradient, or of the factor
-        gradients) falls to this; costs one gradient a step. 0 means never.
+        Stop when the stationarity (Frobenius norm of the projected gradient, which no plateau makes small, or of the
+        factor gradients, which plateaus do make small) falls to this; costs one gradient a step. 0 means never.
     max_evaluations : int, optional
         Stop after this many gradients.
     callback : callable, optional
@@ -222,21 +226,23 @@ def integrate(
         chart = cast(Chart, SingularFrame() if hasattr(flow, "metric") else Factors())
     if isinstance(chart, type) or not hasattr(chart, "bind"):
         raise TypeError(f"`chart` must be a chart such as SingularFrame(), got {validation.describe(chart)}.")
-    run = Run(flow, chart.bind(flow, start), times, (t0, t1), save, events)
-    driver = Driver(run, chosen, rtol=rtol, atol=atol, gtol=gtol, budget=budget)
-    if checkpoint is None:
-        return driver.go(callback)
-    problem = {
-        "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None))],
-        "chart": _identity(chart),
-        "method": "auto" if chosen is None else [chosen.name, chosen.step_size],
-        "t_span[0]": t0,
-        "tolerances": [rtol, atol],
-        "save": [times.tolist(), save.exact, run.keep_steps, save.dissipation],
-        "events": [event.name for event in events],
-        "every": every,
-    }
-    return Keeper(driver, validation.check_path("checkpoint", checkpoint), every, problem).go(callback)
+    system = chart.bind(flow, start)
+    with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up: rejected, or the end of the run
+        run = Run(flow, system, times, (t0, t1), save, events)
+        driver = Driver(run, chosen, rtol=rtol, atol=atol, gtol=gtol, budget=budget)
+        if checkpoint is None:
+            return driver.go(callback)
+        problem = {
+            "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None))],
+            "chart": _identity(chart),
+            "method": "auto" if chosen is None else [chosen.name, chosen.step_size],
+            "t_span[0]": t0,
+            "tolerances": [rtol, atol],
+            "save": [times.tolist(), save.exact, run.keep_steps, save.dissipation],
+            "events": [[event.name, bool(event.terminal), int(event.direction)] for event in events],
+            "every": every,
+        }
+        return Keeper(driver, validation.check_path("checkpoint", checkpoint), every, problem).go(callback)
 
 
 def _as_events(events: Any) -> tuple[Event, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from scipy.optimize import brentq
 from . import validation
 from .charts import System
 from .checkpoint import Checkpoint, pack_points, unpack_points
+from .matrices import EPS
 from .trajectory import Moment, Status, Trajectory, saddle_passages, singular_values
 from .validation import Array
 
@@ -59,7 +61,8 @@ class Run:
         self.scale = float(np.abs(self.y).max())
         self.nfev = self.steps = self.restarts = 0
         self.defect = self.last_defect = 0.0
-        self.last_finite = True
+        self.last_finite, self.evaluating = True, False
+        self.not_finite_in = -2  #: the last step in which a velocity was not finite
         self.measured: tuple[float, Any, Moment] | None = None  #: the last state looked at: (t, W, numbers)
         self.kept: list[tuple[float, Any, float, Moment]] = []  #: (t, W, q, numbers)
         self.trace: list[tuple[float, Moment]] = []  #: the numbers at all states looked at
@@ -82,8 +85,12 @@ class Run:
     def velocity(self, t: float, y: Array) -> Array:
         """Velocity for the solver, counted; remembers whether the last one could be stepped."""
         self.nfev += 1
+        self.evaluating = True
         dy: Array = self.full.velocity(t, y)
+        self.evaluating = False
         self.last_finite = bool(np.isfinite(dy @ dy))
+        if not self.last_finite:
+            self.not_finite_in = self.steps
         return dy
 
     def bound(self, t: float, y: Array) -> float | None:
@@ -120,6 +127,26 @@ class Run:
                 self.trace.append((t, moment))
         return self.measured[1:]
 
+    def stands_still(self, steps: int) -> bool:
+        """Whether nothing has moved over so many steps and while the time doubled; from states looked at.
+
+        The loss has not fallen but for roundoff, no singular value has grown, as one does on a plateau, and the
+        stationarity is no lower in the second half of that stretch than in the first.
+        """
+        half = (self.trace[0][0] + self.t) / 2
+        stretch = self.trace[: bisect_left(self.trace, half, key=lambda row: row[0])]
+        stretch = self.trace[min(len(stretch), max(len(self.trace) - steps, 0)) :]
+        if len(stretch) < steps:
+            return False
+        then, now = stretch[0][1], stretch[-1][1]
+        early, late = (
+            min(moment.stationarity for _, moment in part)
+            for part in (stretch[: len(stretch) // 2], stretch[len(stretch) // 2 :])
+        )
+        fell = then.loss - now.loss > 100 * EPS * max(abs(self.trace[0][1].loss), abs(now.loss))
+        grew = (now.singular_values > then.singular_values * (1 + 1e-6)).any()
+        return not fell and not grew and late > early / 2
+
     def record(self, t: float, y: Array) -> None:
         """Keep W and its numbers; a time already kept is kept once."""
         if self.kept and t <= self.kept[-1][0]:
@@ -154,10 +181,15 @@ class Run:
     def advance(self, solver: Any) -> tuple[Status | None, str]:
         """Take one accepted step, locate events and keep what was asked for."""
         state_old = self.state(self.y)
-        solver.step()
+        try:
+            solver.step()
+        except (ValueError, np.linalg.LinAlgError):  # scipy's implicit methods meet what is not finite in their algebra
+            if self.evaluating or self.steps > self.not_finite_in + 1:
+                raise
+            return Status.NOT_FINITE, ""
         if solver.status == "failed":
             return (Status.STEP_TOO_SMALL if self.last_finite else Status.NOT_FINITE), ""
-        if np.abs(solver.y).max() > 1e6 * self.scale and not self.finite(solver.y):  # blew up: keep the last state
+        if not np.abs(solver.y).max() <= 1e6 * self.scale and not self.finite(solver.y):  # keep the last state
             return Status.NOT_FINITE, ""
         t_old, self.now = float(solver.t_old), (float(solver.t), solver.y)
         self.steps += 1

@@ -92,7 +92,7 @@ _EXPLICIT = "DOP853"
 _REAL_LIMIT = 6.4  # DOP853 damps y' = -z y for steps of 1 up to this z
 _STIFF, _EASY = 4.0, 2.0  # h rho above which the explicit method is held back by stability; below which it is not
 _EVERY = 10  # steps between two looks at the spectral radius
-_FINE = 3e-7  # rtol below which the stabilised method is the one of order 4: where its evaluations become fewer
+_FINE = 3e-6  # rtol below which the stabilised method is the one of order 4: at equal error it needs fewer evaluations
 
 
 class Automatic:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import json
+import numbers
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,10 @@ class Status(enum.Enum):
         "A singular value crossed zero: the flow left the manifold, or `rtol` is too coarse for a value so small."
         " Lower the rank, stop earlier or lower `rtol`."
     )
+    STALLED = (
+        "Nothing moves any more, but the stationarity stays above `gtol`: the limit has lower rank, or `gtol` lies"
+        " below roundoff. Look at the singular values; lower the rank or raise `gtol`."
+    )
     NOT_FINITE = "The velocity is not finite. Check the loss and its gradient, or start nearer."
     STEP_TOO_SMALL = "The step fell below roundoff. Loosen rtol, or use a method for stiff problems such as RKC."
     INTERRUPTED = "Interrupted; what was computed is kept."
@@ -79,7 +84,7 @@ class Passage(NamedTuple):
 
     t: float  #: when it fell most slowly
     loss: float
-    rank: int  #: effective rank: singular values above half of their own largest value in the run
+    rank: int  #: effective rank: the singular values that have been learned
 
 
 class Moment(NamedTuple):
@@ -146,9 +151,11 @@ class Trajectory:
 
         Raises
         ------
-        ValueError
-            If the interpolants were not kept, or `t` lies outside the run.
+        ValueError, TypeError
+            If the interpolants were not kept, or `t` lies outside the run or is not a number.
         """
+        if isinstance(t, bool) or not isinstance(t, numbers.Real):
+            raise TypeError(f"`t` must be a number, got {validation.describe(t)}.")
         if self._dense is None:
             raise ValueError("Dense output has not been saved; pass save=Save(dense=True) to integrate.")
         if not self.t[0] <= t <= self.t[-1]:
@@ -198,6 +205,8 @@ class Trajectory:
         file = validation.check_file("path", path)
         try:
             arrays = read_arrays(file)
+            if "sha256" in arrays:
+                raise ValueError("a checkpoint, for integrate(..., checkpoint=)")
             head = json.loads(str(arrays.pop("head")))
             lengths = {name: len(a) for name, a in arrays.items()}
             if len(set(lengths.values())) != 1 or not lengths["t"]:
@@ -325,8 +334,9 @@ def saddle_passages(trace: Sequence[tuple[float, Moment]]) -> list[Passage]:
     Near a critical point the loss falls slowly: -dL/dt = g(W', W') vanishes there. A passage is a
     minimum of it in time from which it rises tenfold, having fallen tenfold before, or since the start.
     Saddles between which the loss falls by less than a thousandth of its whole fall are not told apart: close to one,
-    -dL/dt is so small that it shows the noise of the solver. The effective rank counts the singular
-    values above half of their own largest value in the trace: the modes that have been learned.
+    -dL/dt is so small that it shows the noise of the solver. The effective rank counts the singular values
+    that have been learned: above half of their own largest value in the trace, which has to be ten times their first
+    one, or a tenth of the largest of all.
 
     Parameters
     ----------
@@ -335,6 +345,7 @@ def saddle_passages(trace: Sequence[tuple[float, Moment]]) -> list[Passage]:
     """
     least_fall = _RESOLUTION * (trace[0][1].loss - trace[-1][1].loss)
     largest = np.max([moment.singular_values for _, moment in trace], axis=0)
+    learnable = (largest >= 10 * trace[0][1].singular_values) | (largest >= largest.max() / 10)
     found: list[tuple[float, Moment]] = []
     falling, low, high = True, trace[0], trace[0]
     for state in trace:
@@ -352,7 +363,7 @@ def saddle_passages(trace: Sequence[tuple[float, Moment]]) -> list[Passage]:
                 falling, low = True, state
     end = trace[-1][1].loss
     return [
-        Passage(t, moment.loss, int((moment.singular_values > largest / 2).sum()))
+        Passage(t, moment.loss, int((learnable & (moment.singular_values > largest / 2)).sum()))
         for t, moment in found
         if moment.loss - end > least_fall
     ]

@@ -416,9 +416,12 @@ def check_tangent(name: str, z: Any, w: Any) -> None:
 def check_path(name: str, path: Any) -> Path:
     """Return a path."""
     try:
-        return Path(path)
+        found = Path(path)
     except TypeError:
         raise TypeError(f"`{name}` must be the path of a file, got {describe(path)}.") from None
+    if "\0" in str(found):
+        raise ValueError(f"`{name}` must be the path of a file, got {describe(path)} with a null character.")
+    return found
 
 
 def check_output_folder(path: str | os.PathLike[str]) -> Path:
@@ -451,3 +454,10 @@ def check_callable(name: str, value: object) -> Callable[..., Any] | None:
     if value is not None and not callable(value):
         raise TypeError(f"`{name}` must be callable or None, got {describe(value)}.")
     return value
+
+
+def check_flags(**flags: object) -> None:
+    """Refuse what is neither True nor False."""
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"`{name}` must be True or False, got {describe(value)}.")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import stat
 import subprocess
 import sys
 import zipfile
@@ -411,3 +412,19 @@ def test_points_of_different_lengths_are_refused(kind, rng):
     last = list(arrays)[-1]
     with pytest.raises(ValueError, match="shorter"):
         unpack_points(arrays | {last: arrays[last][:2]})
+
+
+def test_pipes_are_refused_links_followed_and_modes_kept(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"`path` must be a regular file, got .*pipe', a pipe or a device"):
+        Checkpoint({}, {}).write(tmp_path / "pipe")
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link.npz").symlink_to(tmp_path / "far" / "real.npz")
+    Checkpoint({"k": 1}, {}).write(tmp_path / "link.npz")
+    assert (tmp_path / "link.npz").is_symlink()
+    assert Checkpoint.read(tmp_path / "far" / "real.npz").head == {"k": 1}
+    os.chmod(tmp_path / "far" / "real.npz", 0o600)
+    Checkpoint({"k": 2}, {}).write(tmp_path / "link.npz")
+    assert stat.S_IMODE(os.stat(tmp_path / "far" / "real.npz").st_mode) == 0o600
+    assert os.listdir(tmp_path / "far") == ["real.npz"]

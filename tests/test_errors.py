@@ -62,6 +62,10 @@ class OnlyValue:
         return 0.0
 
 
+def tanh(t, y):
+    return np.tanh(y)
+
+
 def integrate(flow=None, start=START, *, t_span=(0, 1), metric=METRIC, **options):
     flow = lrf.RiemannianFlow(LOSS, metric) if flow is None else flow
     return lrf.integrate(flow, start, t_span=t_span, rtol=options.pop("rtol", 1e-4), **options)
@@ -555,6 +559,25 @@ CASES = {
         "`function` of event 'a' must return a number, got 'x'."),
     "events of one name": (lambda: integrate(events=[lrf.Event("a", lambda t, w: t)] * 2), ValueError,
         "`events` must have names of their own, got one name twice."),
+    "flag a text": (lambda: lrf.Save(exact="yes"), TypeError, "`exact` must be True or False, got 'yes'."),
+    "flag a number": (lambda: lrf.Save(dissipation=-1), TypeError, "`dissipation` must be True or False, got int -1."),
+    "steps of a save a number": (lambda: lrf.Save(steps=10), TypeError, "`steps` must be True or False, got int 10."),
+    "terminal a text": (lambda: lrf.Event("a", abs, terminal="x"), TypeError,
+        "`terminal` must be True or False, got 'x'."),
+    "event of a complex number": (lambda: integrate(events=lrf.Event("a", lambda t, w: 1j)), TypeError,
+        "`function` of event 'a' must return a number, got 1j."),
+    "W at a text": (lambda: integrate(save=lrf.Save(dense=True))("0.5"), TypeError,
+        "`t` must be a number, got '0.5'."),
+    "W at two times": (lambda: integrate(save=lrf.Save(dense=True))([0.1, 0.5]), TypeError,
+        "`t` must be a number, got list."),
+    "a null character": (lambda: integrate().save("a\0b"), ValueError,
+        "`path` must be the path of a file, got 'a\\x00b' with a null character."),
+    "a trajectory on a device": (lambda: integrate().save("/dev/null"), ValueError,
+        "`path` must be a regular file, got '/dev/null', a pipe or a device. Choose another."),
+    "an option of implicit methods": (lambda: steppers.as_ode_solver(steppers.RKC())(tanh, 0, [1.0], 1, jac=None), TypeError,
+        "`jac` is no option of RKC, an explicit method."),
+    "atol of another length": (lambda: steppers.as_ode_solver(steppers.RKC())(tanh, 0, [1.0], 1, atol=[1, 2]), ValueError,
+        "`atol` must be one number or 1, got an array of shape (2,)."),
     "netcdf in no folder": (lambda: integrate().to_netcdf("/nowhere/a.nc"), ValueError,
         "`path` must be a file that can be written, got '/nowhere/a.nc' (No such file or directory). Choose another."),
     "max_evaluations infinite": (lambda: integrate(max_evaluations=INF), TypeError,

@@ -315,10 +315,45 @@ def test_interrupted_within_a_step(rng):
     assert path.t.size == path.nsteps + 1
 
 
+@pytest.mark.parametrize("method", ["RK45", "DOP853", "Radau", "BDF", "LSODA", "RKC", "ROCK4", "auto"])
+def test_a_velocity_that_ends_in_the_middle(method, rng):
+    """Not finite beyond a norm: a status, whatever the method does with it, and what came before is kept."""
+
+    class Ending(lrf.losses.LeastSquares):
+        def gradient(self, w):
+            return np.full(self.shape, np.nan) if w.norm() > 1 else super().gradient(w)
+
+    loss = Ending(np.eye(4), np.diag([3.0, 2.0, 1.0, 0.5]))
+    start = lrf.random_point(4, 4, 2, rng=rng, singular_values=[0.3, 0.2])
+    path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, 9), method=method, rtol=1e-4)
+    assert path.status in (Status.NOT_FINITE, Status.STEP_TOO_SMALL)
+    assert 0 < path.t[-1] < 9
+    # up to the step before, at least; LSODA goes a little beyond what it was told
+    assert 0.5 < path.points[-1].norm() < 1.1
+    assert path.nfev < 4000
+
+
+@pytest.mark.parametrize("method", ["DOP853", "Radau"])
+def test_errors_of_the_loss_itself_are_raised(method, rng):
+    """Control: after a velocity that is not finite, too, what a loss raises is not taken for the end of numbers."""
+
+    class Raising(lrf.losses.LeastSquares):
+        def gradient(self, w):
+            if w.norm() > 1.2:
+                raise ValueError("mine")
+            return np.full(self.shape, np.nan) if w.norm() > 1.1 else super().gradient(w)
+
+    start = lrf.random_point(4, 4, 2, rng=rng, singular_values=[0.3, 0.2])
+    flow = lrf.RiemannianFlow(Raising(np.eye(4), np.diag([3.0, 2.0, 1.0, 0.5])), lrf.DepthMetric(3))
+    with pytest.raises(ValueError, match=r"^mine$"):
+        lrf.integrate(flow, start, t_span=(0, 9), method=method, rtol=1e-2)
+
+
 def test_every_status_is_reached_above():
-    """If a status is added, it needs a test."""
+    """If a status is added, it needs a test; STALLED has its own in test_solvers."""
     assert {s.name for s in Status} == {
         "CONVERGED", "FINISHED", "EVENT", "MAX_EVALUATIONS", "RANK_LOST", "NOT_FINITE", "STEP_TOO_SMALL", "INTERRUPTED",
+        "STALLED",
     }  # fmt: skip
 
 

@@ -203,6 +203,7 @@ REFUSED = {
     "method": ({"method": "RKC"}, "method"),
     "rtol": ({"rtol": 1e-7}, "tolerances"),
     "chart": ({"chart": lrf.Lifted()}, "chart"),
+    "events": ({"events": lrf.Event("a", lambda t, w: t - 1, terminal=True)}, "events"),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import DOP853
 
 import lowrankflow as lrf
-from lowrankflow import solvers
+from lowrankflow import driver, solvers
 from lowrankflow.matrices import difference
 from lowrankflow.trajectory import Moment, saddle_passages
 
@@ -103,6 +103,59 @@ def test_runs_to_the_limit_past_every_saddle(depth):
     # a passage is not the saddle itself: the next mode has begun to move
     np.testing.assert_allclose([p.loss for p in path.passages], values, rtol=0.1)
     assert np.all(np.diff([p.t for p in path.passages]) > 0)
+
+
+LIMIT = stiff(100.0, n=8)
+EVERY = ["RK45", "DOP853", "RKC", "ROCK4", "auto", "LSODA", "Radau"]
+
+
+@pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-7])
+@pytest.mark.parametrize("method", EVERY)
+def test_the_limit_is_reached_at_every_tolerance(method, rtol):
+    """The stationarity falls to gtol though rtol is a hundred to ten million times that, as is its floor otherwise."""
+    path = last(*LIMIT, np.inf, method=method, rtol=rtol, gtol=1e-9, max_evaluations=40_000)
+    assert path.status is lrf.Status.CONVERGED, path.message
+
+
+def test_errors_of_constant_size_do_not_reach_it(monkeypatch):
+    """Control: without tightening, the explicit method hovers above gtol."""
+    monkeypatch.setattr(driver.Driver, "accuracy", property(lambda self: self.rtol))
+    path = last(*LIMIT, np.inf, rtol=1e-4, gtol=1e-9, max_evaluations=40_000)
+    assert path.status is lrf.Status.MAX_EVALUATIONS and path.stationarity[-1] > 1e-6
+
+
+@pytest.mark.parametrize("method", ["DOP853", "auto"])
+def test_what_roundoff_holds_up_ends(method):
+    """gtol a hundred times below what roundoff leaves of the gradient, eps ||X X^T W||."""
+    flow, start = LIMIT
+    path = last(flow, start, np.inf, gtol=1e-18, method=method, max_evaluations=200_000)
+    assert path.status is lrf.Status.STALLED and not path.status.finished
+    assert path.stationarity[-1] < 1e-10
+    with pytest.raises(RuntimeError, match="Nothing moves any more"):
+        path.raise_if_failed()
+
+
+@pytest.mark.parametrize("s0", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_plateau_is_no_standstill(depth, s0):
+    """However long: from 1e-9 at depth 3 the loss stays to fifteen digits for most of the time."""
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
+    start = lrf.random_point(4, 4, 2, rng=np.random.default_rng(0), singular_values=[s0, s0])
+    path = last(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), start, np.inf, gtol=1e-8, method="auto")
+    assert path.status is lrf.Status.CONVERGED
+    np.testing.assert_allclose(path.singular_values[-1], [4, 3], rtol=1e-7)
+
+
+def test_modes_that_never_grow_are_not_learned():
+    """A fourth mode of the wrong sign only decays, and three stand equal at the start: nothing is learned at t = 0."""
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
+    start = lrf.LowRankMatrix.from_dense(np.diag([0.1, 0.1, 0.1, -0.1]) + 1e-3, 4)
+    path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, 20), rtol=1e-6)
+    assert [p.rank for p in path.passages] == [0]
+    # control: what has been learned before the start counts
+    warm = lrf.LowRankMatrix(np.eye(4)[:, :2], [4.0, 1e-4], np.eye(4)[:2])
+    path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), warm, t_span=(0, 60), rtol=1e-6)
+    assert [p.rank for p in path.passages] == [1]
 
 
 def test_no_plateau_no_passage():

@@ -845,6 +845,13 @@ def test_refused_steppers():
 
 
 @KINDS
+def test_an_empty_span(kind):
+    end = solve_ivp(lambda t, y: -y, (1, 1), [1.0], method=as_ode_solver(kind()))
+    assert end.success
+    assert end.y[0, -1] == 1
+
+
+@KINDS
 def test_longest_steps_are_kept(kind):
     """`max_step` and the first step of the user."""
     end = solve_ivp(lambda t, y: -y, (0, 1), [1.0], method=as_ode_solver(kind()), max_step=0.07, first_step=0.01)

@@ -71,7 +71,10 @@ class _SteppedSolver(OdeSolver):
         max_step: float = np.inf,
         vectorized: bool = False,
         memory: Mapping[str, Array] | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(f"`{next(iter(unknown))}` is no option of {type(self).__name__}, an explicit method.")
         super().__init__(fun, t0, y0, t_bound, vectorized)
         if step_size is None and not hasattr(self.stepper, "error_order"):
             raise ValueError(f"`step_size` must be given for the fixed-step method {type(self.stepper).__name__}.")
@@ -80,6 +83,8 @@ class _SteppedSolver(OdeSolver):
         self.atol = np.asarray(atol, dtype=np.float64)
         if not (self.atol >= 0).all():
             raise ValueError("`atol` must be non-negative, got a negative or non-finite value.")
+        if self.atol.shape not in ((), (self.n,)):
+            raise ValueError(f"`atol` must be one number or {self.n}, got an array of shape {self.atol.shape}.")
         self.max_step = validation.check_number("max_step", max_step, finite=False)
         if memory is not None:
             self._origin, self._count, self.h_abs, self._h_old, self._error_old = map(float, memory["control"])
@@ -118,6 +123,8 @@ class _SteppedSolver(OdeSolver):
         slope, span = self.f, abs(self.t_bound - self.t)
         size, speed = self._norm(self.y, self.y, self.y), self._norm(slope, self.y, self.y)
         h = min(0.01 * size / speed if min(size, speed) > 1e-5 and speed < np.inf else 1e-6, span)
+        if not h:  # an empty span
+            return span
         change = self.fun(self.t + self.direction * h, self.y + self.direction * h * slope) - slope
         rate = max(self._norm(change, self.y, self.y) / h, speed)
         best = (0.01 / rate) ** (1 / self.stepper.error_order) if 0 < rate < np.inf else h

@@ -30,6 +30,8 @@ CHARTS = {
 SHAPES = {case.id: case.values[0] for case in STARTS} | {
     "ordinary": Start(6, 5, (1.0, 0.6, 0.3)),
     "tiny": Start(6, 5, (1.0, 0.5, 3e-9)),
+    "tiny repeated": Start(6, 5, (0.7, 0.7, 3e-9)),
+    "tiny pair": Start(6, 5, (1.0, 3e-9, 3e-9)),
 }
 #: five halvings. The fine one is for singular values of 3e-9: at even depths T' is only Lipschitz where det T = 0, and
 #: steps of T/8 may carry T across. It is also for large depths, where the frame of root N turns fast.
@@ -41,10 +43,11 @@ FINE = 12 * 2.0 ** np.arange(6)
 def problem(name):
     """Return the start and the loss of a name."""
     rng = np.random.default_rng(2)
-    if name in ("crossing", "avoided"):
+    if name in ("crossing", "avoided", "tiny crossing"):
         # diagonal: a mode from 1 to 0.3, another from 0.5 to 1.5; data slightly off the diagonal let them avoid each other
-        w = lrf.LowRankMatrix(np.eye(4)[:, :2], np.array([1.0, 0.5]), np.eye(3)[:2])
-        targets = np.vstack([np.diag([0.3, 1.5, 0.0]), np.zeros((1, 3))])
+        rank = 3 if name == "tiny crossing" else 2
+        w = lrf.LowRankMatrix(np.eye(4)[:, :rank], np.array([1.0, 0.5, 3e-9])[:rank], np.eye(3)[:rank])
+        targets = np.vstack([np.diag([0.3, 1.5, 0.8 * (rank > 2)]), np.zeros((1, 3))])
         noise = 0.02 * rng.standard_normal(targets.shape) if name == "avoided" else 0.0
         return w, lrf.losses.LeastSquares(np.eye(3), targets + noise)
     case = SHAPES[name]
@@ -53,7 +56,7 @@ def problem(name):
 
 def end_time(name, depth):
     """Time on the scale of the flow, 1 / N; twice that for modes to cross."""
-    return (2.0 if name in ("crossing", "avoided") else 1.0) / (1.0 if np.isinf(depth) else depth)
+    return (2.0 if name in ("crossing", "avoided", "tiny crossing") else 1.0) / (1.0 if np.isinf(depth) else depth)
 
 
 class GoingOn:
@@ -147,7 +150,7 @@ def expected(chart, name, depth, stepper):
 def steps_of(chart, name, depth):
     """Return the window: fine or coarse as said above, coarse where the order of unresolved steps is meant."""
     smooth = (chart, name, depth) not in REDUCED
-    return FINE if smooth and (name == "tiny" or depth > 5) else COARSE
+    return FINE if smooth and (name.startswith("tiny") or depth > 5) else COARSE
 
 
 ALL = ("own", "root1", "root2.5", "lifted", "factors")
@@ -157,6 +160,7 @@ TABLE = [
     *[(c, "ordinary", d) for d in (50, 200, np.inf) for c in ("own", "root10")],
     *[(c, "tiny", d) for d in (2, 3, 5) for c in ALL[:4]],
     *[(c, "tiny", d) for d in (2.5, 2.7, 3.5) for c in ALL[:2]],
+    *[(c, f"tiny {k}", d) for k in ("repeated", "pair", "crossing") for d in (2, 3, 5) for c in ("own", "lifted")],
     *[("own", "tiny", 200), ("root1", "tiny", np.inf), ("root10", "tiny", np.inf)],
     *[(c, name, 3) for name in ("rank1", "square", "wide", "tall", "repeated") for c in ("own", "root1", "lifted")],
     *[(c, name, d) for name in ("crossing", "avoided") for c, d in [("own", 2), ("root1", 2), *[(c, 3) for c in ALL]]],
@@ -174,7 +178,9 @@ def test_order(chart, name, depth, stepper):
     got = measure(name, depth, chart, stepper, steps_of(chart, name, depth))
     assert got.order > order - SLACK, f"order {got.order:.2f}, expected {order:g} ({why}): {got}"
     if (chart, name, depth) not in REDUCED:
-        assert not got.lost
+        # only runs less accurate than the smallest singular value of T can cross det T = 0
+        least = float(problem(name)[0].s.min()) ** (1 / depth)
+        assert got.lost <= sum(error > least for error in got.errors)
     elif order <= STEPPERS[stepper] - 0.5:  # the control: the bound for the stepper's own order is broken
         assert got.order < STEPPERS[stepper] - SLACK, f"order {got.order:.2f} in spite of: {why}"
 

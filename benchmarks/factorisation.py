@@ -66,6 +66,9 @@ class Masked:
         return 0.5 * float(np.vdot(g, g))
 
 
+Start = lrf.LowRankMatrix | lrf.LinearNetwork
+
+
 class Problem(NamedTuple):
     truth: np.ndarray
     mask: np.ndarray
@@ -159,15 +162,17 @@ def normalised(length: float) -> Callable[[float], float]:
 
 
 def flow(
-    p: Problem, start: lrf.LowRankMatrix, depth: int, method: str, rtol: float, chart: Any = None, loss: Any = None
+    p: Problem, start: Start, depth: int, method: str, rtol: float, chart: Any = None, loss: Any = None
 ) -> Run:
-    """Integrate until the train loss is reached."""
+    """Integrate until the train loss is reached: the Riemannian flow of a matrix, the factor flow of a network."""
     loss = p.loss if loss is None else loss
     done = lrf.Event("train", lambda t, w: 2 * loss.value(w) / OBSERVED - TRAIN, terminal=True, direction=-1)
-    chart = lrf.SingularFrame() if chart is None else chart
+    factors = isinstance(start, lrf.LinearNetwork)
+    chart = (lrf.Factors() if factors else lrf.SingularFrame()) if chart is None else chart
+    moving = lrf.FactorFlow(loss) if factors else lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
     begin = clock()
     path = lrf.integrate(
-        lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), start, t_span=(0, 1e6), method=method, rtol=rtol, chart=chart,
+        moving, start, t_span=(0, 1e6), method=method, rtol=rtol, chart=chart,
         events=done, save=lrf.Save(steps=False), max_evaluations=2 * LONG,
     )  # fmt: skip
     seconds = clock() - begin
@@ -298,7 +303,7 @@ def breakdown(p: Problem) -> list[dict[str, Any]]:
 
 
 def best_flow(
-    p: Problem, start: lrf.LowRankMatrix, depth: int, methods: Iterable[str], repeats: int, chart: Any
+    p: Problem, start: Start, depth: int, methods: Iterable[str], repeats: int, chart: Any
 ) -> Run:
     """Return the faster of two methods at rtol 1e-3."""
     names = [name for name in ("auto", "RK45") if name in methods]
@@ -321,6 +326,7 @@ def full_width(p: Problem, methods: Iterable[str], quick: bool) -> list[dict[str
         length = f"descent, width {N}, normalised, lr {USUAL_LENGTH:g} as usual"
         runs.append(descend(p, wide, normalised(USUAL_LENGTH), LONG // 10, length))
         runs += [best_flow(p, start, DEPTH, methods, 1 if rank == N else REPEATS, chart) for chart in charts]
+        runs.append(best_flow(p, wide, DEPTH, methods, REPEATS, None))
         rows += [row(p, run, reference, tuned, width=N, **{"rank of W(0)": rank}) for run in runs]
     table(rows)
     return rows

@@ -92,6 +92,7 @@ _EXPLICIT = "DOP853"
 _REAL_LIMIT = 6.4  # DOP853 damps y' = -z y for steps of 1 up to this z
 _STIFF, _EASY = 4.0, 2.0  # h rho above which the explicit method is held back by stability; below which it is not
 _EVERY = 10  # steps between two looks at the spectral radius
+_FAR, _LOOSE = 500.0, 1e-7  # h rho above which the finish of ROCK4 costs more than it gains, at rtol not below this
 _FINE = 3e-6  # rtol below which the stabilised method is the one of order 4: at equal error it needs fewer evaluations
 
 
@@ -103,6 +104,7 @@ class Automatic:
     """
 
     def __init__(self, rtol: float) -> None:
+        self._rtol, self._verdict = rtol, ""
         self._stabilised = "ROCK4" if rtol < _FINE else "RKC"
         order = f"order {_OURS[self._stabilised]().order} for rtol={rtol:g}"
         self._reason = f"{self._stabilised} ({order})"
@@ -119,7 +121,13 @@ class Automatic:
     @property
     def head(self) -> dict[str, Any]:
         """What it knows, but arrays."""
-        return {"current": self.current, "log": self.log, "steps": self._steps, "votes": self._votes}
+        return {
+            "current": self.current,
+            "log": self.log,
+            "steps": self._steps,
+            "votes": self._votes,
+            "for": self._verdict,
+        }
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -129,7 +137,7 @@ class Automatic:
     def restore(self, head: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from what `head` and `arrays` were."""
         self.current, self.log = head["current"], list(head["log"])
-        self._steps, self._votes = head["steps"], head["votes"]
+        self._steps, self._votes, self._verdict = head["steps"], head["votes"], head["for"]
         self._radius, self._direction = arrays["radius"], arrays["direction"]
 
     def look(self, solver: Any) -> bool:
@@ -146,11 +154,17 @@ class Automatic:
             why = f"stiff, h rho = {z:.3g} where {_EXPLICIT} is stable up to {_REAL_LIMIT:g}"
             self._change(self._reason, self._stabilised, solver.t, why)
             return True
-        z = h * float(solver.memory["state_5"].max())
-        self._votes = self._votes + 1 if z < _EASY else 0
+        z = h * solver.stepper.known_radius(solver.state)
+        far = self.current == "ROCK4" and self._rtol >= _LOOSE and z > _FAR
+        verdict = _EXPLICIT if z < _EASY else "RKC" if far else ""
+        self._votes = self._votes + 1 if verdict and verdict == self._verdict else int(bool(verdict))
+        self._verdict = verdict
         if self._votes < 2 * _EVERY:
             return False
-        self._change(_EXPLICIT, _EXPLICIT, solver.t, f"no longer stiff, h rho = {z:.3g}")
+        if far:
+            self._change("RKC (order 2)", "RKC", solver.t, f"h rho = {z:.3g}, too stiff for the finish of ROCK4")
+        else:
+            self._change(_EXPLICIT, _EXPLICIT, solver.t, f"no longer stiff, h rho = {z:.3g}")
         return True
 
     def _measure(self, solver: Any) -> float:

@@ -40,6 +40,19 @@ def test_auto_changes_on_a_stiff_one_and_says_why(rtol, name):
     assert difference(path.points[-1], reference.points[-1]).norm() < 20 * rtol * reference.points[-1].norm()
 
 
+def test_auto_leaves_rock4_where_it_is_too_stiff_for_it():
+    """Condition number 1e5: fewer velocities than ROCK4 alone, and no worse. Tight tolerances stay with order 4."""
+    flow, start = stiff(1e5, n=10)
+    auto, alone = (last(flow, start, 3e5, method=method, rtol=1e-6) for method in ("auto", "ROCK4"))
+    assert "; RKC (order 2) from t=" in auto.method and "too stiff for the finish of ROCK4" in auto.method
+    assert auto.nfev < 0.8 * alone.nfev
+    want = last(flow, start, 3e5, method="Radau", rtol=1e-8).points[-1]
+    # RKC, second, adds up its steps to rtol^(2/3)
+    assert difference(auto.points[-1], want).norm() < 1e-4 * want.norm()
+    # control: not at tight tolerances
+    assert "RKC" not in last(flow, start, 1e4, method="auto", rtol=3e-8).method
+
+
 KINDS = {
     "factors": lambda loss, w, rng: (lrf.FactorFlow(loss), lrf.LinearNetwork.balanced(w, 3, widths=4, rng=rng)),
     "unbalanced": lambda loss, w, rng: (lrf.FactorFlow(loss), lrf.LinearNetwork.gaussian(w.shape, 3, widths=4, rng=rng)),

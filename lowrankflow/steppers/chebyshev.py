@@ -102,8 +102,12 @@ class Stabilised:
 
     def longest(self, state: State) -> float:
         """Return the longest step that the largest number of stages can stabilise."""
-        largest = float(state[5].max())
+        largest = self.known_radius(state)
         return self.interval(self.most) / largest if 0 < largest < np.inf else np.inf
+
+    def known_radius(self, state: State) -> float:
+        """Return the spectral radius in use, its safety factor included; the largest of a batch."""
+        return float(_Memory(*state).radius.max())
 
     def retry(self, state: State) -> State:
         """Return the state from which to repeat a rejected step: it begins with a new estimate."""

@@ -108,6 +108,11 @@ class _SteppedSolver(OdeSolver):
         return slope
 
     @property
+    def state(self) -> Any:
+        """What the stepper keeps from step to step."""
+        return self._state
+
+    @property
     def memory(self) -> dict[str, Array]:
         control = np.array([self._origin, self._count, self.h_abs, self._h_old, self._error_old])
         return {"control": control} | {f"state_{i}": np.asarray(part) for i, part in enumerate(self._state)}

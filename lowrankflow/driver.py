@@ -51,14 +51,14 @@ class Driver:
 
     @property
     def accuracy(self) -> float:
-        """rtol; on the way to `gtol` relative to what is left of the stationarity.
+        """rtol, but on the way to `gtol` at most a thousandth of the stationarity over its largest.
 
-        Errors of constant size would hold it up at about a hundred rtol: at its stability limit an explicit method
+        Errors of constant size would hold it up at ten to a hundred rtol: at its stability limit an explicit method
         keeps the fast modes excited at the size of its tolerance.
         """
-        if not self.gtol > 0 or not 0 < self.stationarity < self.peak:
+        if not self.gtol > 0 or not self.stationarity < self.peak:
             return self.rtol
-        return max(self.rtol * self.stationarity / self.peak, min(self.rtol, _FINEST))
+        return min(self.rtol, max(_SHARE * self.stationarity / self.peak, _FINEST))
 
     @property
     def label(self) -> str:
@@ -151,6 +151,7 @@ class Driver:
         return changed
 
 
+_SHARE = 1e-3  # of the way left to `gtol`: the largest tolerance
 _FINEST = 1e-13  # the tolerance is not tightened beyond this: roundoff would choose the steps
 _LONG = 100  # steps over which, and while the time doubles, nothing has to move for a run without end to stop
 

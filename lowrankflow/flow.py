@@ -135,7 +135,7 @@ def integrate(
     rtol : float
         Relative accuracy a step: the frames absolutely, T (near sigma^(1/N), so that W is N times less accurate) and the
         factors relative to their Frobenius norm at the time. Between 3e-14 and 0.1; not used by fixed steps. On the
-        way to `gtol` it tightens with the stationarity, relative to the largest so far.
+        way to `gtol` never more than a thousandth of the stationarity over its largest so far.
     atol : float
         Added absolute accuracy, same norm.
     chart : Chart, optional

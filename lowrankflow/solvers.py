@@ -110,7 +110,7 @@ class Automatic:
         self._reason = f"{self._stabilised} ({order})"
         self.current = _EXPLICIT
         self.log = [f"{_EXPLICIT} from the start"]
-        self._steps = self._votes = 0
+        self._steps = self._votes = self._returns = 0
         self._radius, self._direction = np.asarray(0.0), np.empty(0)
 
     @property
@@ -127,6 +127,7 @@ class Automatic:
             "steps": self._steps,
             "votes": self._votes,
             "for": self._verdict,
+            "returns": self._returns,
         }
 
     @property
@@ -137,7 +138,8 @@ class Automatic:
     def restore(self, head: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from what `head` and `arrays` were."""
         self.current, self.log = head["current"], list(head["log"])
-        self._steps, self._votes, self._verdict = head["steps"], head["votes"], head["for"]
+        self._steps, self._votes = head["steps"], head["votes"]
+        self._verdict, self._returns = head["for"], head["returns"]
         self._radius, self._direction = arrays["radius"], arrays["direction"]
 
     def look(self, solver: Any) -> bool:
@@ -149,7 +151,7 @@ class Automatic:
                 return False
             z = h * self._measure(solver)
             self._votes = self._votes + 1 if z > _STIFF else 0
-            if self._votes < 2:
+            if self._votes < 2 * 2**self._returns:  # not to and fro where both do as well
                 return False
             why = f"stiff, h rho = {z:.3g} where {_EXPLICIT} is stable up to {_REAL_LIMIT:g}"
             self._change(self._reason, self._stabilised, solver.t, why)
@@ -164,6 +166,7 @@ class Automatic:
         if far:
             self._change("RKC (order 2)", "RKC", solver.t, f"h rho = {z:.3g}, too stiff for the finish of ROCK4")
         else:
+            self._returns += 1
             self._change(_EXPLICIT, _EXPLICIT, solver.t, f"no longer stiff, h rho = {z:.3g}")
         return True
 

@@ -445,7 +445,8 @@ class LinearNetwork(_Implicit):
     @property
     def bottleneck(self) -> int:
         """Index p in 1 .. N-1 of the narrowest hidden layer (0 for a single factor)."""
-        return 1 + int(np.argmin(self.widths)) if self.depth > 1 else 0
+        widths = self.widths
+        return 1 + widths.index(min(widths)) if widths else 0
 
     def split(self) -> tuple[Array, Array]:
         """Return (W_N ... W_{p+1}, W_p ... W_1), split at the narrowest hidden layer p."""

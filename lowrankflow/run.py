@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -154,8 +155,11 @@ class Run:
         w, moment = self.look(t, y)
         self.kept.append((t, w, float(y[-1]) if self.save.dissipation else 0.0, moment))
 
-    def find_events(self, t_old: float, t: float, y: Array, interpolant: Any) -> str | None:
-        """Locate sign changes over the last step, in their order; at a terminal one end the step there."""
+    def find_events(self, t_old: float, t: float, y: Array, interpolant: Callable[[], Any]) -> str | None:
+        """Locate sign changes over the last step, in their order; at a terminal one end the step there.
+
+        `interpolant` returns the function of time to locate them on.
+        """
         w, found = self.point(y), []
         for i, event in enumerate(self.events):
             before, after = self.levels[i], _level(event, t, w)
@@ -168,13 +172,13 @@ class Run:
             ends = {t_old: before, t: after}  # the interpolant's roundoff must not undo the change of sign
 
             def level(x: float, event: Any = event, ends: dict[float, float] = ends) -> float:
-                return ends[x] if x in ends else _level(event, x, self.point(interpolant(x)))
+                return ends[x] if x in ends else _level(event, x, self.point(interpolant()(x)))
 
             found.append((brentq(level, t_old, t) if after else t, event))
         for hit, event in sorted(found, key=lambda pair: pair[0]):
             self.hits[event.name].append(hit)
             if event.terminal:
-                self.now = hit, y if hit == t else interpolant(hit)
+                self.now = hit, y if hit == t else interpolant()(hit)
                 return f"{event.name} at t={hit:.6g}"
         return None
 
@@ -194,13 +198,13 @@ class Run:
         t_old, self.now = float(solver.t_old), (float(solver.t), solver.y)
         self.steps += 1
         inside = self.times[(self.times > t_old) & (self.times <= self.t)]
-        interpolant: Any = solver.dense_output() if self.save.dense or inside.size or self.events else None
+        interpolant = cache(solver.dense_output)  # only made where it is needed: it can cost gradients
         ended = self.find_events(t_old, self.t, self.y, interpolant) if self.events else None
         if self.save.dense:
             self.knots.append(self.t)
-            self.interpolants.append(interpolant)
+            self.interpolants.append(interpolant())
         for t in inside[inside <= self.t]:
-            self.record(float(t), solver.y if t == solver.t else interpolant(t))
+            self.record(float(t), solver.y if t == solver.t else interpolant()(t))
         if self.keep_steps:
             self.record(self.t, self.y)
         self.last_defect = self.system.defect(self.state(self.y))

@@ -225,7 +225,7 @@ def draw(records: Sequence[dict[str, Any]], folder: Path) -> Path:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9.5, frameon=False)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "work_precision.png"
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     return path
 
 

@@ -24,8 +24,10 @@ BLUE, INK, ORANGE, MUTED = "#0072b2", "#1f2328", "#d55e00", "#59636e"
 
 def photograph(quick):
     """Return grey values 0 .. 255; the quick one is every fourth pixel."""
-    from sklearn.datasets import load_sample_image
-
+    try:
+        from sklearn.datasets import load_sample_image
+    except ImportError:
+        raise SystemExit('china.jpg comes with scikit-learn. Install it: pip install ".[data]"') from None
     grey = load_sample_image("china.jpg").mean(axis=2)
     return grey[::4, ::4] if quick else grey
 

@@ -26,9 +26,10 @@ def photograph(quick):
     """Return grey values 0 .. 255; the quick one is every fourth pixel."""
     try:
         from sklearn.datasets import load_sample_image
-    except ImportError:
-        raise SystemExit('china.jpg comes with scikit-learn. Install it: pip install ".[data]"') from None
-    grey = load_sample_image("china.jpg").mean(axis=2)
+
+        grey = load_sample_image("china.jpg").mean(axis=2)
+    except ImportError:  # scikit-learn, or Pillow
+        raise SystemExit('china.jpg needs scikit-learn and Pillow. Run: pip install ".[data]"') from None
     return grey[::4, ::4] if quick else grey
 
 

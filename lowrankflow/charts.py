@@ -364,17 +364,18 @@ class _FrameSystem:
 
     def rank_lost(self, before: Array, after: Array) -> bool:
         old, new = self._parts(before)[1], self._parts(after)[1]
-        turn = _polar(old).T @ _polar(new)
-        if not np.linalg.det(old) or np.linalg.det(turn) < 0:
+        # signs alone: det T itself underflows where many singular values are small
+        sign = np.linalg.slogdet(old)[0]
+        if sign == 0 or sign != np.linalg.slogdet(new)[0]:
             return True
-        # Two singular values that cross in one step leave the sign of det T as it was, but turn its polar factor by
-        # about pi, where the flow turns it by little, and the straight way from T_old to T_new meets singular matrices:
-        # T_old^{-1} T_new has a negative eigenvalue. Neither sign suffices alone. With a small singular value the curved
-        # way of the flow passes by where the straight one does not.
-        if np.linalg.eigvals(turn).real.min() > -0.5:
-            return False
+        # Two singular values that cross in one step leave the sign as it was. Then the straight way from T_old to T_new
+        # meets singular matrices, T_old^{-1} T_new has a negative eigenvalue, and the polar factor turns by about pi.
+        # The first alone does not suffice: past a small singular value the curved way of the flow goes by where the
+        # straight one does not, and turns the polar factor by little.
         ratios = np.linalg.eigvals(np.linalg.solve(old, new))
-        return bool(((np.abs(ratios.imag) <= 1e-8 * np.abs(ratios)) & (ratios.real <= 0)).any())
+        if not ((np.abs(ratios.imag) <= 1e-8 * np.abs(ratios)) & (ratios.real <= 0)).any():
+            return False
+        return bool(np.linalg.eigvals(_polar(old).T @ _polar(new)).real.min() < -0.5)
 
     def spectral_bound(self, y: Array) -> float | None:
         # In the singular frame the depth-N Jacobian is J = -B H C + J_G: H the Hessian of L, C the derivative of W and

@@ -114,7 +114,7 @@ class Driver:
         tolerances: tuple[float, Array] = self.run.full.tolerances(self.run.y, self.accuracy, self.atol)
         return tolerances
 
-    def _measure(self, moment: Moment) -> bool:
+    def _arrived(self, moment: Moment) -> bool:
         """Take note of the stationarity; return whether it has fallen to `gtol`."""
         self.stationarity = moment.stationarity
         self.peak = max(self.peak, self.stationarity)
@@ -125,13 +125,13 @@ class Driver:
         run, moment = self.run, self.run.kept[0][3]
         if not (np.isfinite(run.velocity(run.t, run.y)).all() and np.isfinite(moment.loss)):
             return Status.NOT_FINITE
-        return Status.CONVERGED if self.gtol > 0 and self._measure(moment) else None
+        return Status.CONVERGED if self.gtol > 0 and self._arrived(moment) else None
 
     def check_end(self, status: Status | None) -> Status | None:
         """Return the status after a step: convergence and the budget besides what the step itself said."""
         run = self.run
         if self.gtol > 0 and status in (None, Status.FINISHED):
-            if self._measure(run.look(run.t, run.y)[1]):
+            if self._arrived(run.look(run.t, run.y)[1]):
                 return Status.CONVERGED
             if np.isinf(run.t_end) and run.steps % 50 == 0 and run.stands_still(_LONG):
                 return Status.STALLED
@@ -174,10 +174,6 @@ class Keeper:
     def go(self, callback: Callback) -> Trajectory:
         """Take the run up where the file exists, and go on to the end."""
         driver, ended = self.driver, None
-        if self.path.is_dir():
-            raise ValueError(
-                f"`checkpoint` must be a file, got the folder {str(self.path)!r}. Name one: {str(self.path / 'run.npz')!r}."
-            )
         if self.path.exists():
             ended = self._take_up()
         else:

@@ -134,9 +134,8 @@ class Run:
         The loss has not fallen but for roundoff, no singular value has grown, as one does on a plateau, and the
         stationarity is no lower in the second half of that stretch than in the first.
         """
-        half = (self.trace[0][0] + self.t) / 2
-        stretch = self.trace[: bisect_left(self.trace, half, key=lambda row: row[0])]
-        stretch = self.trace[min(len(stretch), max(len(self.trace) - steps, 0)) :]
+        half = bisect_left(self.trace, (self.trace[0][0] + self.t) / 2, key=lambda row: row[0])
+        stretch = self.trace[min(half, max(len(self.trace) - steps, 0)) :]
         if len(stretch) < steps:
             return False
         then, now = stretch[0][1], stretch[-1][1]

@@ -100,7 +100,8 @@ class Automatic:
     """Begins with an explicit method and changes when the product h rho shows that another costs less.
 
     rho is the spectral radius of the Jacobian: an explicit method cannot take h rho beyond a constant, a
-    stabilised one pays the root of it. All that it knows is in `head` and `arrays`, so that a run can go on.
+    stabilised one pays the root of it. ROCK4 goes over to RKC where h rho is so large that its finish costs more than
+    its order gains. All that it knows is in `head` and `arrays`, so that a run can go on.
     """
 
     def __init__(self, rtol: float) -> None:
@@ -151,7 +152,7 @@ class Automatic:
                 return False
             z = h * self._measure(solver)
             self._votes = self._votes + 1 if z > _STIFF else 0
-            if self._votes < 2 * 2**self._returns:  # not to and fro where both do as well
+            if self._votes < 2 * 2 ** min(self._returns, 3):  # less to and fro where both do as well
                 return False
             why = f"stiff, h rho = {z:.3g} where {_EXPLICIT} is stable up to {_REAL_LIMIT:g}"
             self._change(self._reason, self._stabilised, solver.t, why)

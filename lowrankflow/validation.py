@@ -443,7 +443,8 @@ def check_file(name: str, path: str | os.PathLike[str]) -> Path:
     """Return the path of a file that exists and is not empty."""
     file = check_path(name, path)
     if not os.path.isfile(file):  # False, not an error, below a folder that may not be entered
-        raise ValueError(f"`{name}` must be an existing file, got {str(file)!r}.")
+        what = "the folder " if os.path.isdir(file) else ""
+        raise ValueError(f"`{name}` must be an existing file, got {what}{str(file)!r}.")
     if file.stat().st_size == 0:
         raise ValueError(f"`{name}` must not be empty, got {str(file)!r} with 0 bytes.")
     return file

@@ -399,7 +399,7 @@ CASES = {
     "checkpoint onto a folder": (lambda: Checkpoint({}, {}).write("/"), ValueError,
         "`path` must be a file that can be written, got '/' (Is a directory). Choose another."),
     "checkpoint of a folder": (lambda: Checkpoint.read("/"), ValueError,
-        "`path` must be an existing file, got '/'."),
+        "`path` must be an existing file, got the folder '/'."),
     "checkpoint of nothing": (lambda: Checkpoint.read("/nowhere/c.npz"), ValueError,
         "`path` must be an existing file, got '/nowhere/c.npz'."),
     "checkpoint of None": (lambda: Checkpoint.read(None), TypeError,
@@ -536,7 +536,7 @@ CASES = {
         "`checkpoint` must be a file that can be written, got '/nowhere/run.npz' (No such file or directory)."
         " Choose another."),
     "checkpoint a folder": (lambda: integrate(checkpoint="/"), ValueError,
-        "`checkpoint` must be a file, got the folder '/'. Name one: '/run.npz'."),
+        "`checkpoint` must be an existing file, got the folder '/'."),
     "checkpoint with dense output": (lambda: integrate(checkpoint="c.npz", save=lrf.Save(dense=True)), ValueError,
         "`save` must not ask for dense output with a checkpoint, which does not hold it. Use times."),
     "every zero steps": (lambda: integrate(checkpoint="c.npz", every=0), ValueError,

@@ -196,6 +196,14 @@ def test_rank_lost_under_the_embedded_metric(rank, rng):
         path.raise_if_failed()
 
 
+def test_many_small_singular_values_are_no_loss(rng):
+    """det T = 10^(-8.5 * 40) underflows; its sign does not."""
+    loss = lrf.losses.LeastSquares(np.eye(50), np.diag(np.linspace(1, 3, 50)))
+    w = lrf.random_point(50, 50, 40, rng=rng, singular_values=np.full(40, 1e-17))
+    path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), w, t_span=(0, 0.5), rtol=1e-6)
+    assert path.status is Status.FINISHED
+
+
 def test_rank_lost_in_two_equal_modes(rng):
     """Two singular values through zero at once leave the sign of det T as it was; the rank is lost all the same."""
     loss = lrf.losses.LeastSquares(np.eye(3), np.eye(3))

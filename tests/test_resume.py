@@ -148,7 +148,8 @@ def test_killed_from_outside_whenever_it_comes(tmp_path):
         (tmp_path / "begun").unlink(missing_ok=True)
     assert kills  # at least the first fell into the run
     assert_same(run(tmp_path / "run.npz", **options), run(tmp_path / "whole.npz", **options))
-    assert [p.name for p in tmp_path.glob("*.npz")].count("run.npz") == 1
+    # what the killed writers left has been removed by later ones
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.npz", "whole.npz"]
 
 
 def test_an_interrupted_process_can_go_on(tmp_path):
@@ -168,7 +169,7 @@ def test_the_end_can_be_moved(name, tmp_path):
     np.testing.assert_array_equal(longer.loss[: first.t.size], first.loss)
     again = run(tmp_path / "run.npz", t_span=(0, 8), **options)
     assert_same(again, longer)
-    # as near to the run that was never stopped as that is to the flow
+    # as near to the run that was never stopped as that is to the flow: rtol^(2/3) for RKC, h^4 for RK4, less for others
     whole, error = run(t_span=(0, 8), **options), 1e-4
     assert np.linalg.norm(longer.points[-1].to_dense() - whole.points[-1].to_dense()) < error
 

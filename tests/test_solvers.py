@@ -53,6 +53,44 @@ def test_auto_leaves_rock4_where_it_is_too_stiff_for_it():
     assert "RKC" not in last(flow, start, 1e4, method="auto", rtol=3e-8).method
 
 
+class Stub:
+    """A solver whose steps of one have the product h rho that a list says."""
+
+    def __init__(self, name):
+        self.method, self.t_old, self.t, self.y = name, 0.0, 1.0, np.ones(1)
+        self.stepper, self.state = self, None
+
+    def at(self, z):
+        self.z, self.f = z, -z * self.y
+        return self
+
+    def fun(self, t, y):
+        return -self.z * y
+
+    def known_radius(self, state):
+        return self.z
+
+
+def changes(products, steps):
+    """Return the steps after which "auto" changes; `products` gives h rho by the method in use and the step."""
+    automatic, found = solvers.Automatic(1e-8), []
+    for k in range(steps):
+        if automatic.look(Stub(automatic.current).at(products(automatic.current, k))):
+            found.append(k)
+    return found
+
+
+def test_auto_does_not_go_to_and_fro_for_ever():
+    """An explicit method held back a little and ROCK4 with short steps: fewer and fewer changes, yet none is shut out."""
+    found = changes(lambda name, k: 4.4 if name == "DOP853" else 1.5, 4000)
+    assert np.diff(found).min() >= 20
+    # a cycle grows to 160 explicit steps and 20 others; the first took 20 and 20
+    assert 2 * 4000 / 180 < len(found) < 2 * 4000 / 180 + 10
+    # after twenty returns a stiff stretch is still noticed within 160 steps
+    stiff_again = changes(lambda name, k: 4.4 if name == "DOP853" else 1.5 if k < 4000 else 100.0, 4400)
+    assert stiff_again[-1] < 4000 + 180
+
+
 KINDS = {
     "factors": lambda loss, w, rng: (lrf.FactorFlow(loss), lrf.LinearNetwork.balanced(w, 3, widths=4, rng=rng)),
     "unbalanced": lambda loss, w, rng: (lrf.FactorFlow(loss), lrf.LinearNetwork.gaussian(w.shape, 3, widths=4, rng=rng)),
@@ -146,6 +184,15 @@ def test_what_roundoff_holds_up_ends(method):
     assert path.stationarity[-1] < 1e-10
     with pytest.raises(RuntimeError, match="Nothing moves any more"):
         path.raise_if_failed()
+
+
+def test_a_limit_of_lower_rank_ends():
+    """A mode of the wrong sign can only decay: P_T G does not vanish there, and at depth 2.2 s falls like t^-11."""
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
+    start = lrf.LowRankMatrix.from_dense(np.diag([0.1, 0.1, 0.1, -0.1]) + 1e-3, 4)
+    path = last(lrf.RiemannianFlow(loss, lrf.DepthMetric(2.2)), start, np.inf, gtol=1e-6, rtol=1e-4, max_evaluations=9000)
+    assert path.status is lrf.Status.STALLED
+    assert path.singular_values[-1, 3] < 1e-12 and path.stationarity[-1] > 0.9
 
 
 @pytest.mark.parametrize("s0", [1e-3, 1e-6, 1e-9])

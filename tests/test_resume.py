@@ -78,10 +78,11 @@ def test_the_control_another_tolerance_changes_the_bits(tmp_path):
         {"method": "RKC", "step_size": 0.05},
         {"save": lrf.Save(times=[0.5, 1.0, 7.3], exact=True, dissipation=True), "method": "ROCK4"},
         {"save": lrf.Save(times=[0.5, 1.0, 7.3]), "gtol": 1e-9},
+        {"t_span": (0, np.inf), "rtol": 1e-2, "gtol": 1e-9},
         {"events": lrf.Event("half", lambda t, w: w.norm() - 0.5), "chart": lrf.Lifted()},
         {"flow": lrf.FactorFlow(LOSS), "start": lrf.LinearNetwork.balanced(START, 3), "method": "RKC"},
     ],
-    ids=["rk4", "rkc-fixed", "exact", "times", "event", "factors"],
+    ids=["rk4", "rkc-fixed", "exact", "times", "limit", "event", "factors"],
 )
 def test_whatever_is_kept(options, tmp_path):
     whole = run(tmp_path / "whole.npz", **options)
@@ -172,6 +173,15 @@ def test_the_end_can_be_moved(name, tmp_path):
     # as near to the run that was never stopped as that is to the flow: rtol^(2/3) for RKC, h^4 for RK4, less for others
     whole, error = run(t_span=(0, 8), **options), 1e-4
     assert np.linalg.norm(longer.points[-1].to_dense() - whole.points[-1].to_dense()) < error
+
+
+def test_fixed_steps_go_on_from_the_end(tmp_path):
+    """From an end that is no multiple of the step, in steps that are no longer than it."""
+    options = {"method": "RK4", "step_size": 0.1}
+    run(tmp_path / "run.npz", t_span=(0, 4.03), **options)
+    steps = np.diff(run(tmp_path / "run.npz", t_span=(0, 8), **options).t)
+    assert steps.max() < 0.1 + 1e-12
+    assert steps.min() > 0.02  # the last step to either end is what is left, 0.03 and 0.07
 
 
 def test_a_failed_run_keeps_why(tmp_path):

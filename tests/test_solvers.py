@@ -1,5 +1,7 @@
 """The choice of a method, runs to the limit, and the saddles on the way."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.integrate import DOP853
@@ -7,6 +9,7 @@ from scipy.integrate import DOP853
 import lowrankflow as lrf
 from lowrankflow import driver, solvers
 from lowrankflow.matrices import difference
+from lowrankflow.run import Run
 from lowrankflow.trajectory import Moment, saddle_passages
 
 
@@ -184,6 +187,30 @@ def test_what_roundoff_holds_up_ends(method):
     assert path.stationarity[-1] < 1e-10
     with pytest.raises(RuntimeError, match="Nothing moves any more"):
         path.raise_if_failed()
+
+
+@pytest.mark.parametrize(
+    ("change", "still"),
+    [
+        pytest.param({}, True, id="nothing"),
+        pytest.param({"s": lambda x: np.array([1.0, 1e-3 * 0.9**x])}, True, id="a-mode-decays"),
+        pytest.param({"s": lambda x: np.array([1.0, 1e-9 * 1.0001**x])}, False, id="a-mode-grows"),
+        pytest.param({"loss": lambda x: 1.0 - 1e-12 * x}, False, id="the-loss-falls"),
+        pytest.param({"stationarity": lambda x: 0.97**x}, False, id="the-stationarity-falls"),
+        pytest.param({"rows": 90}, False, id="too-short"),
+    ],
+)
+def test_what_stands_still(change, still):
+    """A hundred states of which only one thing moves."""
+    rows = change.get("rows", 300)
+    t, loss, s, stationarity = (
+        change.get(name, default)
+        for name, default in (
+            ("t", float), ("loss", lambda x: 1.0), ("s", lambda x: np.array([1.0, 1e-9])), ("stationarity", lambda x: 1.0),
+        )
+    )  # fmt: skip
+    trace = [(t(x), Moment(loss(x), stationarity(x), 0.0, s(x))) for x in range(rows)]
+    assert Run.stands_still(SimpleNamespace(trace=trace, t=trace[-1][0]), 100) == still
 
 
 def test_a_limit_of_lower_rank_ends():

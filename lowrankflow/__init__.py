@@ -7,19 +7,35 @@ from .compare import CLAIMS, Interrupted, explain, natural_time_unit, verify_equ
 from .descent import DescentDiverged, gradient_descent, sharpness
 from .flow import CheckpointFailed, Event, FactorFlow, RiemannianFlow, Save, integrate
 from .gradients import (
+    convert_gradient,
     end_to_end_operator,
     factor_gradients,
     horizontal_lift,
     inner_product,
+    log_volume,
     product_rule,
     project,
     pullback,
     riemannian_gradient,
     riemannian_gradient_from_factors,
+    tangent_kernel_spectrum,
+    tangent_norm,
 )
 from .html_report import write_html
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent, random_point
-from .metrics import Coefficients, DepthMetric, EmbeddedMetric
+from .metrics import (
+    BuresWassersteinMetric,
+    Coefficients,
+    DepthMetric,
+    EmbeddedMetric,
+    KappaBalancedMetric,
+    LambdaBalancedMetric,
+    MNMetric,
+    PolarMetric,
+    ScaledGDMetric,
+    SubspaceProjectionMetric,
+    TwoFactorMetric,
+)
 from .report import Claim, Control, Hypothesis, Report
 from .trajectory import Passage, Status, Trajectory
 
@@ -27,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CLAIMS",
+    "BuresWassersteinMetric",
     "CheckpointFailed",
     "Claim",
     "Coefficients",
@@ -39,19 +56,27 @@ __all__ = [
     "Factors",
     "Hypothesis",
     "Interrupted",
+    "KappaBalancedMetric",
+    "LambdaBalancedMetric",
     "Lifted",
     "LinearNetwork",
     "LowRankMatrix",
+    "MNMetric",
     "Passage",
+    "PolarMetric",
     "Product",
     "Report",
     "RiemannianFlow",
     "Save",
+    "ScaledGDMetric",
     "SingularFrame",
     "Status",
+    "SubspaceProjectionMetric",
     "Tangent",
     "Trajectory",
+    "TwoFactorMetric",
     "check_loss",
+    "convert_gradient",
     "end_to_end_operator",
     "explain",
     "factor_gradients",
@@ -59,6 +84,7 @@ __all__ = [
     "horizontal_lift",
     "inner_product",
     "integrate",
+    "log_volume",
     "losses",
     "natural_time_unit",
     "product_rule",
@@ -68,6 +94,8 @@ __all__ = [
     "riemannian_gradient",
     "riemannian_gradient_from_factors",
     "sharpness",
+    "tangent_kernel_spectrum",
+    "tangent_norm",
     "verify_equivalence",
     "write_html",
 ]

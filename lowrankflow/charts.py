@@ -18,8 +18,8 @@ import numpy as np
 from scipy import linalg
 
 from . import validation
-from .gradients import project, pullback, squared_norm
-from .matrices import EPS, LinearNetwork, LowRankMatrix, Tangent, _qr, _svd
+from .gradients import is_symmetric, project, pullback, squared_norm
+from .matrices import EPS, LinearNetwork, LowRankMatrix, Tangent, _qr, _svd, symmetric_part
 from .metrics import DepthMetric, Metric, root_coefficients
 from .validation import Array
 
@@ -291,6 +291,9 @@ class _FrameSystem:
         validation.check_shape("start", start.shape, loss.shape)
         validation.check_gradient(loss.gradient(start), start.shape)
         self.loss, self.metric, self.root = loss, metric, root
+        self._symmetric = is_symmetric(metric)
+        if self._symmetric:
+            validation.check_symmetric_point("start", start, metric)
         (m, n), k = start.shape, start.rank
         self._cuts = (m * k, m * k + k * k)
         self._frames = ((m, k), (k, k), (n, k))
@@ -314,7 +317,8 @@ class _FrameSystem:
         g = self.loss.gradient(LowRankMatrix._trusted(u, s, v.T))
         gv, gu = g @ v, g.T @ u
         m = u.T @ gv
-        up, vp = gv - u @ m, gu - v @ m.T
+        z = Tangent(gv - u @ m, m, gu - v @ m.T)
+        up, m, vp = z = z.symmetrised() if self._symmetric else z
         c, block = root_coefficients(self.metric, l, self.root)
         a = m if block is None else block.core_block(m)
         dy = np.empty_like(y)
@@ -322,7 +326,7 @@ class _FrameSystem:
         np.matmul(up * -c.left, p.T, out=du)
         np.matmul(p @ (c.sym * (a + a.T) + c.skew * (a - a.T)), -0.5 * qt, out=dt)
         np.matmul(vp * -c.right, qt, out=dv)
-        return dy, (s, Tangent(up, m, vp))
+        return dy, (s, z)
 
     def velocity(self, t: float, y: Array) -> Array:
         return self._evaluate(y)[0]
@@ -340,11 +344,13 @@ class _FrameSystem:
         # between steps the frames are orthonormal only to the solver's tolerance: the same W in exact frames
         (qu, ru), (qv, rv) = _qr(u @ p), _qr(v @ qt.T)
         a, s, bt = _svd((ru * l**self.root) @ rv.T)
-        return LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)
+        w = LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)
+        return symmetric_part(w) if self._symmetric else w
 
     def criticality(self, y: Array) -> tuple[float, float]:
         w = self.point(y)
         z, c = project(w, self.loss.gradient(w)), self.metric.coefficients(w.s)
+        z = z.symmetrised() if self._symmetric else z
         # where the metric freezes the frames (infinite depth below full rank) only the r x r block can vanish
         return Tangent(z.up * (c.up > 0), z.core, z.vp * (c.vp > 0)).norm(), z.dot(c.apply(z))
 

@@ -19,15 +19,19 @@ from .metrics import DepthMetric, Metric
 from .validation import Array
 
 __all__ = [
+    "convert_gradient",
     "end_to_end_operator",
     "factor_gradients",
     "horizontal_lift",
     "inner_product",
+    "log_volume",
     "product_rule",
     "project",
     "pullback",
     "riemannian_gradient",
     "riemannian_gradient_from_factors",
+    "tangent_kernel_spectrum",
+    "tangent_norm",
 ]
 
 
@@ -105,14 +109,18 @@ def riemannian_gradient(w: LowRankMatrix, egrad: Any, metric: Metric) -> Tangent
     Raises
     ------
     ValueError, TypeError
-        As `project`.
+        As `project`; if `w` is not symmetric and the metric is one of the symmetric matrices.
 
     References
     ----------
     .. [1] B. Bah, H. Rauhut, U. Terstiege, M. Westdickenberg, Inf. Inference 11(1), 2022.
     """
     validation.check_metric(metric)
-    return metric.coefficients(w.s).apply(project(w, egrad))
+    z = project(w, egrad)
+    if is_symmetric(metric):
+        validation.check_symmetric_point("w", w, metric)
+        z = z.symmetrised()
+    return metric.coefficients(w.s).apply(z)
 
 
 def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) -> float:
@@ -134,13 +142,134 @@ def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) ->
     Raises
     ------
     ValueError, TypeError
-        If the metric is degenerate there (infinite depth below full rank), or a tangent vector does not fit `w`.
+        If the metric is degenerate there (infinite depth below full rank), or a tangent vector does not fit `w`
+        (is not symmetric under a metric of the symmetric matrices).
     """
+    _check_tangents(w, metric, z1=z1, z2=z2)
+    return metric.coefficients(w.s).solve(z1).dot(z2)
+
+
+def tangent_norm(w: LowRankMatrix, z: Tangent, metric: Metric) -> float:
+    r"""Return the length :math:`\sqrt{g_W(Z, Z)}` of a tangent vector at `w`.
+
+    Parameters
+    ----------
+    w : LowRankMatrix, (m, n) of rank k
+        Base point.
+    z : Tangent
+        Tangent vector in the frames of `w`.
+    metric : Metric
+        For instance ``DepthMetric(3)``.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `inner_product`.
+    """
+    _check_tangents(w, metric, z=z)
+    return float(np.sqrt(metric.coefficients(w.s).solve(z).dot(z)))
+
+
+def convert_gradient(w: LowRankMatrix, rgrad: Tangent, source: Metric, target: Metric) -> Tangent:
+    r"""Return the Riemannian gradient under another metric, :math:`A_2 A_1^{-1} Z`, without the loss.
+
+    Parameters
+    ----------
+    w : LowRankMatrix, (m, n) of rank k
+        Base point.
+    rgrad : Tangent
+        A Riemannian gradient under `source`.
+    source, target : Metric
+        The two metrics.
+
+    Returns
+    -------
+    Tangent
+        The gradient of the same loss under `target`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `source` is degenerate there, or `rgrad` does not fit `w`.
+    """
+    _check_tangents(w, source, rgrad=rgrad)
+    _check_tangents(w, target, rgrad=rgrad)
+    return target.coefficients(w.s).apply(source.coefficients(w.s).solve(rgrad))
+
+
+def tangent_kernel_spectrum(w: LowRankMatrix, metric: Metric) -> Array:
+    r"""Return the eigenvalues of :math:`A_W` on the tangent space, in decreasing order.
+
+    For the depth-N metric they are the non-zero eigenvalues of the neural tangent kernel of balanced factors (and, at
+    a global minimum of :math:`\frac12\|W - \Phi\|_F^2`, of the Hessian), the largest being
+    :math:`N s_1^{2-2/N}`: descent is stable there for steps below two over it.
+
+    Parameters
+    ----------
+    w : LowRankMatrix, (m, n) of rank k
+        Base point.
+    metric : Metric
+        For instance ``DepthMetric(3)``.
+
+    Returns
+    -------
+    ndarray, (k (m + n - k),)
+        One a dimension; n k - k (k - 1) / 2 of them under a metric of the symmetric matrices.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `w` is not a LowRankMatrix, or `metric` not a metric.
+    """
+    _check_tangents(w, metric)
+    return metric.coefficients(w.s).spectrum(w.shape, symmetric=is_symmetric(metric))
+
+
+def log_volume(w: LowRankMatrix, metric: Metric) -> float:
+    r"""Return :math:`\ln \sqrt{\det g}`, the volume factor of a metric over that of the embedded one.
+
+    .. math:: \ln \sqrt{\det g} = -\tfrac12 \sum_i \ln \lambda_i(A_W) .
+
+    Parameters
+    ----------
+    w : LowRankMatrix, (m, n) of rank k
+        Base point.
+    metric : Metric
+        For instance ``DepthMetric(3)``.
+
+    Returns
+    -------
+    float
+        Infinite where the metric is degenerate.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `tangent_kernel_spectrum`.
+    """
+    with np.errstate(divide="ignore"):
+        return float(-0.5 * np.log(tangent_kernel_spectrum(w, metric)).sum())
+
+
+def is_symmetric(metric: Metric) -> bool:
+    """Return whether a metric is one of the symmetric positive semidefinite matrices."""
+    return bool(getattr(metric, "symmetric", False))
+
+
+def _check_tangents(w: LowRankMatrix, metric: Metric, **tangents: Tangent) -> None:
+    """Refuse points and tangent vectors on which the metric is not defined."""
     validation.check_point("w", w)
     validation.check_metric(metric)
-    for name, z in (("z1", z1), ("z2", z2)):
+    for name, z in tangents.items():
         validation.check_tangent(name, z, w)
-    return metric.coefficients(w.s).solve(z1).dot(z2)
+    if is_symmetric(metric):
+        validation.check_symmetric_point("w", w, metric)
+        for name, z in tangents.items():
+            validation.check_symmetric_tangent(name, z, metric)
 
 
 def pullback(net: LinearNetwork, egrad: Any) -> list[Array]:

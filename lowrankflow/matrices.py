@@ -142,6 +142,13 @@ class LowRankMatrix(_Implicit):
         array = validation.as_matrix("a", a)
         return Product(array, np.eye(array.shape[1])).to_low_rank(rank)
 
+    @classmethod
+    def from_factor(cls, y: ArrayLike) -> LowRankMatrix:
+        """Return the symmetric positive semidefinite matrix Y Y^T of an (n, k) array of rank k, with ``u == vt.T``."""
+        u, root, _ = _svd(validation.as_matrix("y", y))
+        validation.check_numerical_rank(root.size, int((root > max(u.shape) * EPS * root[0]).sum()))
+        return cls._trusted(u, root**2, u.T)
+
     @property
     def rank(self) -> int:
         """Number of singular values."""
@@ -248,6 +255,11 @@ class Tangent(NamedTuple):
     def at(self, w: LowRankMatrix) -> Product:
         """Return the ambient matrix at the base point `w`."""
         return Product(np.hstack([w.u @ self.core + self.up, w.u]), np.vstack([w.vt, self.vp.T]))
+
+    def symmetrised(self) -> Tangent:
+        """Return (Z + Z^T) / 2 at a symmetric point, where U = V."""
+        frame = (self.up + self.vp) / 2
+        return Tangent(frame, (self.core + self.core.T) / 2, frame)
 
     def dot(self, other: Tangent) -> float:
         """Return the Frobenius inner product; the three parts are orthogonal."""
@@ -498,6 +510,14 @@ class LinearNetwork(_Implicit):
         return f"LinearNetwork(depth {self.depth}: {sizes})"
 
 
+def symmetric_part(w: LowRankMatrix) -> LowRankMatrix:
+    """Return the symmetric positive semidefinite matrix next to one that is symmetric to roundoff, with u == vt.T."""
+    core = w.s[:, None] * (w.vt @ w.u)
+    s, p = linalg.eigh((core + core.T) / 2)
+    u = w.u @ p[:, ::-1]
+    return LowRankMatrix._trusted(u, s[::-1], u.T)
+
+
 def random_point(
     m: int,
     n: int,
@@ -505,6 +525,7 @@ def random_point(
     *,
     rng: np.random.Generator,
     singular_values: ArrayLike | None = None,
+    symmetric: bool = False,
 ) -> LowRankMatrix:
     """Return a random matrix of the given rank, with uniform singular frames.
 
@@ -518,6 +539,8 @@ def random_point(
         Source of randomness.
     singular_values : array_like, (rank,), optional
         Positive; sorted in decreasing order. None: uniform on [1/2, 1].
+    symmetric : bool
+        Take the same frame on both sides: a symmetric positive semidefinite matrix.
 
     Returns
     -------
@@ -526,7 +549,8 @@ def random_point(
     Raises
     ------
     ValueError, TypeError
-        If the rank exceeds min(m, n), a singular value is not positive, or `rng` is not a Generator.
+        If the rank exceeds min(m, n), a singular value is not positive, `rng` is not a Generator, or a symmetric
+        matrix is not square.
 
     Examples
     --------
@@ -537,7 +561,11 @@ def random_point(
     validation.check_rng(rng)
     shape = (validation.check_integer("m", m, low=1), validation.check_integer("n", n, low=1))
     k = validation.check_rank(rank, shape)
-    u, v = random_frame(m, k, rng=rng), random_frame(n, k, rng=rng)
+    validation.check_flags(symmetric=symmetric)
+    if symmetric and m != n:
+        raise ValueError(f"`m` and `n` must be equal for a symmetric matrix, got {m} and {n}.")
+    u = random_frame(m, k, rng=rng)
+    v = u if symmetric else random_frame(n, k, rng=rng)
     values: Any = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
     s = validation.check_singular_values("singular_values", values, k)
     return LowRankMatrix._trusted(u, s, v.T)

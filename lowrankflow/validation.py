@@ -199,6 +199,16 @@ def check_number(name: str, value: object, *, positive: bool = True, finite: boo
     return number
 
 
+def check_finite_number(name: str, value: object) -> float:
+    """Return a finite number of either sign."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be a finite number, got {describe(value)}.")
+    number = _as_float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"`{name}` must be a finite number, got {number:g}.")
+    return number
+
+
 def check_sizes(name: str, shape: Any) -> tuple[int, int]:
     """Return (m, n), two whole numbers that are at least 1."""
     sizes = as_tuple(shape)
@@ -411,6 +421,29 @@ def check_tangent(name: str, z: Any, w: Any) -> None:
     (m, n), k = w.shape, w.s.size
     for part, want in (("up", (m, k)), ("core", (k, k)), ("vp", (n, k))):
         check_shape(f"{name}.{part}", np.shape(getattr(z, part)), want, "`w` asks for")
+
+
+def check_symmetric_point(name: str, w: Any, metric: object) -> None:
+    """Refuse a LowRankMatrix that is not symmetric positive semidefinite: u == vt.T to 1e-8."""
+    (m, n), label = w.shape, type(metric).__name__
+    if m != n:
+        raise ValueError(f"`{name}` must be symmetric positive semidefinite under {label}, got shape {w.shape}.")
+    gap = float(np.linalg.norm(w.u - w.vt.T))
+    if not gap <= 1e-8:
+        raise ValueError(
+            f"`{name}` must be symmetric positive semidefinite (u == vt.T) under {label}, got a gap of {gap:.2g}."
+            " Use LowRankMatrix.from_factor(y), which is y @ y.T."
+        )
+
+
+def check_symmetric_tangent(name: str, z: Any, metric: object) -> None:
+    """Refuse a tangent vector of the symmetric matrices that is not symmetric, to 1e-8 of its norm."""
+    gap = float(np.hypot(np.linalg.norm(z.core - z.core.T), np.linalg.norm(z.up - z.vp)))
+    if not gap <= 1e-8 * float(z.norm()):
+        raise ValueError(
+            f"`{name}` must be symmetric under {type(metric).__name__}, got an asymmetry of {gap:.2g}."
+            f" Use {name}.symmetrised()."
+        )
 
 
 def check_path(name: str, path: Any) -> Path:

@@ -87,7 +87,8 @@ def test_every_room_has_a_floor():
 
 
 def test_all_is_sorted_and_true():
-    assert list(lrf.__all__) == sorted(set(lrf.__all__))
+    constants_first = sorted(set(lrf.__all__), key=lambda name: (not name.isupper(), name))
+    assert list(lrf.__all__) == constants_first
     for name in lrf.__all__:
         assert hasattr(lrf, name)
 

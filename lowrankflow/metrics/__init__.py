@@ -1,0 +1,38 @@
+"""Metrics on the manifold of rank-r matrices, each as a value.
+
+- `sums`: divided differences of powers and products without cancellation.
+- `spectral`: what a metric is to the library, its `Coefficients` in the singular frame, and how a chart takes them.
+- `depth`: the depth-N metric and its limit N -> 1, the embedded metric.
+- `imbalanced`: the metrics of factors whose imbalances are multiples of the identity.
+- `quotients`: the metrics of the Riemannian optimisation literature.
+"""
+
+from .depth import DepthMetric, EmbeddedMetric
+from .imbalanced import KappaBalancedMetric, LambdaBalancedMetric
+from .quotients import (
+    BuresWassersteinMetric,
+    MNMetric,
+    PolarMetric,
+    ScaledGDMetric,
+    SubspaceProjectionMetric,
+    TwoFactorMetric,
+)
+from .spectral import Coefficients, Metric, RootCoefficients, generic_root_coefficients, root_coefficients
+
+__all__ = [
+    "BuresWassersteinMetric",
+    "Coefficients",
+    "DepthMetric",
+    "EmbeddedMetric",
+    "KappaBalancedMetric",
+    "LambdaBalancedMetric",
+    "MNMetric",
+    "Metric",
+    "PolarMetric",
+    "RootCoefficients",
+    "ScaledGDMetric",
+    "SubspaceProjectionMetric",
+    "TwoFactorMetric",
+    "generic_root_coefficients",
+    "root_coefficients",
+]

@@ -1,0 +1,160 @@
+"""A metric is its operator A in the singular frame of W = U diag(s) V^T.
+
+A multiplies the blocks of U^T Z V by coefficients that depend on s alone. The Riemannian gradient is A(G), the inner
+product is <A^{-1} Z_1, Z_2>, and the flow is W' = -A(G).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..matrices import Tangent
+from ..validation import Array
+from .sums import positive_sum
+
+__all__ = [
+    "Coefficients",
+    "Metric",
+    "RootCoefficients",
+    "frame_rates",
+    "generic_root_coefficients",
+    "root_coefficients",
+]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The spectral coefficients of A, named after the parts of a `Tangent`.
+
+    ``core[i, k]`` multiplies the r x r block (``mix[i, k]`` brings in the transposed entry [k, i]),
+    ``up[k]`` multiplies (U_perp, v_k) and ``vp[i]`` multiplies (u_i, V_perp).
+    """
+
+    core: Array
+    up: Array
+    vp: Array
+    mix: Array | None = None
+
+    def core_block(self, m: Array) -> Array:
+        """Return the r x r block of A applied to a matrix with the block `m`."""
+        return self.core * m if self.mix is None else self.core * m + self.mix * m.T
+
+    def apply(self, z: Tangent) -> Tangent:
+        """Return A(z)."""
+        return Tangent(z.up * self.up, self.core_block(z.core), z.vp * self.vp)
+
+    def solve(self, z: Tangent) -> Tangent:
+        """Return A^{-1}(z) on the tangent space; needs positive coefficients."""
+        if self.mix is None:
+            core = z.core / self.core
+        else:
+            # the pair (Z_ik, Z_ki) solves [core_ik mix_ik; mix_ki core_ki] x = z; the diagonal is core + mix
+            determinant = self.core * self.core.T - self.mix * self.mix.T
+            core = (self.core.T * z.core - self.mix * z.core.T) / np.where(determinant == 0, 1.0, determinant)
+            np.fill_diagonal(core, np.diag(z.core) / np.diag(self.core + self.mix))
+        return Tangent(_divide(z.up, self.up), core, _divide(z.vp, self.vp))
+
+    def pair_eigenvalues(self) -> Array:
+        """Return the eigenvalues of A on the r x r block, as an (r, r) array: the pair [i, k], [k, i] has two."""
+        if self.mix is None:
+            return self.core
+        mean, half = (self.core + self.core.T) / 2, (self.core - self.core.T) / 2
+        root = np.hypot(half, self.mix)  # `mix` is symmetric, A being self-adjoint
+        above = np.triu(np.ones_like(self.core), 1)
+        values = mean + root * (above - above.T)
+        np.fill_diagonal(values, np.diag(self.core + self.mix))
+        return values
+
+    def spectrum(self, shape: tuple[int, int], *, symmetric: bool = False) -> Array:
+        """Return the eigenvalues of A on the tangent space of the rank-r matrices of a shape, in decreasing order.
+
+        With `symmetric`, on the tangent space of the symmetric matrices: one of each pair, one of the frames.
+        """
+        pairs, (m, n), r = self.pair_eigenvalues(), shape, self.up.size
+        if symmetric:
+            parts = [pairs[np.triu_indices(r)], np.repeat(self.up, m - r)]
+        else:
+            parts = [pairs.ravel(), np.repeat(self.up, m - r), np.repeat(self.vp, n - r)]
+        return np.sort(np.concatenate(parts))[::-1]
+
+    def largest(self, shape: tuple[int, int]) -> float:
+        """Return the largest eigenvalue of A on the tangent space, its spectral norm."""
+        (m, n), r = shape, self.up.size
+        frames = [c.max() for c, size in ((self.up, m), (self.vp, n)) if size > r]
+        return float(max([self.pair_eigenvalues().max(), *frames]))
+
+
+def _divide(part: Array, coefficients: Array) -> Array:
+    """Return the frame part of a tangent over its coefficients; a square frame has no complement to divide."""
+    if part.shape[0] == part.shape[1]:
+        return np.zeros_like(part)
+    if not np.all(coefficients > 0):
+        raise ValueError(
+            "`metric` must be positive on the whole tangent space to be inverted, got a zero coefficient."
+            " DepthMetric(inf) is degenerate below full rank; use a finite depth."
+        )
+    return part / coefficients
+
+
+class Metric(Protocol):
+    """What the library asks of a metric. The rest is optional and looked for where it is of use:
+
+    - ``transposable``: the flow of W^T is the transpose of the flow of W;
+    - ``symmetric``: a metric on the symmetric positive semidefinite matrices;
+    - ``frame_rates(s)``, ``root``, ``root_coefficients(l)``: limits of 0/0 and the chart in which the flow is smooth;
+    - ``differences(s)``: the divided differences of the coefficients, for the exact Riemannian Hessian.
+    """
+
+    def coefficients(self, s: Array) -> Coefficients:
+        """Return the spectral coefficients at the singular values `s` (k,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class RootCoefficients:
+    """Coefficients of the flow in the singular frame T = P diag(l) Q^T with s = l^p (see `charts`).
+
+    T' = -P (sym * sym(M) + skew * skew(M)) Q^T and, on the frames, U' takes ``left[k]``, V' ``right[i]``.
+    """
+
+    sym: Array
+    skew: Array
+    left: Array
+    right: Array
+
+
+def frame_rates(metric: Metric, s: Array) -> tuple[Array, Array]:
+    """Return the speeds (up/s, vp/s) of the singular frames, from the metric's own limit if it has one."""
+    own = getattr(metric, "frame_rates", None)
+    if own is not None:
+        left, right = own(s)
+        return left, right
+    c = metric.coefficients(s)
+    return c.up / s, c.vp / s
+
+
+def generic_root_coefficients(metric: Metric, l: Array, root: float) -> RootCoefficients:  # noqa: E741
+    """Return the chart's coefficients for any metric, at s = l^root.
+
+    The r x r block of A(G) is multiplied by (l_i - l_k)/(s_i - s_k) on its symmetric part and by
+    (l_i + l_k)/(s_i + s_k) on its skew part: the derivative of the matrix root on singular values.
+    """
+    s = l**root
+    c = metric.coefficients(s)
+    # (s_i - s_k)/(l_i - l_k) is the positive sum of powers for real root too
+    slope = np.ones_like(c.core) if root == 1 else positive_sum(l, root, 1.0)
+    total, total_s = l[:, None] + l, s[:, None] + s
+    rotation = np.divide(total, total_s, out=np.zeros_like(total), where=total_s > 0)
+    left, right = frame_rates(metric, s)
+    sym = np.divide(1.0, slope, out=np.zeros_like(slope), where=slope > 0)
+    return RootCoefficients(sym=sym, skew=rotation, left=left, right=right)
+
+
+def root_coefficients(metric: Metric, l: Array, root: float) -> tuple[RootCoefficients, Coefficients | None]:  # noqa: E741
+    """Return the chart's coefficients and, unless they already contain A, the block coefficients to apply first."""
+    if root != 1 and root == getattr(metric, "root", None):
+        return metric.root_coefficients(l), None  # type: ignore[attr-defined]
+    return generic_root_coefficients(metric, l, root), metric.coefficients(l**root)

@@ -396,6 +396,15 @@ def check_metric(metric: Any) -> None:
         )
 
 
+def check_differences(metric: Any) -> None:
+    """Refuse a metric without the divided differences that its Hessian needs."""
+    if not callable(getattr(metric, "differences", None)):
+        raise TypeError(
+            f"`metric` must have differences(s) for a Riemannian Hessian, which {type(metric).__name__} has not."
+            " Use DepthMetric, EmbeddedMetric, ScaledGDMetric or TwoFactorMetric, or a method of first order."
+        )
+
+
 def check_point(name: str, w: Any, why: str = "") -> None:
     """Refuse what is not a LowRankMatrix; told by its parts, because this module knows no other."""
     if not all(hasattr(w, part) for part in ("u", "s", "vt", "split")) or isinstance(w, type):

@@ -22,7 +22,7 @@ FLOORS = {
     "validation": 0, "files": 0, "sampling": 0,
     "matrices": 1, "report": 1,
     "metrics": 2, "losses": 2, "data": 2,
-    "gradients": 3, "charts": 3, "steppers": 3, "solvers": 3,
+    "gradients": 3, "hessians": 3, "charts": 3, "steppers": 3, "solvers": 3,
     "checkpoint": 4, "trajectory": 4, "run": 4, "driver": 4, "flow": 4, "descent": 4, "checks": 4,
     "compare": 5,
     "plotting": 6, "html_report": 6,

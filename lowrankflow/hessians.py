@@ -19,7 +19,6 @@ from . import validation
 from .gradients import is_symmetric, project
 from .matrices import LowRankMatrix, Tangent
 from .metrics import Metric
-from .validation import Array
 
 __all__ = ["RiemannianHessian", "embedded_hessian", "geodesic_acceleration"]
 

@@ -7,7 +7,7 @@ serves them all. Only ``to_dense`` allocates m x n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
@@ -157,6 +157,10 @@ class LowRankMatrix(_Implicit):
     @property
     def T(self) -> LowRankMatrix:
         return LowRankMatrix._trusted(self.vt.T, self.s, self.u.T)
+
+    def __iter__(self) -> Iterator[Array]:
+        """Unpack as ``u, s, vt``, pymanopt's order."""
+        return iter((self.u, self.s, self.vt))
 
     def split(self) -> tuple[Array, Array]:
         return self.u * self.s, self.vt

@@ -396,13 +396,35 @@ def check_metric(metric: Any) -> None:
         )
 
 
+def check_positive(metric: Any, s: Array, shape: tuple[int, int]) -> Any:
+    """Return the coefficients at `s`, positive on the tangent space of the rank-r matrices of a shape."""
+    c, (m, n), r = metric.coefficients(s), shape, s.size
+    parts = {"r x r block": c.pair_eigenvalues(), "row space": c.up[: r * (m > r)], "column space": c.vp[: r * (n > r)]}
+    for part, values in parts.items():
+        if values.size and not values.min() > 0:
+            fix = " DepthMetric(inf) is degenerate below full rank; use a finite depth." if values.min() == 0 else ""
+            raise ValueError(
+                f"`metric` must be positive on the tangent space, got {float(values.min()):.3g} on the {part}.{fix}"
+            )
+    return c
+
+
 def check_differences(metric: Any) -> None:
     """Refuse a metric without the divided differences that its Hessian needs."""
     if not callable(getattr(metric, "differences", None)):
         raise TypeError(
             f"`metric` must have differences(s) for a Riemannian Hessian, which {type(metric).__name__} has not."
-            " Use DepthMetric, EmbeddedMetric, ScaledGDMetric or TwoFactorMetric, or a method of first order."
+            " Use DepthMetric, EmbeddedMetric, ScaledGDMetric or TwoFactorMetric, or ConjugateGradient."
         )
+
+
+def check_hessian(loss: Any, metric: Any) -> None:
+    """Refuse what TrustRegions cannot use: a loss without a Hessian, a metric without differences."""
+    if not callable(getattr(loss, "hessian", None)):
+        raise TypeError(
+            "`loss` has no `hessian`, so TrustRegions cannot be used. Add hessian(w, z), or choose ConjugateGradient."
+        )
+    check_differences(metric)
 
 
 def check_point(name: str, w: Any, why: str = "") -> None:

@@ -75,6 +75,16 @@ class DepthMetric:
         rate = l ** (self.depth - 2)
         return RootCoefficients(sym=sym, skew=positive_sum(l, self.depth, 1.0), left=rate, right=rate)
 
+    def flat_coordinates(self, s: Array) -> Array:
+        r"""Return :math:`\sqrt N\, s^{1/N}` (ln s at infinite depth): aligned geodesics are straight lines in them."""
+        return np.log(s) if math.isinf(self.depth) else np.sqrt(self.depth) * s ** (1 / self.depth)
+
+    def from_flat_coordinates(self, x: Array) -> Array:
+        """Return the singular values; not positive where `x` lies beyond the boundary of the manifold."""
+        if math.isinf(self.depth):
+            return np.exp(x)
+        return np.sign(x) * np.abs(x / np.sqrt(self.depth)) ** self.depth
+
     def differences(self, s: Array) -> Array:
         r"""Return :math:`(c_{ik} - c_{jk}) / (s_i^2 - s_j^2)` as [i, j, k], the last index for s = 0.
 
@@ -110,6 +120,14 @@ class EmbeddedMetric:
     def coefficients(self, s: Array) -> Coefficients:
         one = np.ones_like(s)
         return Coefficients(core=np.ones((s.size, s.size)), up=one, vp=one)
+
+    def flat_coordinates(self, s: Array) -> Array:
+        """Return s: aligned geodesics are straight lines in the singular values."""
+        return s
+
+    def from_flat_coordinates(self, x: Array) -> Array:
+        """Return the singular values; not positive where `x` lies beyond the boundary of the manifold."""
+        return x
 
     def differences(self, s: Array) -> Array:
         """Return (c_ik - c_jk) / (s_i^2 - s_j^2): zero but between a normal direction and the frames, 1 / s_i^2."""

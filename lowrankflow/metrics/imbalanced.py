@@ -16,6 +16,7 @@ from .sums import TINY, over, product_differences
 __all__ = ["KappaBalancedMetric", "LambdaBalancedMetric"]
 
 _NEWTON_STEPS = 200  #: far from the root a step takes off at least 1/N of the distance, near it doubles the digits
+_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class KappaBalancedMetric:
             x = np.exp(y)
             step = (np.log(x + shifts).sum(axis=0) - target) / (x / (x + shifts)).sum(axis=0)
             y = y - step
-            if np.all(np.abs(step) <= 1e-16 * (1 + np.abs(y))):
+            if np.all(step <= 4 * _EPS * (1 + np.abs(target))):  # the roundoff of a step, which may alternate in sign
                 break
         return np.where(s > 0, np.exp(y), 0.0)
 
@@ -126,7 +127,8 @@ class LambdaBalancedMetric:
 
     Notes
     -----
-    Only with the rank as width does the flow of the factors keep the rank of W (`preserves_rank`).
+    Unless lambda = 0 the flow of the factors does not keep the rank of W (`preserves_rank`): at any width a singular
+    value can vanish in finite time, c_ik being at least \|lambda\| there. The rank as width keeps it from growing.
 
     References
     ----------
@@ -146,13 +148,13 @@ class LambdaBalancedMetric:
 
     @property
     def transposable(self) -> bool:
-        """Whether the flow of W^T is the transpose of the flow of W."""
-        return self.imbalance == 0
+        """Whether the flow of W^T is the transpose of the flow of W: unless up and vp differ."""
+        return self.imbalance == 0 or self.hidden != "rank"
 
     @property
     def preserves_rank(self) -> bool:
-        """Whether the flow of the factors keeps the rank of W."""
-        return self.hidden == "rank"
+        """Whether the flow of the factors keeps the rank of W: balanced factors."""
+        return self.imbalance == 0
 
     def coefficients(self, s: Array) -> Coefficients:
         q, size = np.hypot(self.imbalance, 2 * s), abs(self.imbalance)

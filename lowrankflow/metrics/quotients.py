@@ -135,8 +135,8 @@ class MNMetric:
 
     def coefficients(self, s: Array) -> Coefficients:
         square, one = s**2, np.ones_like(s)
-        core = np.tile(1 + square / 2, (s.size, 1))
-        return Coefficients(core=core, up=square, vp=one, mix=-s[:, None] * s / 2)
+        core, determinant = np.tile(1 + square / 2, (s.size, 1)), 1 + (square[:, None] + square) / 2
+        return Coefficients(core=core, up=square, vp=one, mix=-s[:, None] * s / 2, determinant=determinant)
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,15 @@ class Coefficients:
     """The spectral coefficients of A, named after the parts of a `Tangent`.
 
     ``core[i, k]`` multiplies the r x r block (``mix[i, k]`` brings in the transposed entry [k, i]),
-    ``up[k]`` multiplies (U_perp, v_k) and ``vp[i]`` multiplies (u_i, V_perp).
+    ``up[k]`` multiplies (U_perp, v_k) and ``vp[i]`` multiplies (u_i, V_perp). ``determinant[i, k]``, that of the pair
+    block [i, k], [k, i], is only for a metric with a `mix` for which core_ik core_ki - mix_ik^2 would cancel.
     """
 
     core: Array
     up: Array
     vp: Array
     mix: Array | None = None
+    determinant: Array | None = None
 
     def core_block(self, m: Array) -> Array:
         """Return the r x r block of A applied to a matrix with the block `m`."""
@@ -48,14 +50,27 @@ class Coefficients:
 
     def solve(self, z: Tangent) -> Tangent:
         """Return A^{-1}(z) on the tangent space; needs positive coefficients."""
+        return Tangent(_divide(z.up, self.up), self.solve_core(z.core), _divide(z.vp, self.vp))
+
+    def solve_core(self, m: Array) -> Array:
+        """Return the r x r block of A^{-1} applied to a tangent vector with the block `m`."""
         if self.mix is None:
-            core = z.core / self.core
-        else:
-            # the pair (Z_ik, Z_ki) solves [core_ik mix_ik; mix_ki core_ki] x = z; the diagonal is core + mix
-            determinant = self.core * self.core.T - self.mix * self.mix.T
-            core = (self.core.T * z.core - self.mix * z.core.T) / np.where(determinant == 0, 1.0, determinant)
-            np.fill_diagonal(core, np.diag(z.core) / np.diag(self.core + self.mix))
-        return Tangent(_divide(z.up, self.up), core, _divide(z.vp, self.vp))
+            return m / self.core
+        # the pair (Z_ik, Z_ki) solves [core_ik mix_ik; mix_ki core_ki] x = z; the diagonal is core + mix
+        determinant, diagonal = self._pairs(self.mix)
+        core = (self.core.T * m - self.mix * m.T) / np.where(determinant == 0, 1.0, determinant)
+        np.fill_diagonal(core, np.diag(m) / diagonal)
+        return core
+
+    def root(self) -> Coefficients:
+        """Return the coefficients of the positive root of A: with R = root^{-1}, <R Z, R Z> = g(Z, Z)."""
+        up, vp = np.sqrt(self.up), np.sqrt(self.vp)
+        if self.mix is None:
+            return Coefficients(np.sqrt(self.core), up, vp)
+        # a symmetric positive 2 x 2 matrix M has the root (M + d) / sqrt(tr M + 2 d), d^2 = det M, det root = d
+        d = np.sqrt(self._pairs(self.mix)[0])
+        t = np.sqrt(self.core + self.core.T + 2 * d)
+        return Coefficients((self.core + d) / t, up, vp, self.mix / t, determinant=d)
 
     def pair_eigenvalues(self) -> Array:
         """Return the eigenvalues of A on the r x r block, as an (r, r) array: the pair [i, k], [k, i] has two."""
@@ -63,10 +78,17 @@ class Coefficients:
             return self.core
         mean, half = (self.core + self.core.T) / 2, (self.core - self.core.T) / 2
         root = np.hypot(half, self.mix)  # `mix` is symmetric, A being self-adjoint
-        above = np.triu(np.ones_like(self.core), 1)
-        values = mean + root * (above - above.T)
-        np.fill_diagonal(values, np.diag(self.core + self.mix))
+        determinant, diagonal = self._pairs(self.mix)
+        small = mean - root if self.determinant is None else determinant / (mean + root)
+        values = np.where(np.triu(np.ones_like(root), 1) > 0, mean + root, small)
+        np.fill_diagonal(values, diagonal)
         return values
+
+    def _pairs(self, mix: Array) -> tuple[Array, Array]:
+        """Return the determinants of the pair blocks, and the coefficients core + mix of the diagonal entries."""
+        if self.determinant is None:
+            return self.core * self.core.T - mix * mix.T, np.diag(self.core + mix)
+        return self.determinant, np.diag(self.determinant) / np.diag(self.core - mix)
 
     def spectrum(self, shape: tuple[int, int], *, symmetric: bool = False) -> Array:
         """Return the eigenvalues of A on the tangent space of the rank-r matrices of a shape, in decreasing order.

@@ -1,0 +1,482 @@
+"""The matrices of fixed rank as a manifold for pymanopt's optimizers, under any spectral metric.
+
+The only room that imports pymanopt. Points are `LowRankMatrix`, which unpacks as pymanopt's ``(u, s, vt)``; tangent
+vectors are `Tangent`, ``(up, core, vp)``.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pymanopt
+from pymanopt.manifolds.manifold import Manifold
+
+from . import validation
+from .geodesics import distance, exponential, logarithm
+from .gradients import is_symmetric, project
+from .hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
+from .matrices import LowRankMatrix, Tangent, random_point
+from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric
+from .retractions import product_step, truncated_step
+from .validation import Array
+
+__all__ = ["FixedRank", "FixedRankProblem", "Iterate", "PositiveSemidefinite"]
+
+Retraction = Literal["svd", "product", "geodesic"]
+
+
+class FixedRank(Manifold):
+    r"""The m x n matrices of rank r under a spectral metric, for pymanopt.
+
+    Parameters
+    ----------
+    m, n : int
+        Shape.
+    rank : int
+        Rank r, between 1 and min(m, n).
+    metric : Metric, optional
+        None: the embedded metric. A metric of the symmetric matrices (`BuresWassersteinMetric`) makes this the manifold
+        of the symmetric positive semidefinite ones, of dimension n r - r (r - 1) / 2 instead of r (m + n - r).
+    retraction : {"svd", "product", "geodesic"}
+        How a step leads back to rank r. The best rank-r approximation of W + Z, of second order for the embedded
+        metric; the product of balanced factors moved along the horizontal lift, :math:`\prod_j (W_j + \dot W_j)`, of
+        second order for the depth-N metric of a whole N: one step of gradient descent on the factors; or the first
+        along Z plus half the geodesic acceleration, of second order for every metric that has ``differences``.
+    rng : numpy.random.Generator, optional
+        Draws points and tangent vectors; needed where an optimizer is given no initial point.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the rank does not fit the shape, the metric is not positive, or the retraction does not fit the metric.
+
+    Notes
+    -----
+    Nothing of size m x n is formed. `transport` is the projection onto the new tangent space. An optimizer's
+    ``min_gradient_norm`` is in the norm of the metric; the log of `problem` also has the Frobenius norm of the
+    projected gradient, one ruler for all metrics.
+
+    References
+    ----------
+    .. [1] B. Vandereycken, Low-rank matrix completion by Riemannian optimization, SIAM J. Optim. 23(2), 2013.
+    .. [2] J. Townsend, N. Koep, S. Weichwald, Pymanopt, J. Mach. Learn. Res. 17(137), 2016.
+
+    Examples
+    --------
+    >>> import pymanopt
+    >>> import lowrankflow as lrf
+    >>> rng = np.random.default_rng(0)
+    >>> loss = lrf.losses.LeastSquares(rng.standard_normal((4, 30)), rng.standard_normal((5, 30)))
+    >>> manifold = FixedRank(5, 4, 2, lrf.DepthMetric(3), rng=rng)
+    >>> optimizer = pymanopt.optimizers.TrustRegions(verbosity=0)
+    >>> result = optimizer.run(manifold.problem(loss), initial_point=manifold.random_point())
+    >>> bool(abs(result.cost - loss.best_value(2)) < 1e-9)
+    True
+    """
+
+    def __init__(
+        self,
+        m: int,
+        n: int,
+        rank: int,
+        metric: Metric | None = None,
+        *,
+        retraction: Retraction = "svd",
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        shape = validation.check_integer("m", m, low=1), validation.check_integer("n", n, low=1)
+        self.shape, self.rank = shape, validation.check_rank(rank, shape)
+        self.metric: Metric = EmbeddedMetric() if metric is None else metric
+        validation.check_metric(self.metric)
+        self.symmetric = is_symmetric(self.metric)
+        if self.symmetric and m != n:
+            raise ValueError(f"`m` and `n` must be equal for {type(self.metric).__name__}, got {m} and {n}.")
+        validation.check_positive(self.metric, np.linspace(1.0, 0.5, self.rank), shape)
+        self._check_retraction(retraction)
+        self.retraction_kind: Retraction = retraction
+        self.rng = None if rng is None else validation.check_rng(rng)
+        r, (rows, cols) = self.rank, shape
+        dimension = rows * r - r * (r - 1) // 2 if self.symmetric else r * (rows + cols - r)
+        kind = "positive semidefinite" if self.symmetric else "real"
+        super().__init__(
+            f"{rows} x {cols} {kind} matrices of rank {r} under {self.metric!r}", dimension, point_layout=3
+        )
+
+    # points and tangent vectors
+
+    def point(self, point: Any) -> LowRankMatrix:
+        """Return a point as a LowRankMatrix: itself, or made of pymanopt's (u, s, vt).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is no matrix of this manifold.
+        """
+        w = point if isinstance(point, LowRankMatrix) else LowRankMatrix(*point)
+        if w.shape != self.shape or w.rank != self.rank:
+            raise ValueError(
+                f"`point` must be {self.shape[0]} x {self.shape[1]} of rank {self.rank}, got {w.shape[0]} x {w.shape[1]}"
+                f" of rank {w.rank}."
+            )
+        return w
+
+    @property
+    def typical_dist(self) -> float:
+        """The scale from which TrustRegions takes its first radius: the dimension, as for pymanopt's own manifold."""
+        return float(self.dim)
+
+    def random_point(self) -> LowRankMatrix:
+        """Return a random point, singular values uniform on [1/2, 1], from the manifold's `rng`."""
+        m, n = self.shape
+        return random_point(m, n, self.rank, rng=self._rng(), symmetric=self.symmetric)
+
+    def random_tangent_vector(self, point: Any) -> Tangent:
+        """Return a random tangent vector of unit length, from the manifold's `rng`."""
+        rng, (m, n), r = self._rng(), self.shape, self.rank
+        z = Tangent(rng.standard_normal((m, r)), rng.standard_normal((r, r)), rng.standard_normal((n, r)))
+        z = self.to_tangent_space(point, z)
+        return z / self.norm(point, z)
+
+    def _check_retraction(self, retraction: str) -> None:
+        validation.check_choice("retraction", retraction, ("svd", "product", "geodesic"))
+        depth = self.metric.depth if isinstance(self.metric, DepthMetric) else None
+        if retraction == "product" and (depth is None or depth != np.floor(depth)):
+            raise ValueError(
+                f"`retraction` must be 'svd' or 'geodesic' for {self.metric!r}, got 'product',"
+                " which multiplies the factors of a DepthMetric of whole depth."
+            )
+        if retraction == "geodesic":
+            validation.check_differences(self.metric)
+
+    def _rng(self) -> np.random.Generator:
+        return validation.check_rng(self.rng, " for random points: FixedRank(..., rng=rng), or give an initial_point")
+
+    def zero_vector(self, point: Any) -> Tangent:
+        """Return the zero tangent vector."""
+        (m, n), r = self.shape, self.rank
+        return Tangent(np.zeros((m, r)), np.zeros((r, r)), np.zeros((n, r)))
+
+    # the metric
+
+    def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> float:
+        r"""Return :math:`g_W(Z_1, Z_2) = \langle A_W^{-1} Z_1, Z_2\rangle_F`."""
+        _, s, _ = point
+        c, (m, n), r = self.metric.coefficients(s), self.shape, self.rank
+        (up_a, core_a, vp_a), (up_b, core_b, vp_b) = tangent_vector_a, tangent_vector_b
+        total = np.vdot(c.solve_core(core_a), core_b)
+        # column sums first: no array of size m x r beside the arguments; square frames have no complement
+        if m > r:
+            total += np.einsum("ik,ik->k", up_a, up_b) @ (1 / c.up)
+        if n > r:
+            total += np.einsum("ik,ik->k", vp_a, vp_b) @ (1 / c.vp)
+        return float(total)
+
+    def norm(self, point: Any, tangent_vector: Any) -> float:
+        """Return the length of a tangent vector."""
+        return float(np.sqrt(self.inner_product(point, tangent_vector, tangent_vector)))
+
+    def projection(self, point: Any, vector: Any) -> Tangent:
+        """Project an ambient matrix (anything with ``@`` and ``.T``) onto the tangent space, in the Frobenius sense."""
+        return self._tangent(project(self.point(point), vector))
+
+    def to_tangent_space(self, point: Any, vector: Any) -> Tangent:
+        """Return the triple (up, core, vp) with its frames made orthogonal to those of the point."""
+        u, _, vt = point
+        up, core, vp = vector
+        return self._tangent(Tangent(up - u @ (u.T @ up), core, vp - vt.T @ (vt @ vp)))
+
+    def _tangent(self, z: Tangent) -> Tangent:
+        return z.symmetrised() if self.symmetric else z
+
+    def embedding(self, point: Any, tangent_vector: Any) -> list[Array]:
+        r"""Return a motion of (u, s, vt) that moves u diag(s) vt along a tangent vector.
+
+        :math:`\dot u = (U_p + U C) S^{-1}`, :math:`\dot s = 0`, :math:`\dot v^T = S^{-1} V_p^T`: pymanopt differentiates
+        along it, and costs that are functions of the product cannot tell it from another. It has no differences of
+        singular values.
+        """
+        u, s, _ = point
+        up, core, vp = tangent_vector
+        return [(up + u @ core) / s, np.zeros_like(s), (vp / s).T]
+
+    def vec(self, point: Any, tangent_vector: Tangent) -> Array:
+        """Return coordinates in which the inner product is the Euclidean one, r (m + n + r) of them."""
+        _, s, _ = point
+        return np.concatenate([part.ravel() for part in self.metric.coefficients(s).root().solve(tangent_vector)])
+
+    def mat(self, point: Any, coordinates: Array) -> Tangent:
+        """Return the tangent vector with given coordinates, the inverse of `vec`."""
+        (m, n), r = self.shape, self.rank
+        _, s, _ = point
+        up, core, vp = np.split(coordinates, [m * r, (m + r) * r])
+        z = Tangent(up.reshape(m, r), core.reshape(r, r), vp.reshape(n, r))
+        return self.to_tangent_space(point, self.metric.coefficients(s).root().apply(z))
+
+    # moving
+
+    def retraction(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
+        """Return the point reached by a step, by the retraction that the manifold was made with."""
+        w, z = self.point(point), Tangent(*tangent_vector)
+        if self.retraction_kind == "product":
+            return product_step(w, z, self.metric.depth)  # type: ignore[attr-defined]
+        if self.retraction_kind == "geodesic":
+            z = z + 0.5 * self._tangent(geodesic_acceleration(w, z, self.metric))
+        return truncated_step(w, z, symmetric=self.symmetric)
+
+    def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Tangent:
+        """Return the projection of a tangent vector at a onto the tangent space at b, without an m x n matrix."""
+        return self.projection(point_b, Tangent(*tangent_vector_a).at(self.point(point_a)))
+
+    def exp(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
+        """Return the end of the geodesic, where it is known in closed form; see `geodesics.exponential`."""
+        return exponential(self.point(point), Tangent(*tangent_vector), self.metric)
+
+    def log(self, point_a: Any, point_b: Any) -> Tangent:
+        """Return the start velocity of the shortest geodesic, where it is known; see `geodesics.logarithm`."""
+        return logarithm(self.point(point_a), self.point(point_b), self.metric)
+
+    def dist(self, point_a: Any, point_b: Any) -> float:
+        """Return the distance, where it is known; see `geodesics.distance`."""
+        return distance(self.point(point_a), self.point(point_b), self.metric)
+
+    def pair_mean(self, point_a: Any, point_b: Any) -> LowRankMatrix:
+        """Return the middle of the shortest geodesic, where it is known."""
+        return self.exp(point_a, 0.5 * self.log(point_a, point_b))
+
+    # derivatives
+
+    def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Tangent:
+        r"""Return the Riemannian gradient of a cost written in (u, s, vt), as automatic differentiation sees it.
+
+        The cost must be a function of W = u diag(s) vt. Then ``du = G V S`` and ``dvt = S U^T G``, so that G V and G^T U
+        are known and no difference of singular values is divided by.
+
+        Warns
+        -----
+        UserWarning
+            If the derivatives contradict each other: the cost is not a function of the product alone.
+        """
+        _, s, _ = point
+        return self.metric.coefficients(s).apply(self._projected(point, euclidean_gradient))
+
+    def _projected(self, point: Any, euclidean_gradient: Any) -> Tangent:
+        """Return the projected gradient from derivatives with respect to (u, s, vt)."""
+        u, s, vt = point
+        du, _, dvt = (np.asarray(part) for part in euclidean_gradient)
+        gv, gu = du / s, dvt.T / s
+        core = u.T @ gv
+        gap = np.linalg.norm(core - (vt @ gu).T)
+        if gap > 0.1 * np.linalg.norm(core):
+            warnings.warn(
+                "The cost does not depend on u, s and vt through u @ diag(s) @ vt alone: its derivatives contradict each"
+                f" other by {gap:.2g}. The gradient is that of no function of the matrix.",
+                stacklevel=2,
+            )
+        return self._tangent(Tangent(gv - u @ core, core, gu - vt.T @ core.T))
+
+    def euclidean_to_riemannian_hessian(
+        self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
+    ) -> Tangent:
+        r"""Return the exact Riemannian Hessian of a cost written in (u, s, vt), from automatic differentiation.
+
+        Along `embedding`, ``D du = (D^2 f[Z]) V S + G Z_v`` and ``D dvt = S U^T D^2 f[Z] + (U_p + U C)^T G``: with the
+        gradient's own G V and G^T U they hold all that the Hessian needs.
+        """
+        w, z = self.point(point), Tangent(*tangent_vector)
+        g = self._projected(point, euclidean_gradient)
+        (u, s, vt), (ddu, _, ddvt) = w, (np.asarray(part) for part in euclidean_hessian)
+        hv = ddu / s  # (D^2 f[Z]) V + (G Z_v) / s
+        hu = ddvt.T / s - (g.vp @ z.core + vt.T @ (g.core.T @ z.core)) / s  # (D^2 f[Z])^T U + (G^T U_p) / s
+        core = u.T @ hv - g.vp.T @ z.vp / s
+        embedded = Tangent(hv - u @ (u.T @ hv), core, hu - vt.T @ (vt @ hu))
+        return RiemannianHessian(w, g, self.metric)(z, embedded)
+
+    def problem(
+        self, loss: Any, *, callback: Callable[[Iterate], object] | None = None, keep_points: bool = False
+    ) -> FixedRankProblem:
+        """Return a pymanopt problem for a loss: cost, gradient and, where there is one, the exact Hessian.
+
+        Parameters
+        ----------
+        loss : Loss
+            Any object with ``shape``, ``value(w)``, ``gradient(w)``; ``hessian(w, z)`` for TrustRegions.
+        callback : callable, optional
+            Called with an `Iterate` at every new iterate. What it raises ends the run; the log is kept.
+        keep_points : bool
+            Keep the iterates themselves in the log.
+
+        Returns
+        -------
+        FixedRankProblem
+            A ``pymanopt.Problem`` with a complete ``log``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the loss is none, or is defined on another shape.
+        """
+        return FixedRankProblem(self, loss, callback=callback, keep_points=keep_points)
+
+
+class PositiveSemidefinite(FixedRank):
+    r"""The n x n symmetric positive semidefinite matrices of rank r under the Bures-Wasserstein metric.
+
+    The same as ``FixedRank(n, n, rank, BuresWassersteinMetric())``: exp, log and dist are all known.
+
+    Parameters
+    ----------
+    n : int
+        Size.
+    rank : int
+        Rank r, between 1 and n.
+    retraction : {"svd", "geodesic"}
+        As for `FixedRank`.
+    rng : numpy.random.Generator, optional
+        Draws points and tangent vectors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `FixedRank`.
+    """
+
+    def __init__(
+        self, n: int, rank: int, *, retraction: Retraction = "svd", rng: np.random.Generator | None = None
+    ) -> None:
+        super().__init__(n, n, rank, BuresWassersteinMetric(), retraction=retraction, rng=rng)
+
+
+class Iterate(NamedTuple):
+    """One line of the log of a `FixedRankProblem`."""
+
+    time: float  #: seconds since the first evaluation
+    cost: float  #: the loss
+    gradient_norm: float  #: of the Riemannian gradient, in the norm of the metric
+    projected_gradient: float  #: Frobenius norm of the projected gradient: one ruler for all metrics
+    singular_values: Array  #: of the iterate
+    cost_evaluations: int  #: so far, this one included
+    gradient_evaluations: int  #: so far, this one included
+    hessian_evaluations: int  #: so far
+    point: LowRankMatrix | None  #: the iterate, if points are kept
+
+
+class FixedRankProblem(pymanopt.Problem):
+    """A loss on a `FixedRank` manifold, ready for every optimizer, with a log of its own.
+
+    Made by ``manifold.problem(loss)``. SteepestDescent, ConjugateGradient and TrustRegions ask for the gradient exactly
+    once at every iterate that they accept, so `log` holds them all, the last included, whatever the optimizer logs.
+    Value and gradient at one point share what the loss shares in ``value_and_gradient``.
+    """
+
+    manifold: FixedRank
+
+    def __init__(
+        self, manifold: FixedRank, loss: Any, *, callback: Callable[[Iterate], object] | None, keep_points: bool
+    ) -> None:
+        validation.check_loss(loss)
+        validation.check_shape("manifold", manifold.shape, loss.shape)
+        validation.check_flags(keep_points=keep_points)
+        self.loss = loss
+        self.log: list[Iterate] = []
+        self._callback, self._keep = validation.check_callable("callback", callback), keep_points
+        self._costs = self._gradients = self._hessians = 0
+        self._start = time.perf_counter()
+        self._here: _Here | None = None
+        cost = pymanopt.function.numpy(manifold)(lambda u, s, vt: loss.value(LowRankMatrix._trusted(u, s, vt)))
+        super().__init__(manifold, cost)
+
+    def _at(self, point: Any) -> _Here:
+        """Return what is known at a point, kept while an optimizer stays there."""
+        if self._here is None or self._here.point is not point:
+            self._here = _Here(point, self.manifold.point(point), self.loss)
+        return self._here
+
+    @property
+    def cost(self) -> Callable[[Any], float]:
+        """The loss of a point."""
+
+        def cost(point: Any) -> float:
+            self._costs += 1
+            return self._at(point).value
+
+        return cost
+
+    @property
+    def riemannian_gradient(self) -> Callable[[Any], Tangent]:
+        """The Riemannian gradient at a point; each call is one line of the log."""
+
+        def gradient(point: Any) -> Tangent:
+            here, manifold = self._at(point), self.manifold
+            self._gradients += 1
+            rgrad = manifold.metric.coefficients(here.w.s).apply(manifold._tangent(here.projected))
+            self._note(here, rgrad)
+            return rgrad
+
+        return gradient
+
+    @property
+    def riemannian_hessian(self) -> Callable[[Any, Any], Tangent]:
+        """The Riemannian Hessian at a point along a tangent vector.
+
+        Raises
+        ------
+        TypeError
+            If the loss has no ``hessian`` or the metric no ``differences``.
+        """
+        validation.check_hessian(self.loss, self.manifold.metric)
+
+        def hessian(point: Any, tangent_vector: Any) -> Tangent:
+            here, z = self._at(point), Tangent(*tangent_vector)
+            self._hessians += 1
+            if here.connection is None:
+                here.connection = RiemannianHessian(here.w, here.projected, self.manifold.metric)
+            ehess = self.loss.hessian(here.w, z.at(here.w))
+            return here.connection(z, embedded_hessian(here.w, z, here.egrad, ehess))
+
+        return hessian
+
+    def _note(self, here: _Here, rgrad: Tangent) -> None:
+        line = Iterate(
+            time.perf_counter() - self._start,
+            here.value,
+            self.manifold.norm(here.w, rgrad),
+            self.manifold._tangent(here.projected).norm(),
+            np.sort(here.w.s)[::-1],
+            self._costs,
+            self._gradients,
+            self._hessians,
+            here.w if self._keep else None,
+        )
+        self.log.append(line)
+        if self._callback is not None:
+            self._callback(line)
+
+
+class _Here:
+    """What a loss says at one point, each thing computed once and when it is asked for."""
+
+    def __init__(self, point: Any, w: LowRankMatrix, loss: Any) -> None:
+        self.point, self.w, self._loss = point, w, loss
+        self.connection: RiemannianHessian | None = None
+
+    @cached_property
+    def _both(self) -> tuple[float, Any] | None:
+        shared = getattr(self._loss, "value_and_gradient", None)
+        return None if shared is None else shared(self.w)
+
+    @cached_property
+    def value(self) -> float:
+        return float(self._loss.value(self.w) if self._both is None else self._both[0])
+
+    @cached_property
+    def egrad(self) -> Any:
+        return self._loss.gradient(self.w) if self._both is None else self._both[1]
+
+    @cached_property
+    def projected(self) -> Tangent:
+        return project(self.w, self.egrad)

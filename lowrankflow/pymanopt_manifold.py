@@ -20,7 +20,7 @@ from . import validation
 from .geodesics import distance, exponential, logarithm
 from .gradients import is_symmetric, project
 from .hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
-from .matrices import LowRankMatrix, Tangent, random_point
+from .matrices import LowRankMatrix, Product, Tangent, random_point
 from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric
 from .retractions import product_step, truncated_step
 from .validation import Array
@@ -145,7 +145,7 @@ class FixedRank(Manifold):
     def _check_retraction(self, retraction: str) -> None:
         validation.check_choice("retraction", retraction, ("svd", "product", "geodesic"))
         depth = self.metric.depth if isinstance(self.metric, DepthMetric) else None
-        if retraction == "product" and (depth is None or depth != np.floor(depth)):
+        if retraction == "product" and (depth is None or not depth == np.floor(depth) < np.inf):
             raise ValueError(
                 f"`retraction` must be 'svd' or 'geodesic' for {self.metric!r}, got 'product',"
                 " which multiplies the factors of a DepthMetric of whole depth."
@@ -204,6 +204,10 @@ class FixedRank(Manifold):
         up, core, vp = tangent_vector
         return [(up + u @ core) / s, np.zeros_like(s), (vp / s).T]
 
+    def ambient(self, point: Any, tangent_vector: Any) -> Product:
+        """Return a tangent vector as an m x n matrix of small inner size."""
+        return Tangent(*tangent_vector).at(self.point(point))
+
     def vec(self, point: Any, tangent_vector: Tangent) -> Array:
         """Return coordinates in which the inner product is the Euclidean one, r (m + n + r) of them."""
         _, s, _ = point
@@ -221,12 +225,33 @@ class FixedRank(Manifold):
 
     def retraction(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
         """Return the point reached by a step, by the retraction that the manifold was made with."""
+        return self._step(self.retraction_kind, point, tangent_vector)
+
+    def _step(self, kind: str, point: Any, tangent_vector: Any) -> LowRankMatrix:
         w, z = self.point(point), Tangent(*tangent_vector)
-        if self.retraction_kind == "product":
+        if kind == "product":
             return product_step(w, z, self.metric.depth)  # type: ignore[attr-defined]
-        if self.retraction_kind == "geodesic":
+        if kind == "geodesic":
             z = z + 0.5 * self._tangent(geodesic_acceleration(w, z, self.metric))
         return truncated_step(w, z, symmetric=self.symmetric)
+
+    def second_order(self) -> Callable[[Any, Any], LowRankMatrix]:
+        """Return a retraction of second order for the metric: svd, product or geodesic, the first that is one.
+
+        Raises
+        ------
+        NotImplementedError
+            If the metric has no ``differences``.
+        """
+        if isinstance(self.metric, EmbeddedMetric):
+            kind = "svd"
+        elif isinstance(self.metric, DepthMetric) and self.metric.depth == np.floor(self.metric.depth) < np.inf:
+            kind = "product"
+        elif hasattr(self.metric, "differences"):
+            kind = "geodesic"
+        else:
+            raise NotImplementedError(f"No retraction of second order is known for {self.metric!r}.")
+        return lambda point, tangent_vector: self._step(kind, point, tangent_vector)
 
     def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Tangent:
         """Return the projection of a tangent vector at a onto the tangent space at b, without an m x n matrix."""

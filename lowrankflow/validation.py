@@ -396,6 +396,20 @@ def check_metric(metric: Any) -> None:
         )
 
 
+def check_coefficients(metric: Any, s: Array) -> Any:
+    """Return the coefficients of a metric at `s`, which must be real and finite and have the shapes of `Coefficients`."""
+    c, r = metric.coefficients(s), s.size
+    for part, want in (("core", (r, r)), ("up", (r,)), ("vp", (r,)), ("mix", (r, r))):
+        value: Any = getattr(c, part, None)
+        if value is None and part == "mix":
+            continue
+        got = np.shape(value)
+        if got != want:
+            raise ValueError(f"`metric` must have coefficients(s).{part} of shape {want}, got {got}.")
+        check_finite(f"coefficients(s).{part}", np.asarray(value))
+    return c
+
+
 def check_positive(metric: Any, s: Array, shape: tuple[int, int]) -> Any:
     """Return the coefficients at `s`, positive on the tangent space of the rank-r matrices of a shape."""
     c, (m, n), r = metric.coefficients(s), shape, s.size

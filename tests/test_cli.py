@@ -168,7 +168,7 @@ def test_bad_input_is_one_line_status_2_and_nothing_left_behind(name, table, cap
 def test_a_failed_claim_is_status_1(table, monkeypatch):
     class Wrong(lrf.losses.LeastSquares):
         def gradient(self, w):
-            from lowrankflow.checks import _Scaled
+            from lowrankflow.checks.losses import _Scaled
 
             return _Scaled(super().gradient(w), 1.01)
 

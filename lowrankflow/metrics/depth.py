@@ -10,7 +10,15 @@ import numpy as np
 from .. import validation
 from ..validation import Array
 from .spectral import Coefficients, RootCoefficients
-from .sums import TINY, logarithmic_mean, over, positive_sum, second_difference_of_power, step_differences
+from .sums import (
+    TINY,
+    logarithmic_mean,
+    over,
+    positive_sum,
+    second_difference_of_exponential,
+    second_difference_of_power,
+    step_differences,
+)
 
 __all__ = ["DepthMetric", "EmbeddedMetric"]
 
@@ -88,19 +96,17 @@ class DepthMetric:
     def differences(self, s: Array) -> Array:
         r"""Return :math:`(c_{ik} - c_{jk}) / (s_i^2 - s_j^2)` as [i, j, k], the last index for s = 0.
 
-        With x = s^(2/N) and f(x) = x^N, c_ik = f[x_i, x_k], so that it is f[x_i, x_j, x_k] / f[x_i, x_j].
-
-        Raises
-        ------
-        ValueError
-            At infinite depth, where the metric is degenerate below full rank.
+        With x = s^(2/N) and f(x) = x^N, c_ik = f[x_i, x_k], so that it is f[x_i, x_j, x_k] / f[x_i, x_j]; at infinite
+        depth x = ln s^2 and f = exp.
         """
-        if math.isinf(self.depth):
-            raise ValueError(
-                "`metric` DepthMetric(inf) has no Hessian: it is degenerate below full rank. Use a finite depth."
-            )
-        x = np.append(s, 0.0) ** (2 / self.depth)
-        return over(second_difference_of_power(x, float(self.depth)), positive_sum(x, self.depth, 1.0))
+        if not math.isinf(self.depth):
+            x = np.append(s, 0.0) ** (2 / self.depth)
+            return over(second_difference_of_power(x, float(self.depth)), positive_sum(x, self.depth, 1.0))
+        r, core = s.size, logarithmic_mean(s * s)
+        d = np.zeros((r + 1,) * 3)
+        d[:r, :r, :r] = over(second_difference_of_exponential(2 * np.log(s)), core)
+        d[:r, r, :r] = d[r, :r, :r] = core / (s * s)[:, None]
+        return d
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,13 @@ class KappaBalancedMetric:
 
     def roots(self, s: Array) -> Array:
         """Return the largest roots x_i of p(x) = s_i^2, zero for zero."""
-        shifts, target = self.shifts[:, None], 2 * np.log(np.maximum(s, TINY))
+        with np.errstate(divide="ignore"):
+            shifts, target = np.log(self.shifts)[:, None], 2 * np.log(np.maximum(s, TINY))
         y = target / self.depth  # p(x) >= x^N: this is not below the root
         for _ in range(_NEWTON_STEPS):
             # ln p(e^y) is convex and increasing with a slope in [1, N]: Newton's method comes down to the root
-            x = np.exp(y)
-            step = (np.log(x + shifts).sum(axis=0) - target) / (x / (x + shifts)).sum(axis=0)
+            factors = np.logaddexp(y, shifts)  # ln(x + kappa_l), where x itself may underflow
+            step = (factors.sum(axis=0) - target) / np.exp(y - factors).sum(axis=0)
             y = y - step
             if np.all(step <= 4 * _EPS * (1 + np.abs(target))):  # the roundoff of a step, which may alternate in sign
                 break
@@ -128,7 +129,7 @@ class LambdaBalancedMetric:
     Notes
     -----
     Unless lambda = 0 the flow of the factors does not keep the rank of W (`preserves_rank`): at any width a singular
-    value can vanish in finite time, c_ik being at least \|lambda\| there. The rank as width keeps it from growing.
+    value can vanish in finite time, c_ik being at least the size of lambda. The rank as width keeps it from growing.
 
     References
     ----------

@@ -6,9 +6,10 @@ f = prod_l (x + kappa_l) where the imbalances are multiples of the identity. The
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..validation import Array
 
@@ -17,6 +18,7 @@ __all__ = [
     "over",
     "positive_sum",
     "product_differences",
+    "second_difference_of_exponential",
     "second_difference_of_power",
     "step_differences",
 ]
@@ -35,7 +37,8 @@ def positive_sum(a: Array, depth: float, powers: float) -> Array:
     """
     if depth <= _SUM_TERMS and depth == int(depth):
         terms = a[:, None] ** (powers * np.arange(int(depth)))
-        return terms[:, ::-1] @ terms.T
+        total = terms[:, ::-1] @ terms.T
+        return (total + total.T) / 2  # [i, k] and [k, i] sum the same terms in opposite orders
     hi, lo = np.maximum(a[:, None], a), np.minimum(a[:, None], a)
     with np.errstate(divide="ignore", invalid="ignore"):
         # log1p keeps the digits of a ratio near 1; log those of a small ratio
@@ -78,36 +81,76 @@ _SERIES_TERMS = 40  #: (1/3)^40 = 8e-20, and 2^40 / 40! = 1e-36 at large N
 def second_difference_of_power(x: Array, power: float) -> Array:
     r"""Return f[x_i, x_j, x_k] of :math:`f(x) = x^N` for real N > 1 and non-negative x, to about 100 eps of f[x, x] / x.
 
-    With hi >= mid >= lo it is (f[hi, mid] - f[mid, lo]) / (hi - lo) where hi - lo is above a share of hi that makes
-    the two differ in their leading digits, and Newton's series about lo,
-    sum_p binom(N, p) lo^(N-p) h_{p-2}(hi - lo, mid - lo) with the complete homogeneous polynomials h, where it is
-    below. Whole N up to 64 are summed as they are: all terms are positive.
+    Whole N up to 64 are summed as they are: all terms are positive. Newton's series of the others about lo is
+    sum_p binom(N, p) lo^(N-p) h_{p-2}.
     """
     if power <= _SUM_TERMS and power == int(power):
         return product_differences(x, np.zeros(int(power)))[2]
-    triples = np.stack(np.broadcast_arrays(x[:, None, None], x[:, None], x), axis=-1)
-    lo, mid, hi = np.moveaxis(np.sort(triples, axis=-1), -1, 0)
-    first = positive_sum(x, power, 1.0)
+    share, zero = min(0.25, 2 / power), x == 0
+    result = _second_difference(
+        x,
+        positive_sum(x, power, 1.0),
+        near=lambda lo, hi: hi - lo < share * hi,
+        unit=lambda lo: lo,
+        leading=lambda lo: power * (power - 1) / 2 * lo ** (power - 2),
+        ratio=lambda p: (power - p + 1) / p,
+    )
+    result[np.ix_(zero, zero, zero)] = 0.0  # of normal directions alone, which multiplies nothing
+    return result
+
+
+def second_difference_of_exponential(x: Array) -> Array:
+    """Return f[x_i, x_j, x_k] of f(x) = e^x; its series about lo is e^lo sum_p h_{p-2} / p!."""
+    exponential = np.exp(x)
+    gap = x[:, None] - x
+    # e^lo expm1(d) / d with d = hi - lo
+    d, low = np.abs(gap), np.minimum(exponential[:, None], exponential)
+    first = low * np.divide(np.expm1(d), d, out=np.ones_like(d), where=d > 0)
+    return _second_difference(
+        x,
+        first,
+        near=lambda lo, hi: hi - lo < 1.0,
+        unit=np.ones_like,
+        leading=lambda lo: np.exp(lo) / 2,
+        ratio=lambda p: 1 / p,
+    )
+
+
+def _second_difference(
+    x: Array,
+    first: Array,
+    *,
+    near: Callable[[Array, Array], NDArray[np.bool_]],
+    unit: Callable[[Array], Array],
+    leading: Callable[[Array], Array],
+    ratio: Callable[[int], float],
+) -> Array:
+    """Return f[x_i, x_j, x_k] from f[x_i, x_j] and the terms of Newton's series.
+
+    With hi >= mid >= lo it is (f[hi, mid] - f[mid, lo]) / (hi - lo), unless hi and lo are `near`: then the two agree in
+    their leading digits, and the series about lo serves, whose terms are those of Taylor's with the powers replaced by
+    the complete homogeneous polynomials h_{p-2}(hi - lo, mid - lo), in units of `unit`.
+    """
     order = np.argsort(x)
-    rank = np.argsort(order)  # position of each value, so that f[hi, mid] is looked up, not computed r^3 times
-    ranks = np.sort(np.stack(np.broadcast_arrays(rank[:, None, None], rank[:, None], rank), axis=-1), axis=-1)
-    low, middle, high = np.moveaxis(order[ranks], -1, 0)
-    spread = hi - lo
+    place = np.argsort(order)  # first differences are looked up by place, not computed r^3 times
+    places = np.sort(np.stack(np.broadcast_arrays(place[:, None, None], place[:, None], place), axis=-1), axis=-1)
+    low, middle, high = np.moveaxis(order[places], -1, 0)
+    lo, mid, hi = x[low], x[middle], x[high]
     with np.errstate(divide="ignore", invalid="ignore"):
-        result = (first[high, middle] - first[middle, low]) / spread
-    near = spread < min(0.25, 2 / power) * hi
-    if near.any():
-        base = lo[near]
-        a, b = (hi[near] - base) / base, (mid[near] - base) / base
-        binomial, homogeneous, power_b = power * (power - 1) / 2, np.ones_like(a), np.ones_like(a)
-        total = binomial * homogeneous
+        result = (first[high, middle] - first[middle, low]) / (hi - lo)
+    series = near(lo, hi)
+    if series.any():
+        base, size = lo[series], unit(lo[series])
+        a, b = (hi[series] - base) / size, (mid[series] - base) / size
+        term, homogeneous, power_b = leading(base), np.ones_like(a), np.ones_like(a)
+        total = term * homogeneous
         for p in range(3, _SERIES_TERMS):
-            binomial *= (power - p + 1) / p
+            term = term * ratio(p)
             power_b = power_b * b
             homogeneous = a * homogeneous + power_b
-            total = total + binomial * homogeneous
-        result[near] = total * base ** (power - 2)
-    return np.where(hi == 0, 0.0, result)
+            total = total + term * homogeneous
+        result[series] = total
+    return result
 
 
 def over(second: Array, first: Array) -> Array:

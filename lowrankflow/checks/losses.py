@@ -1,4 +1,4 @@
-"""Checks of what users bring: does this loss have the gradient it says it has?
+"""Does this loss have the gradient it says it has?
 
 Each check returns a `Report` of claims, each with a control that must fail.
 """
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from . import validation
-from .gradients import factor_gradients, product_retraction, squared_norm
-from .matrices import EPS, LinearNetwork, LowRankMatrix, Product
-from .report import Claim, Control, Hypothesis, Report
-from .validation import Array
+from .. import validation
+from ..gradients import factor_gradients, product_retraction, squared_norm
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, Product
+from ..report import Claim, Control, Hypothesis, Report
+from ..validation import Array
 
 __all__ = ["check_loss", "directional_derivative", "gradient_error"]
 

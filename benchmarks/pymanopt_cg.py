@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from measure import clock, parse, table, write  # isort: skip  # sets one thread before numpy loads
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,8 @@ def ours(loss: Any, start: Any, metric: Any, optimizer: Any, target: float | Non
             raise Enough
 
     problem = manifold.problem(loss, callback=stop)
-    try:
+    with suppress(Enough):
         optimizer.run(problem, initial_point=start)
-    except Enough:
-        pass
     return problem
 
 

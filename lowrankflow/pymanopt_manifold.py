@@ -394,8 +394,9 @@ class FixedRankProblem(pymanopt.Problem):
     """A loss on a `FixedRank` manifold, ready for every optimizer, with a log of its own.
 
     Made by ``manifold.problem(loss)``. SteepestDescent, ConjugateGradient and TrustRegions ask for the gradient exactly
-    once at every iterate that they accept, so `log` holds them all, the last included, whatever the optimizer logs.
-    Value and gradient at one point share what the loss shares in ``value_and_gradient``.
+    once at every iterate that they accept, and each time `log` grows by a line, whatever the optimizer logs itself.
+    SteepestDescent alone returns a point whose gradient it has not asked for: `run` adds that one too. Value and
+    gradient at one point share what the loss shares in ``value_and_gradient``.
     """
 
     manifold: FixedRank
@@ -412,8 +413,30 @@ class FixedRankProblem(pymanopt.Problem):
         self._costs = self._gradients = self._hessians = 0
         self._start = time.perf_counter()
         self._here: _Here | None = None
+        self._noted: Any = None  # the point of the last line of the log
         cost = pymanopt.function.numpy(manifold)(lambda u, s, vt: loss.value(LowRankMatrix._trusted(u, s, vt)))
         super().__init__(manifold, cost)
+
+    def run(self, optimizer: Any, initial_point: Any = None, **options: Any) -> Any:
+        """Return ``optimizer.run(self, initial_point=..., ...)``, and make sure that its point ends the log.
+
+        Parameters
+        ----------
+        optimizer : pymanopt.optimizers.Optimizer
+            For instance ``TrustRegions(verbosity=0)``.
+        initial_point : LowRankMatrix, optional
+            None: ``manifold.random_point()``.
+        **options
+            Passed on to ``optimizer.run``.
+
+        Returns
+        -------
+        pymanopt.optimizers.optimizer.OptimizerResult
+        """
+        result = optimizer.run(self, initial_point=initial_point, **options)
+        if self._noted is not result.point:
+            self.riemannian_gradient(result.point)
+        return result
 
     def _at(self, point: Any) -> _Here:
         """Return what is known at a point, kept while an optimizer stays there."""
@@ -478,6 +501,7 @@ class FixedRankProblem(pymanopt.Problem):
             here.w if self._keep else None,
         )
         self.log.append(line)
+        self._noted = here.point
         if self._callback is not None:
             self._callback(line)
 

@@ -1,11 +1,15 @@
-"""check_loss and the fresh differentiation."""
+"""check_loss, check_metric, check_manifold: what is right passes, what is wrong is caught."""
 
 import autograd.numpy as anp
 import numpy as np
+import pymanopt
 import pytest
+from cases import METRICS, STARTS, TAME_STARTS
+from pymanopt import manifolds
 
 import lowrankflow as lrf
 from lowrankflow.checks import Tampered, directional_derivative, gradient_error
+from lowrankflow.pymanopt_manifold import FixedRank
 
 
 class LogCosh:
@@ -133,3 +137,192 @@ def test_bad_input(w):
         ValueError, match=r"`start` has shape \(5, 4\) but the loss is defined on \(4, 5\). Did you mean"
     ):
         lrf.check_loss(LogCosh(np.ones((4, 5))), w)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# metrics
+
+
+def on_manifold(metric, case, rng):
+    symmetric = getattr(metric, "symmetric", False)
+    n = case.m if symmetric else case.n
+    return lrf.random_point(case.m, n, case.rank, rng=rng, singular_values=case.s, symmetric=symmetric)
+
+
+BURES = pytest.param(lrf.BuresWassersteinMetric(), id="bures-wasserstein")
+
+
+@pytest.mark.parametrize("metric", [*METRICS, BURES])
+@pytest.mark.parametrize("case", STARTS)
+def test_every_metric_passes_check_metric(metric, case, rng):
+    report = lrf.check_metric(metric, on_manifold(metric, case, rng))
+    assert [(c.name, c.measured) for c in report.claims if c.verdict != "passed"] == []
+    assert len(report) == 6 + hasattr(metric, "differences")
+
+
+def wrong_metric(**changes):
+    """Depth 2 with some coefficients changed."""
+
+    class Wrong:
+        def coefficients(self, s):
+            c = lrf.DepthMetric(2).coefficients(s)
+            parts = {"core": c.core, "up": c.up, "vp": c.vp, "mix": None}
+            return lrf.Coefficients(**(parts | {name: change(s, c) for name, change in changes.items()}))
+
+    return Wrong()
+
+
+def index(s):
+    return np.arange(s.size)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("claim", "changes"),
+    [
+        ("symmetric", {"mix": lambda s, c: np.triu(0.1 * c.core, 1)}),
+        ("positive", {"core": lambda s, c: -c.core}),
+        ("positive", {"mix": lambda s, c: 2.0 * c.core}),
+        ("positive", {"up": lambda s, c: 0 * c.up}),
+        ("order", {"core": lambda s, c: c.core * (1 + 0.01 * index(s))}),
+        ("ties", {"core": lambda s, c: c.core + 0.1 * np.eye(s.size)}),
+    ],
+)
+def test_wrong_metrics_are_caught(claim, changes, rng):
+    report = lrf.check_metric(wrong_metric(**changes), lrf.random_point(6, 5, 3, rng=rng))
+    assert report[claim].verdict == "failed"
+
+
+def test_degenerate_metric_is_told(rng):
+    report = lrf.check_metric(lrf.DepthMetric(np.inf), lrf.random_point(6, 5, 3, rng=rng))
+    assert report["positive"].verdict == "failed"
+    assert report["rank"].verdict == report["gradient"].verdict == "not claimed"
+    assert lrf.check_metric(lrf.DepthMetric(np.inf), lrf.random_point(4, 4, 4, rng=rng)).passed  # at full rank it is one
+
+
+def test_wrong_differences_are_caught(rng):
+    class Wrong:
+        def coefficients(self, s):
+            return lrf.DepthMetric(2).coefficients(s)
+
+        def differences(self, s):
+            return lrf.DepthMetric(3).differences(s)
+
+    report = lrf.check_metric(Wrong(), lrf.random_point(6, 5, 3, rng=rng))
+    assert [c.name for c in report.failed] == ["differences"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# manifolds
+
+
+@pytest.mark.parametrize("metric", [*METRICS, BURES])
+@pytest.mark.parametrize("case", TAME_STARTS)
+def test_every_metric_passes_check_manifold(metric, case, rng):
+    w = on_manifold(metric, case, rng)
+    manifold = FixedRank(*w.shape, w.rank, metric, rng=rng)
+    report = lrf.check_manifold(manifold, point=w)
+    bad = [(c.name, c.measured) for c in report.claims if c.verdict == "failed"]
+    assert bad == []
+    # the tangent spaces of square matrices of full rank are all the same
+    unclaimed = [c.name for c in report.claims if c.verdict == "not claimed"]
+    assert unclaimed == (["transport"] if w.shape == (w.rank, w.rank) else [])
+    assert ("Hessian" in [c.name for c in report.claims]) == hasattr(metric, "differences")
+
+
+def test_slopes_are_two_and_three(rng):
+    """Within 0.05, at a point where no term vanishes by accident."""
+    w = lrf.random_point(7, 6, 3, rng=rng)
+    for metric in (lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(2.5), lrf.DepthMetric(4)):
+        report = lrf.check_manifold(FixedRank(7, 6, 3, metric, rng=rng), point=w)
+        assert abs(report["gradient"].measured - 2) < 0.05
+        assert abs(report["Hessian"].measured - 3) < 0.05
+
+
+FOREIGN = [
+    manifolds.FixedRankEmbedded(6, 5, 2),
+    manifolds.Sphere(5),
+    manifolds.Stiefel(5, 2),
+    manifolds.Grassmann(5, 2),
+    manifolds.PSDFixedRank(5, 2),
+    manifolds.SymmetricPositiveDefinite(3),
+    manifolds.SpecialOrthogonalGroup(3),
+    manifolds.Oblique(3, 2),
+]
+
+
+@pytest.mark.parametrize("manifold", FOREIGN, ids=lambda m: type(m).__name__)
+def test_pymanopts_manifolds_pass(manifold):
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    report = lrf.check_manifold(manifold)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    assert report.failed == [] and report.passed
+    assert {"inner product", "positive", "dimension", "projection", "retraction"} <= {c.name for c in report.claims}
+
+
+def test_a_cost_on_a_foreign_manifold(rng):
+    sphere, a = manifolds.Sphere(6), np.diag(np.arange(6.0))
+
+    def problem(factor):
+        wrap = pymanopt.function.numpy(sphere)
+        return pymanopt.Problem(
+            sphere,
+            wrap(lambda x: 0.5 * x @ a @ x),
+            euclidean_gradient=wrap(lambda x: factor * (a @ x)),
+            euclidean_hessian=wrap(lambda x, z: a @ z),
+        )
+
+    report = lrf.check_manifold(sphere, problem(1.0))
+    assert report.passed and report["Hessian"].verdict == "passed"
+    assert lrf.check_manifold(sphere, problem(1.1))["gradient"].verdict == "failed"
+
+
+class _Tilted(FixedRank):
+    """A manifold with one mistake."""
+
+    def __init__(self, mistake):
+        super().__init__(6, 5, 2, lrf.DepthMetric(3), rng=np.random.default_rng(0))
+        self.mistake = mistake
+
+    def inner_product(self, point, a, b):
+        right = super().inner_product(point, a, b)
+        return right + 0.01 * float(a.core[0, 0] * b.core[0, 1]) if self.mistake == "inner product" else right
+
+    def to_tangent_space(self, point, vector):
+        z = super().to_tangent_space(point, vector)
+        return 1.01 * z if self.mistake == "projection" else z
+
+    def projection(self, point, vector):
+        z = super().projection(point, vector)
+        return lrf.Tangent(1.01 * z.up, z.core, z.vp) if self.mistake == "closest" else z
+
+    def retraction(self, point, tangent_vector):
+        z = lrf.Tangent(*tangent_vector)
+        return super().retraction(point, 1.01 * z if self.mistake == "retraction" else z)
+
+    def transport(self, a, b, z):
+        return z if self.mistake == "transport" else super().transport(a, b, z)
+
+    def vec(self, point, z):
+        return 1.01 * super().vec(point, z) if self.mistake == "vec and mat" else super().vec(point, z)
+
+
+@pytest.mark.parametrize("mistake", ["inner product", "projection", "closest", "retraction", "transport", "vec and mat"])
+def test_wrong_manifolds_are_caught(mistake):
+    report = lrf.check_manifold(_Tilted(mistake))
+    assert report[mistake].verdict == "failed"
+
+
+def test_wrong_dimension_and_hessian_are_caught():
+    manifold = FixedRank(6, 5, 2, lrf.DepthMetric(3), rng=np.random.default_rng(0))
+    manifold._dimension += 1
+    assert lrf.check_manifold(manifold)["dimension"].verdict == "failed"
+
+    class Wrong(type(manifold.problem(lrf.losses.LeastSquares(np.eye(5), np.eye(6, 5))))):
+        @property
+        def riemannian_hessian(self):
+            inner = super().riemannian_hessian
+            return lambda w, z: 1.1 * inner(w, z)
+
+    problem = manifold.problem(lrf.losses.LeastSquares(np.eye(5), np.eye(6, 5)))
+    problem.__class__ = Wrong
+    assert [c.name for c in lrf.check_manifold(manifold, problem).failed] == ["dimension", "Hessian"]

@@ -197,8 +197,9 @@ def convert_gradient(w: LowRankMatrix, rgrad: Tangent, source: Metric, target: M
         If `source` is degenerate there, or `rgrad` does not fit `w`.
     """
     _check_tangents(w, source, rgrad=rgrad)
-    _check_tangents(w, target, rgrad=rgrad)
-    return target.coefficients(w.s).apply(source.coefficients(w.s).solve(rgrad))
+    _check_tangents(w, target)
+    z = source.coefficients(w.s).solve(rgrad)
+    return target.coefficients(w.s).apply(z.symmetrised() if is_symmetric(target) else z)
 
 
 def tangent_kernel_spectrum(w: LowRankMatrix, metric: Metric) -> Array:

@@ -144,9 +144,14 @@ class LowRankMatrix(_Implicit):
 
     @classmethod
     def from_factor(cls, y: ArrayLike) -> LowRankMatrix:
-        """Return the symmetric positive semidefinite matrix Y Y^T of an (n, k) array of rank k, with ``u == vt.T``."""
-        u, root, _ = _svd(validation.as_matrix("y", y))
-        validation.check_numerical_rank(root.size, int((root > max(u.shape) * EPS * root[0]).sum()))
+        """Return the symmetric positive semidefinite Y Y^T of an (n, k) array of rank min(n, k), with ``u == vt.T``."""
+        array = validation.as_matrix("y", y)
+        u, root, _ = _svd(array)
+        rank = int((root > max(array.shape) * EPS * root[0]).sum())
+        if rank < root.size:
+            raise ValueError(
+                f"`y` must have full rank, got shape {array.shape} of numerical rank {rank}. Drop dependent columns."
+            )
         return cls._trusted(u, root**2, u.T)
 
     @property

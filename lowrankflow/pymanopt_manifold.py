@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -123,6 +124,8 @@ class FixedRank(Manifold):
                 f"`point` must be {self.shape[0]} x {self.shape[1]} of rank {self.rank}, got {w.shape[0]} x {w.shape[1]}"
                 f" of rank {w.rank}."
             )
+        if self.symmetric:
+            validation.check_symmetric_point("point", w, self.metric)
         return w
 
     @property
@@ -155,6 +158,12 @@ class FixedRank(Manifold):
 
     def _rng(self) -> np.random.Generator:
         return validation.check_rng(self.rng, " for random points: FixedRank(..., rng=rng), or give an initial_point")
+
+    def seeded(self, rng: np.random.Generator) -> FixedRank:
+        """Return the same manifold with another source of random points and tangent vectors."""
+        other = copy(self)
+        other.rng = validation.check_rng(rng)
+        return other
 
     def zero_vector(self, point: Any) -> Tangent:
         """Return the zero tangent vector."""

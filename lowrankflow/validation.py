@@ -412,7 +412,7 @@ def check_coefficients(metric: Any, s: Array) -> Any:
 
 def check_positive(metric: Any, s: Array, shape: tuple[int, int]) -> Any:
     """Return the coefficients at `s`, positive on the tangent space of the rank-r matrices of a shape."""
-    c, (m, n), r = metric.coefficients(s), shape, s.size
+    c, (m, n), r = check_coefficients(metric, s), shape, s.size
     parts = {"r x r block": c.pair_eigenvalues(), "row space": c.up[: r * (m > r)], "column space": c.vp[: r * (n > r)]}
     for part, values in parts.items():
         if values.size and not values.min() > 0:

@@ -9,47 +9,16 @@ import lowrankflow as lrf
 from lowrankflow.steppers import RK4, RKC, ROCK4, Euler
 
 # ---------------------------------------------------------------------------------------------------------------------
-# metrics, some as a user would write them
+# metrics: the library's, and one as a user would write it
 
 
-class ScaledGD:
-    """Preconditioned two-factor metric: A(G) has core 2 G~, and 1 on both normal frames."""
-
-    transposable = True
-
-    def coefficients(self, s):
-        one = np.ones_like(s)
-        return lrf.Coefficients(core=np.full((s.size, s.size), 2.0), up=one, vp=one)
-
-
-class TwoFactors:
-    """The quotient metric whose operator is W W^T G + G W^T W."""
+class Regularised:
+    """A metric of a user: (W W^T)^(1/2) G + G (W^T W)^(1/2) on the tangent space, and half the embedded metric's."""
 
     transposable = True
 
     def coefficients(self, s):
-        square = s**2
-        return lrf.Coefficients(core=square[:, None] + square, up=square, vp=square)
-
-
-class SubspaceProjection:
-    """W = L R^T with L on the Stiefel manifold and the metric |L'|^2 + tr((R^T R)^-1 R'^T R'); it has a `mix`."""
-
-    transposable = False
-
-    def coefficients(self, s):
-        square = s**2
-        return lrf.Coefficients(core=square[:, None] + square / 2, up=square, vp=square, mix=-s[:, None] * s / 2)
-
-
-class Polar:
-    """The three-factor polar metric, W = L B R^T with B positive definite; it has a `mix`."""
-
-    transposable = True
-
-    def coefficients(self, s):
-        square, product = s**2, s[:, None] * s
-        return lrf.Coefficients(core=(square[:, None] + square + product) / 2, up=square, vp=square, mix=-product / 2)
+        return lrf.Coefficients(core=0.5 + s[:, None] + s, up=0.5 + s, vp=0.5 + s)
 
 
 def _case(value, name):
@@ -58,17 +27,32 @@ def _case(value, name):
 
 DEPTHS = [2, 3, 5]
 DEPTH_METRICS = [_case(lrf.DepthMetric(d), f"depth{d:g}") for d in (1.5, 2, 2.7, 3, 5, 20)]
-MIXED_METRICS = [_case(SubspaceProjection(), "subspace"), _case(Polar(), "polar")]
+MIXED_METRICS = [
+    _case(lrf.SubspaceProjectionMetric(), "subspace"),
+    _case(lrf.PolarMetric(), "polar"),
+    _case(lrf.MNMetric(), "mn"),
+]
+IMBALANCED_METRICS = [
+    _case(lrf.KappaBalancedMetric((0.5, -0.5)), "kappa3"),  # 0 a double root of p: the rank is kept
+    _case(lrf.KappaBalancedMetric((0.3, -0.7, 0.2)), "kappa4"),  # 0 a simple root
+    _case(lrf.LambdaBalancedMetric(0.6), "lambda"),
+    _case(lrf.LambdaBalancedMetric(-0.6), "lambda-negative"),
+    _case(lrf.LambdaBalancedMetric(0.6, hidden="rows"), "lambda-rows"),
+]
 #: positive on the whole tangent space
 METRICS = [
     *DEPTH_METRICS,
     _case(lrf.EmbeddedMetric(), "embedded"),
-    _case(ScaledGD(), "scaledgd"),
-    _case(TwoFactors(), "twofactors"),
+    _case(lrf.ScaledGDMetric(), "scaledgd"),
+    _case(lrf.TwoFactorMetric(), "twofactors"),
     *MIXED_METRICS,
+    *IMBALANCED_METRICS,
+    _case(Regularised(), "user"),
 ]
 #: the infinitely deep one vanishes on the frames
 ALL_METRICS = [*METRICS, _case(lrf.DepthMetric(np.inf), "depthinf")]
+#: of the symmetric positive semidefinite matrices alone
+SYMMETRIC_METRICS = [_case(lrf.BuresWassersteinMetric(), "bureswasserstein")]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # starts: (m, n, singular values)
@@ -88,6 +72,11 @@ class Start:
 
     def draw(self, rng):
         return lrf.random_point(self.m, self.n, self.rank, rng=rng, singular_values=self.s)
+
+    def draw_symmetric(self, rng):
+        """A symmetric positive semidefinite matrix of the larger size."""
+        n = max(self.m, self.n)
+        return lrf.random_point(n, n, self.rank, rng=rng, singular_values=self.s, symmetric=True)
 
 
 STARTS = [

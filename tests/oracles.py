@@ -70,6 +70,202 @@ def imbalances(factors):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# total spaces: W as a function of factors in an arbitrary gauge, under the metric of the factors
+#
+# Each returns the dense derivative J of the factors -> vec W (row-major), the directions in coordinates that are
+# orthonormal for the metric of the factors, and the shape of W. Then the gradient moves W by J J^T vec(G), and g(Z, Z)
+# is the least |e|^2 with J e = vec Z: no formula of a quotient is used. All gauges M have a condition of at most 4.
+
+
+def orthogonal(n, rng):
+    return np.linalg.qr(rng.standard_normal((n, n)))[0]
+
+
+def _gauge(k, rng):
+    return (orthogonal(k, rng) * rng.uniform(0.5, 2.0, k)) @ orthogonal(k, rng)
+
+
+def _columns(terms):
+    """The matrix of E -> sum of left @ E @ right, one block a pair."""
+    return np.hstack([np.kron(left, right.T) for left, right in terms])
+
+
+def _transposed(left, right):
+    """The matrix of E -> left @ E^T @ right."""
+    rows, cols = right.shape[0], left.shape[1]
+    swap = np.eye(rows * cols).reshape(rows, cols, -1).transpose(1, 0, 2).reshape(rows * cols, -1)
+    return np.kron(left, right.T) @ swap
+
+
+def _directions(basis, push):
+    return np.column_stack([push(e).ravel() for e in basis])
+
+
+def _symmetric_basis(k):
+    for i in range(k):
+        for j in range(i + 1):
+            e = np.zeros((k, k))
+            e[i, j] = e[j, i] = 1.0 if i == j else np.sqrt(0.5)
+            yield e
+
+
+def _stiefel_basis(q):
+    """An orthonormal basis of the tangent space at a frame: Q times skew matrices, and what is orthogonal to Q."""
+    k, normal = q.shape[1], linalg.null_space(q.T)
+    for i in range(k):
+        for j in range(i):
+            e = np.zeros((k, k))
+            e[i, j], e[j, i] = np.sqrt(0.5), -np.sqrt(0.5)
+            yield q @ e
+        for column in normal.T:
+            yield np.outer(column, np.eye(k)[i])
+
+
+def _two_factors(w, rng):
+    m = _gauge(w.rank, rng)
+    return w.u @ m, (w.vt.T * w.s) @ np.linalg.inv(m).T
+
+
+def scaled_space(w, rng):
+    """W = L R^T under tr(R^T R L'^T L') + tr(L^T L R'^T R')."""
+    a, b = _two_factors(w, rng)
+    p, q = np.linalg.qr(a)[1], np.linalg.qr(b)[1]
+    # |L' Q^T|^2 with R^T R = Q^T Q
+    return _columns(
+        [(np.eye(len(a)), np.linalg.solve(q.T, b.T)), (np.linalg.solve(p.T, a.T).T, np.eye(len(b)))]
+    ), w.shape
+
+
+def two_factor_space(w, rng):
+    """W = L R^T under tr((L^T L)^-1 L'^T L') + tr((R^T R)^-1 R'^T R')."""
+    a, b = _two_factors(w, rng)
+    p, q = np.linalg.qr(a)[1], np.linalg.qr(b)[1]
+    return _columns([(np.eye(len(a)), p @ b.T), (a @ q.T, np.eye(len(b)))]), w.shape
+
+
+def subspace_space(w, rng):
+    """W = L R^T, L^T L = I, under |L'|^2 + tr((R^T R)^-1 R'^T R')."""
+    a, b = _framed(w, rng)
+    moved = _columns([(a @ np.linalg.qr(b)[1].T, np.eye(len(b)))])
+    return np.hstack([_directions(_stiefel_basis(a), lambda e: e @ b.T), moved]), w.shape
+
+
+def mn_space(w, rng):
+    """W = M N^T, M^T M = I, under |M'|^2 + |N'|^2."""
+    a, b = _framed(w, rng)
+    return np.hstack([_directions(_stiefel_basis(a), lambda e: e @ b.T), _columns([(a, np.eye(len(b)))])]), w.shape
+
+
+def _framed(w, rng):
+    turn = orthogonal(w.rank, rng)
+    return w.u @ turn, (w.vt.T * w.s) @ turn
+
+
+def polar_space(w, rng):
+    """W = L B R^T, L and R on Stiefel manifolds, B positive definite, under |L'|^2 + |B^-1/2 B' B^-1/2|^2 + |R'|^2."""
+    turn = orthogonal(w.rank, rng)
+    a, core, root, b = w.u @ turn, (turn.T * w.s) @ turn, (turn.T * np.sqrt(w.s)) @ turn, w.vt.T @ turn
+    blocks = [
+        _directions(_stiefel_basis(a), lambda e: e @ core @ b.T),
+        _directions(_symmetric_basis(w.rank), lambda e: a @ root @ e @ root @ b.T),
+        _directions(_stiefel_basis(b), lambda e: a @ core @ e.T),
+    ]
+    return np.hstack(blocks), w.shape
+
+
+def embedded_space(w, rng):
+    """The tangent space itself, as the range of (L', R') -> L' R^T + L R'^T, under the Frobenius metric."""
+    a, b = (np.linalg.qr(x)[0] for x in _two_factors(w, rng))
+    spanned = _columns([(np.eye(len(a)), b.T), (a, np.eye(len(b)))])
+    return np.linalg.svd(spanned, full_matrices=False)[0][:, : w.rank * (sum(w.shape) - w.rank)], w.shape
+
+
+def root_space(w, rng):
+    """W = Y Y^T under |Y'|^2."""
+    y = (w.u * np.sqrt(w.s)) @ orthogonal(w.rank, rng)
+    n = len(y)
+    return np.kron(np.eye(n), y) + _transposed(y, np.eye(n)), w.shape
+
+
+def depth_space(w, rng, depth):
+    """W = W_N ... W_1, balanced, of arbitrary hidden widths and frames, under the sum of |W_j'|^2."""
+    frames = [
+        linalg.qr(rng.standard_normal((w.rank + int(d), w.rank)), mode="economic")[0]
+        for d in rng.integers(0, 3, depth - 1)
+    ]
+    return product_jacobian(layers([w.vt.T, *frames, w.u], w.s ** (2 / depth), np.zeros(depth))), w.shape
+
+
+def layers(frames, x, shifts):
+    """Factors with the squared singular values x + kappa_l in the given frames."""
+    return [(b * np.sqrt(x + shift)) @ a.T for a, b, shift in zip(frames[:-1], frames[1:], shifts, strict=True)]
+
+
+def kappa_roots(s, shifts):
+    """The largest root x of prod_l (x + kappa_l) = s^2 of the very floats given, by bisection with 80 digits."""
+    with mpmath.workdps(80):
+        return [_kappa_root(mpmath.mpf(float(value)), [mpmath.mpf(float(k)) for k in shifts]) for value in s]
+
+
+def _kappa_root(value, shifts):
+    low, high = mpmath.mpf(0), value ** (mpmath.mpf(2) / len(shifts))
+    for _ in range(300):
+        middle = (low + high) / 2
+        if mpmath.fprod(middle + k for k in shifts) < value**2:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def imbalanced_factors(w, gaps, rng, hidden="square"):
+    """Factors of W with W_{j+1}^T W_{j+1} - W_j W_j^T = gaps[j] I, in arbitrary hidden frames.
+
+    `hidden` is the width: the rank, the rows or the columns of W; "square": W is bordered by zeros to be square.
+    """
+    (m, n), k = w.shape, w.rank
+    width = {"square": max(m, n), "rank": k, "rows": m, "columns": n}[hidden]
+    if hidden == "square":
+        m = n = width
+    shifts = np.concatenate([[0.0], np.cumsum(gaps)])
+    shifts -= shifts.min()
+    x = np.concatenate([[float(v) for v in kappa_roots(w.s, shifts)], np.zeros(width - k)])
+
+    def outer(frame, rows):
+        """Completed to an orthogonal matrix where the width is that of the side, else by zeros, which weigh nothing."""
+        frame = np.pad(frame, ((0, rows - len(frame)), (0, 0)))
+        rest = linalg.null_space(frame.T) if rows == width else np.zeros((rows, width - k))
+        return np.hstack([frame, rest])
+
+    frames = [outer(w.vt.T, n), *(orthogonal(width, rng) for _ in gaps), outer(w.u, m)]
+    factors = layers(frames, x, shifts)
+    # what is asked for, measured: neither p nor its roots need be trusted
+    for got, gap in zip(imbalances(factors), gaps, strict=True):
+        np.testing.assert_allclose(got, gap * np.eye(width), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(chain(factors)[: w.shape[0], : w.shape[1]], w.to_dense(), rtol=0, atol=1e-13)
+    return factors
+
+
+def imbalanced_space(w, rng, gaps, hidden="square"):
+    """W = W_N ... W_1 with imbalances that are multiples of the identity, under the sum of |W_j'|^2."""
+    factors = imbalanced_factors(w, gaps, rng, hidden)
+    return product_jacobian(factors), (factors[-1].shape[0], factors[0].shape[1])
+
+
+def tangent_basis(w, symmetric=False):
+    """An orthonormal basis of the tangent space (of the symmetric matrices), a column each, from completed frames."""
+    left, right = (np.hstack([f, linalg.null_space(f.T)]) for f in (w.u, w.vt.T))
+    k, units = w.rank, []
+    for i in range(left.shape[1]):
+        for j in range(right.shape[1]):
+            unit = np.outer(left[:, i], right[:, j])
+            if min(i, j) < k and (i <= j or not symmetric):
+                unit = unit if not symmetric or i == j else (unit + unit.T) * np.sqrt(0.5)
+                units.append(unit.ravel())
+    return np.column_stack(units)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # coefficients with 50 digits
 
 
@@ -88,6 +284,47 @@ def coefficient_naive(a, b, depth):
     """The same divided difference in float64: what must not be used."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(a**2 - b**2, a ** (2 / depth) - b ** (2 / depth))
+
+
+def difference(coefficient, a, b, k):
+    """(c(a, k) - c(b, k)) / (a^2 - b^2) of the very floats given; c(0, 0) = 0, and 0 where it multiplies nothing.
+
+    With 120 digits; ties are parted by 1e-25, which changes the quotient in the 25th digit.
+    """
+    if a == b == 0:
+        return 0.0
+    with mpmath.workdps(120):
+        a, b, k, nudge = mpmath.mpf(float(a)), mpmath.mpf(float(b)), mpmath.mpf(float(k)), 1 + mpmath.mpf(10) ** -25
+        b = b * nudge if a == b else b
+        k = k * nudge**2 if k == a else k
+        k = k * nudge**3 if k == b else k
+        values = [mpmath.mpf(0) if x == k == 0 else coefficient(x, k) for x in (a, b)]
+        return float((values[0] - values[1]) / (a**2 - b**2))
+
+
+def exact_depth(depth):
+    """c(a, b) of real depth N, a != b, in the precision that is set."""
+    n = mpmath.mpf(float(depth))
+    return lambda a, b: (a**2 - b**2) / (a ** (2 / n) - b ** (2 / n))
+
+
+def exact_kappa(shifts):
+    """c(a, b) = p[x_a, x_b] = (a^2 - b^2) / (x_a - x_b), a != b, in the precision that is set; its roots by Newton."""
+    shifts = [mpmath.mpf(float(k)) for k in shifts]
+
+    def root(value):
+        if value == 0:
+            return mpmath.mpf(0)
+        x = value ** (mpmath.mpf(2) / len(shifts))
+        for _ in range(2000):
+            p = mpmath.fprod(x + k for k in shifts)
+            step = (p - value**2) / (p * mpmath.fsum(1 / (x + k) for k in shifts))
+            x -= step
+            if abs(step) < abs(x) * mpmath.mpf(10) ** (5 - mpmath.mp.dps):
+                return x
+        raise AssertionError
+
+    return lambda a, b: (a**2 - b**2) / (root(a) - root(b))
 
 
 def logarithmic_mean(a, b):
@@ -285,6 +522,34 @@ def polar_flow(gradient, w, times):
         return [-_on_stiefel(a, g @ b @ c), -c @ (core + core.T) @ c / 2, -_on_stiefel(b, g.T @ a @ c)]
 
     return [a @ c @ b.T for a, c, b in flow_of_parts(velocity, [w.u, np.diag(w.s), w.vt.T], times)]
+
+
+def mn_flow(gradient, w, times):
+    """W = M N^T, M^T M = I, under |M'|^2 + |N'|^2: M' = -(G N - M sym(M^T G N)), N' = -G^T M."""
+
+    def velocity(parts):
+        a, b = parts
+        g = gradient(a @ b.T)
+        return [-_on_stiefel(a, g @ b), -g.T @ a]
+
+    return [a @ b.T for a, b in flow_of_parts(velocity, [w.u, w.vt.T * w.s], times)]
+
+
+def root_flow(gradient, w, times):
+    """W = Y Y^T under |Y'|^2: Y' = -(G + G^T) Y."""
+
+    def velocity(parts):
+        (y,) = parts
+        g = gradient(y @ y.T)
+        return [-(g + g.T) @ y]
+
+    return [y @ y.T for (y,) in flow_of_parts(velocity, [w.u * np.sqrt(w.s)], times)]
+
+
+def bures_distance(a, b):
+    """sqrt(tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2) of positive definite matrices."""
+    root = linalg.sqrtm(a)
+    return np.sqrt(np.trace(a) + np.trace(b) - 2 * np.trace(linalg.sqrtm(root @ b @ root)).real)
 
 
 def _on_stiefel(q, e):

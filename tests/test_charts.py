@@ -6,13 +6,10 @@ from cases import (
     ALL_METRICS,
     CHARTS,
     DEPTHS,
+    MIXED_METRICS,
     STARTS,
     TAME_STARTS,
-    Polar,
-    ScaledGD,
     Start,
-    SubspaceProjection,
-    TwoFactors,
     completion,
     few_samples,
     least_squares,
@@ -29,6 +26,7 @@ from oracles import (
     factor_flow,
     infinite_depth_flow,
     jacobian,
+    mn_flow,
     polar_flow,
     scalar_mode,
     scaled_flow,
@@ -404,10 +402,11 @@ def test_flow_against_a_factor_flow_by_hand(depth, case, rng):
 
 ORACLES = [
     pytest.param(lrf.EmbeddedMetric(), embedded_flow, id="embedded"),
-    pytest.param(TwoFactors(), two_factor_flow, id="twofactors"),
-    pytest.param(ScaledGD(), scaled_flow, id="scaledgd"),
-    pytest.param(SubspaceProjection(), subspace_flow, id="subspace"),
-    pytest.param(Polar(), polar_flow, id="polar"),
+    pytest.param(lrf.TwoFactorMetric(), two_factor_flow, id="twofactors"),
+    pytest.param(lrf.ScaledGDMetric(), scaled_flow, id="scaledgd"),
+    pytest.param(lrf.SubspaceProjectionMetric(), subspace_flow, id="subspace"),
+    pytest.param(lrf.PolarMetric(), polar_flow, id="polar"),
+    pytest.param(lrf.MNMetric(), mn_flow, id="mn"),
 ]
 
 
@@ -425,7 +424,7 @@ def test_metrics_of_the_literature(metric, oracle, case, rng):
         assert gap(got, want) < 1e-8
 
 
-@pytest.mark.parametrize("metric", [SubspaceProjection(), Polar()], ids=["subspace", "polar"])
+@pytest.mark.parametrize("metric", MIXED_METRICS)
 def test_mix_matters(metric, rng):
     """Control of the test above: without the transposed entries the flow is another one."""
 

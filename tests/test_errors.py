@@ -19,6 +19,7 @@ from lowrankflow import data, steppers
 from lowrankflow.checkpoint import Checkpoint
 from lowrankflow.data import DataSet, Observations
 from lowrankflow.losses import Completion, LeastSquares
+from lowrankflow.pymanopt_manifold import FixedRank, PositiveSemidefinite
 
 
 def generator():
@@ -34,6 +35,10 @@ UNBALANCED = lrf.LinearNetwork([2 * np.eye(2), np.eye(2)])  # imbalance 3, relat
 METRIC = lrf.DepthMetric(3)
 Z = lrf.riemannian_gradient(START, LOSS.gradient(START), METRIC)
 PRODUCT = lrf.Product(*START.split())
+BURES = lrf.BuresWassersteinMetric()
+SQUARE = lrf.LowRankMatrix(np.eye(4)[:, :2], [0.5, 0.2], np.eye(4)[2:])  # its frames have nothing in common
+SYMMETRIC = lrf.LowRankMatrix.from_factor(np.eye(4)[:, :2] * [2.0, 1.0])
+SKEW = lrf.Tangent(np.zeros((4, 2)), np.array([[1.0, 1.0], [-1.0, 1.0]]), np.zeros((4, 2)))
 NAN, INF = float("nan"), float("inf")
 CIRCLE = {}
 CIRCLE["itself"] = CIRCLE
@@ -51,6 +56,41 @@ class Loss:
 
     def gradient(self, w):
         return w.to_dense()
+
+
+class Negative:
+    def coefficients(self, s):
+        return lrf.Coefficients(core=-np.ones((s.size, s.size)), up=np.ones_like(s), vp=np.ones_like(s))
+
+
+class WrongShape:
+    def coefficients(self, s):
+        return lrf.Coefficients(core=np.ones((s.size, s.size)), up=np.ones(1), vp=np.ones_like(s))
+
+
+class NotFinite:
+    def coefficients(self, s):
+        return lrf.Coefficients(core=np.full((s.size, s.size), np.nan), up=np.ones_like(s), vp=np.ones_like(s))
+
+
+class NoHessian:
+    shape = SHAPE
+
+    def value(self, w):
+        return 1.0
+
+    def gradient(self, w):
+        return np.ones(SHAPE)
+
+
+class SquareFit:
+    shape = (4, 4)
+
+    def value(self, w):
+        return float((w.to_dense() ** 2).sum())
+
+    def gradient(self, w):
+        return 2 * w.to_dense()
 
 
 class OnlyValue:
@@ -102,6 +142,8 @@ def raw(inputs, targets=None):
 DEPTH_1 = " A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."
 SEED = " Use np.random.default_rng({})."
 SOLVERS = "auto, RK23, RK45, DOP853, Radau, BDF, LSODA, Euler, RK4, RKC, ROCK4"
+SMOOTH = " Use DepthMetric, EmbeddedMetric, ScaledGDMetric or TwoFactorMetric, or ConjugateGradient."
+FROM_FACTOR = " Use LowRankMatrix.from_factor(y), which is y @ y.T."
 TO_LOW_RANK = " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
 REVERSED = " Are they in reverse order? factors[0] is W_1, the one that acts first."
 
@@ -452,6 +494,136 @@ CASES = {
     "degenerate metric": (lambda: lrf.inner_product(START, Z, Z, lrf.DepthMetric(INF)), ValueError,
         "`metric` must be positive on the whole tangent space to be inverted, got a zero coefficient."
         " DepthMetric(inf) is degenerate below full rank; use a finite depth."),
+    "conversion from a degenerate metric": (lambda: lrf.convert_gradient(START, Z, lrf.DepthMetric(INF), METRIC),
+        ValueError, "`metric` must be positive on the whole tangent space to be inverted, got a zero coefficient."
+        " DepthMetric(inf) is degenerate below full rank; use a finite depth."),
+    "conversion at another point": (lambda: lrf.convert_gradient(SQUARE, Z, METRIC, METRIC), ValueError,
+        "`rgrad.up` has shape (3, 2) but `w` asks for (4, 2)."),
+    "conversion of a matrix": (lambda: lrf.convert_gradient(START, np.ones(SHAPE), METRIC, METRIC), TypeError,
+        "`rgrad` must be a Tangent, got an array of shape (3, 4). Use project(w, z) or Tangent(up, core, vp)."),
+    "norm of a matrix": (lambda: lrf.tangent_norm(START, np.ones(SHAPE), METRIC), TypeError,
+        "`z` must be a Tangent, got an array of shape (3, 4). Use project(w, z) or Tangent(up, core, vp)."),
+    "spectrum of a class": (lambda: lrf.tangent_kernel_spectrum(START, lrf.DepthMetric), TypeError,
+        "`metric` must have coefficients(s), got the class DepthMetric. Pass an instance: DepthMetric(3)."),
+    "volume at an array": (lambda: lrf.log_volume(np.ones(SHAPE), METRIC), TypeError,
+        "`w` must be a LowRankMatrix, got an array of shape (3, 4)." + TO_LOW_RANK),
+    "imbalances none": (lambda: lrf.KappaBalancedMetric([]), ValueError,
+        "`imbalances` must hold a number between each two of the N factors, got none."),
+    "imbalances nan": (lambda: lrf.KappaBalancedMetric([0.1, NAN]), ValueError,
+        "`imbalances` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
+    "imbalances a number": (lambda: lrf.KappaBalancedMetric(0.5), ValueError,
+        "`imbalances` must be a vector, got shape ()."),
+    "imbalances words": (lambda: lrf.KappaBalancedMetric(["a"]), TypeError,
+        "`imbalances` must be an array of numbers, got dtype <U1."),
+    "imbalance nan": (lambda: lrf.LambdaBalancedMetric(NAN), ValueError, "`imbalance` must be a finite number, got nan."),
+    "imbalance inf": (lambda: lrf.LambdaBalancedMetric(INF), ValueError, "`imbalance` must be a finite number, got inf."),
+    "imbalance a list": (lambda: lrf.LambdaBalancedMetric([0.5]), TypeError,
+        "`imbalance` must be a finite number, got list."),
+    "imbalance of rows": (lambda: lrf.LambdaBalancedMetric(-1, hidden="rows"), ValueError,
+        "`imbalance` must be positive for hidden='rows', got -1."),
+    "imbalance zero of rows": (lambda: lrf.LambdaBalancedMetric(0, hidden="rows"), ValueError,
+        "`imbalance` must be positive for hidden='rows', got 0."),
+    "imbalance of columns": (lambda: lrf.LambdaBalancedMetric(0.5, hidden="columns"), ValueError,
+        "`imbalance` must be negative for hidden='columns', got 0.5."),
+    "hidden unknown": (lambda: lrf.LambdaBalancedMetric(1, hidden="wide"), ValueError,
+        "`hidden` must be one of rank, rows, columns; got 'wide'."),
+    "hidden a number": (lambda: lrf.LambdaBalancedMetric(1, hidden=3), ValueError,
+        "`hidden` must be one of rank, rows, columns; got int 3."),
+    "symmetric metric, not square": (lambda: lrf.riemannian_gradient(START, np.ones(SHAPE), BURES), ValueError,
+        "`w` must be symmetric positive semidefinite under BuresWassersteinMetric, got shape (3, 4)."),
+    "symmetric metric, two frames": (lambda: lrf.log_volume(SQUARE, BURES), ValueError,
+        "`w` must be symmetric positive semidefinite (u == vt.T) under BuresWassersteinMetric, got a gap of 2."
+        + FROM_FACTOR),
+    "symmetric metric, minus a point": (
+        lambda: lrf.tangent_kernel_spectrum(lrf.LowRankMatrix(SYMMETRIC.u, SYMMETRIC.s, -SYMMETRIC.vt), BURES), ValueError,
+        "`w` must be symmetric positive semidefinite (u == vt.T) under BuresWassersteinMetric, got a gap of 2.8."
+        + FROM_FACTOR),
+    "symmetric metric, a skew tangent": (lambda: lrf.inner_product(SYMMETRIC, SKEW, SKEW, BURES), ValueError,
+        "`z1` must be symmetric under BuresWassersteinMetric, got an asymmetry of 2.8. Use z1.symmetrised()."),
+    "symmetric metric, a skew second tangent": (
+        lambda: lrf.inner_product(SYMMETRIC, SKEW.symmetrised(), SKEW, BURES), ValueError,
+        "`z2` must be symmetric under BuresWassersteinMetric, got an asymmetry of 2.8. Use z2.symmetrised()."),
+    "norm of a skew tangent": (lambda: lrf.tangent_norm(SYMMETRIC, SKEW, BURES), ValueError,
+        "`z` must be symmetric under BuresWassersteinMetric, got an asymmetry of 2.8. Use z.symmetrised()."),
+    "conversion of a skew gradient": (lambda: lrf.convert_gradient(SYMMETRIC, SKEW, BURES, METRIC), ValueError,
+        "`rgrad` must be symmetric under BuresWassersteinMetric, got an asymmetry of 2.8. Use rgrad.symmetrised()."),
+    "flow of a symmetric metric": (lambda: integrate(
+        lrf.RiemannianFlow(LeastSquares(X, generator().standard_normal((4, 9))), BURES), SQUARE), ValueError,
+        "`start` must be symmetric positive semidefinite (u == vt.T) under BuresWassersteinMetric, got a gap of 2."
+        + FROM_FACTOR),
+    "lifted symmetric metric": (lambda: integrate(metric=BURES, chart=lrf.Lifted()), TypeError,
+        "`chart` Lifted() takes a RiemannianFlow under DepthMetric, got BuresWassersteinMetric."),
+    "symmetric point, not square": (lambda: point(symmetric=True), ValueError,
+        "`m` and `n` must be equal for a symmetric matrix, got 3 and 4."),
+    "symmetric a number": (lambda: point(symmetric=1), TypeError, "`symmetric` must be True or False, got int 1."),
+    "factor of lower rank": (lambda: lrf.LowRankMatrix.from_factor(np.ones((4, 2))), ValueError,
+        "`y` must have full rank, got shape (4, 2) of numerical rank 1. Drop dependent columns."),
+    "factor a vector": (lambda: lrf.LowRankMatrix.from_factor(np.ones(4)), ValueError,
+        "`y` must be a matrix with 2 dimensions, got shape (4,)."),
+
+    # manifolds, Hessians, checks
+    "Hessian of a mixed metric": (lambda: lrf.RiemannianHessian(START, Z, lrf.PolarMetric()), TypeError,
+        "`metric` must have differences(s) for a Riemannian Hessian, which PolarMetric has not." + SMOOTH),
+    "acceleration of a mixed metric": (lambda: lrf.geodesic_acceleration(START, Z, lrf.MNMetric()), TypeError,
+        "`metric` must have differences(s) for a Riemannian Hessian, which MNMetric has not." + SMOOTH),
+    "acceleration of a degenerate metric": (lambda: lrf.geodesic_acceleration(START, Z, lrf.DepthMetric(INF)), ValueError,
+        "`metric` must be positive on the whole tangent space to be inverted, got a zero coefficient."
+        " DepthMetric(inf) is degenerate below full rank; use a finite depth."),
+    "Hessian at a gradient elsewhere": (lambda: lrf.RiemannianHessian(SQUARE, Z, METRIC), ValueError,
+        "`gradient.up` has shape (3, 2) but `w` asks for (4, 2)."),
+    "manifold of shape 0": (lambda: FixedRank(0, 4, 1), ValueError, "`m` must be at least 1, got 0."),
+    "manifold of a large rank": (lambda: FixedRank(3, 4, 5), ValueError,
+        "`rank` must not exceed min(m, n), got rank=5 for a matrix of shape (3, 4)."),
+    "manifold of a metric class": (lambda: FixedRank(3, 4, 2, lrf.EmbeddedMetric), TypeError,
+        "`metric` must have coefficients(s), got the class EmbeddedMetric. Pass an instance: DepthMetric(3)."),
+    "manifold of depth 1": (lambda: FixedRank(3, 4, 2, lrf.DepthMetric(1)), ValueError,
+        "`depth` must be greater than 1, got 1. A depth-1 flow does not preserve rank;"
+        " use EmbeddedMetric() for the projected flow."),
+    "degenerate manifold": (lambda: FixedRank(3, 4, 2, lrf.DepthMetric(INF)), ValueError,
+        "`metric` must be positive on the tangent space, got 0 on the row space."
+        " DepthMetric(inf) is degenerate below full rank; use a finite depth."),
+    "manifold of a negative metric": (lambda: FixedRank(3, 4, 2, Negative()), ValueError,
+        "`metric` must be positive on the tangent space, got -1 on the r x r block."),
+    "manifold of a metric of wrong shape": (lambda: FixedRank(3, 4, 2, WrongShape()), ValueError,
+        "`metric` must have coefficients(s).up of shape (2,), got (1,)."),
+    "psd manifold, not square": (lambda: FixedRank(3, 4, 2, BURES), ValueError,
+        "`m` and `n` must be equal for BuresWassersteinMetric, got 3 and 4."),
+    "unknown retraction": (lambda: FixedRank(3, 4, 2, retraction="qr"), ValueError,
+        "`retraction` must be one of svd, product, geodesic; got 'qr'."),
+    "product retraction of a real depth": (lambda: FixedRank(3, 4, 2, lrf.DepthMetric(2.5), retraction="product"),
+        ValueError, "`retraction` must be 'svd' or 'geodesic' for DepthMetric(depth=2.5), got 'product',"
+        " which multiplies the factors of a DepthMetric of whole depth."),
+    "geodesic retraction of a mixed metric": (lambda: FixedRank(3, 4, 2, lrf.PolarMetric(), retraction="geodesic"),
+        TypeError, "`metric` must have differences(s) for a Riemannian Hessian, which PolarMetric has not." + SMOOTH),
+    "manifold, rng a seed": (lambda: FixedRank(3, 4, 2, rng=0), TypeError,
+        "`rng` must be a numpy.random.Generator, got int 0. Use np.random.default_rng(0)."),
+    "random point without rng": (lambda: FixedRank(3, 4, 2).random_point(), TypeError,
+        "`rng` must be a numpy.random.Generator for random points: FixedRank(..., rng=rng), or give an initial_point,"
+        " got None. Use np.random.default_rng(0)."),
+    "point of another manifold": (lambda: FixedRank(4, 4, 2).retraction(START, Z), ValueError,
+        "`point` must be 4 x 4 of rank 2, got 3 x 4 of rank 2."),
+    "psd point not symmetric": (lambda: PositiveSemidefinite(4, 2).problem(SquareFit()).cost(SQUARE), ValueError,
+        "`point` must be symmetric positive semidefinite (u == vt.T) under BuresWassersteinMetric, got a gap of 2."
+        + FROM_FACTOR),
+    "problem of no loss": (lambda: FixedRank(3, 4, 2).problem(1), TypeError,
+        "`loss` must have shape, value(w) and gradient(w); int 1 lacks shape."),
+    "problem of another shape": (lambda: FixedRank(4, 3, 2).problem(LOSS), ValueError,
+        "`manifold` has shape (4, 3) but the loss is defined on (3, 4). Did you mean the transpose?"),
+    "callback a number": (lambda: FixedRank(3, 4, 2).problem(LOSS, callback=1), TypeError,
+        "`callback` must be callable or None, got int 1."),
+    "TrustRegions without a Hessian": (lambda: FixedRank(3, 4, 2).problem(NoHessian()).riemannian_hessian, TypeError,
+        "`loss` has no `hessian`, so TrustRegions cannot be used. Add hessian(w, z), or choose ConjugateGradient."),
+    "check_metric of a number": (lambda: lrf.check_metric(1, START), TypeError,
+        "`metric` must have coefficients(s), got int 1. Pass an instance: DepthMetric(3)."),
+    "check_metric at an array": (lambda: lrf.check_metric(METRIC, np.ones(SHAPE)), TypeError,
+        "`start` must be a LowRankMatrix, got an array of shape (3, 4)." + TO_LOW_RANK),
+    "check_metric of wrong shape": (lambda: lrf.check_metric(WrongShape(), START), ValueError,
+        "`metric` must have coefficients(s).up of shape (2,), got (1,)."),
+    "check_metric, nan": (lambda: lrf.check_metric(NotFinite(), START), ValueError,
+        "`coefficients(s).core` must be finite, got 4 NaN or infinite of 4 values, the first at index (0, 0)."
+        " Remove or impute them."),
+    "check_manifold of a class": (lambda: lrf.check_manifold(FixedRank), TypeError,
+        "`manifold` must be a pymanopt manifold with inner_product(...), got the class FixedRank."),
 
     # -- losses ------------------------------------------------------------------------------------------------------
     "unknown reduction": (lambda: LeastSquares(X, Y, reduction="none"), ValueError,

@@ -5,12 +5,12 @@ import pytest
 from cases import (
     ALL_METRICS,
     DEPTHS,
+    IMBALANCED_METRICS,
     METRICS,
+    MIXED_METRICS,
     STARTS,
     TAME_STARTS,
-    Polar,
     Start,
-    SubspaceProjection,
     completion,
     least_squares,
 )
@@ -169,7 +169,9 @@ def test_transpose(metric, seed):
 
 
 @pytest.mark.parametrize(
-    "metric", [lrf.DepthMetric(3), lrf.EmbeddedMetric(), Polar(), SubspaceProjection()], ids=lambda m: type(m).__name__
+    "metric",
+    [lrf.DepthMetric(3), lrf.EmbeddedMetric(), *MIXED_METRICS, *IMBALANCED_METRICS],
+    ids=lambda m: type(m).__name__,
 )
 def test_flow_of_the_transpose(metric, rng):
     """The same steps of RK4 on the transposed problem give the transposed path, to roundoff; not without the law."""

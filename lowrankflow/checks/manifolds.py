@@ -396,4 +396,4 @@ def _claim(
     detail: str = "",
     hypotheses: tuple[Hypothesis, ...] = (),
 ) -> Claim:
-    return Claim(name, statement, _SOURCE, measured, relation, bound, hypotheses, (control,), detail)
+    return Claim(name, statement, _SOURCE, float(measured), relation, bound, hypotheses, (control,), detail)

@@ -2,8 +2,8 @@
 
 from . import losses
 from .charts import Factors, Lifted, SingularFrame
-from .checks import check_loss
-from .compare import CLAIMS, Interrupted, explain, natural_time_unit, verify_equivalence
+from .checks import check_loss, check_manifold, check_metric
+from .compare import CLAIMS, Interrupted, compare_metrics, explain, natural_time_unit, verify_equivalence
 from .descent import DescentDiverged, gradient_descent, sharpness
 from .flow import CheckpointFailed, Event, FactorFlow, RiemannianFlow, Save, integrate
 from .gradients import (
@@ -21,6 +21,7 @@ from .gradients import (
     tangent_kernel_spectrum,
     tangent_norm,
 )
+from .hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
 from .html_report import write_html
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent, random_point
 from .metrics import (
@@ -36,7 +37,7 @@ from .metrics import (
     SubspaceProjectionMetric,
     TwoFactorMetric,
 )
-from .report import Claim, Control, Hypothesis, Report
+from .report import Claim, Control, Hypothesis, Report, Table
 from .trajectory import Passage, Status, Trajectory
 
 __version__ = "0.1.0"
@@ -67,19 +68,26 @@ __all__ = [
     "Product",
     "Report",
     "RiemannianFlow",
+    "RiemannianHessian",
     "Save",
     "ScaledGDMetric",
     "SingularFrame",
     "Status",
     "SubspaceProjectionMetric",
+    "Table",
     "Tangent",
     "Trajectory",
     "TwoFactorMetric",
     "check_loss",
+    "check_manifold",
+    "check_metric",
+    "compare_metrics",
     "convert_gradient",
+    "embedded_hessian",
     "end_to_end_operator",
     "explain",
     "factor_gradients",
+    "geodesic_acceleration",
     "gradient_descent",
     "horizontal_lift",
     "inner_product",

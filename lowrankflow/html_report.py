@@ -18,7 +18,7 @@ import numpy as np
 
 from . import plotting
 from .files import replacing
-from .report import Bound, Claim, Figure, Relation, Report, Verdict, number_text
+from .report import Bound, Cell, Claim, Figure, Relation, Report, Table, Verdict, number_text
 
 __all__ = ["write_html"]
 
@@ -36,6 +36,12 @@ _LEADS = {
         "Riemannian gradient flow of the same loss is computed on the matrices of fixed rank with the depth-N metric. "
         "The theory says that, from balanced factors, both are the same flow. Here both were computed separately from "
         "one start, and compared.",
+    ),
+    "compare": (
+        "What does the metric do?",
+        "The Riemannian gradient flows of one loss under several metrics, on the matrices of fixed rank, from one start. "
+        "Each metric has its own clock and its own ruler, so what one cannot choose is set beside what one can: arc "
+        "length in the Frobenius norm, singular values against the loss, and the limits, beside time and gradients.",
     ),
 }
 
@@ -62,7 +68,8 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> None:
 
 def page(report: Report) -> str:
     """Return the page as text."""
-    kind = "verify" if any(word.startswith("verify") for word in report.command.split()[:2]) else ""
+    words = report.command.split()[:2]
+    kind = next((kind for kind in ("verify", "compare") if any(word.startswith(kind) for word in words)), "")
     title, lead = _LEADS[kind]
     first, others = report.figures[:1], report.figures[1:]
     state: Verdict = "failed" if report.failed else "passed" if report.passed else "not claimed"
@@ -71,7 +78,10 @@ def page(report: Report) -> str:
         data = data.replace(character, f"\\u{ord(character):04x}")
     further = f'<div class="grid">{"".join(map(_figure, others))}</div>'
     further = f'<section id="figures"><h2>Further figures</h2>{further}</section>' if others else ""
-    links = [("problem", "Problem", True), ("picture", "Picture", bool(first)), ("claims", "Claims", True),
+    results = "".join(map(_results, report.tables))
+    results = f'<section id="tables"><h2>Side by side</h2>{results}</section>' if results else ""
+    links = [("problem", "Problem", True), ("picture", "Picture", bool(first)), ("tables", "Tables", bool(results)),
+             ("claims", "Claims", True),
              ("figures", "Figures", bool(others)), ("reading", "How to read this page", True),
              ("environment", "Environment", True)]  # fmt: skip
     return f"""<!DOCTYPE html>
@@ -96,6 +106,7 @@ def page(report: Report) -> str:
 <main>
 <section id="problem"><h2>The problem</h2>{_problem(report.problem)}</section>
 {"".join(f'<section id="picture">{_figure(f, large=True)}</section>' for f in first)}
+{results}
 <section id="claims"><h2>The claims</h2>{_overview(report)}{_claims(report)}</section>
 {further}
 <section id="reading"><h2>How to read this page</h2>{_GLOSSARY}</section>
@@ -251,6 +262,24 @@ def _data(figure: Figure) -> str:
     return f"<details><summary>The {count} points of this figure</summary>{table}</details>"
 
 
+def _results(table: Table) -> str:
+    """Return a table of numbers; on a narrow screen it scrolls by itself."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
+    rows = "".join(
+        f'<tr><th scope="row">{_cell(row[0])}</th>{"".join(f"<td>{_cell(value)}</td>" for value in row[1:])}</tr>'
+        for row in table.rows
+    )
+    return (
+        f'<figure class="results"><h3>{escape(table.title)}</h3><div class="scroll" tabindex="0"><table class="numbers">'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<figcaption>{escape(table.caption)}</figcaption></figure>"
+    )
+
+
+def _cell(value: Cell) -> str:
+    return _quantity(value) if isinstance(value, float) else _value(value)
+
+
 def _overview(report: Report) -> str:
     if not report.claims:
         return ""
@@ -327,7 +356,7 @@ def _environment(report: Report) -> str:
 
 _GLOSSARY = """<dl>
 <dt>Claim</dt><dd>One statement that can be wrong, with the number that was measured and the bound it must keep.
-How it is set stands beneath the statement, and in <code>lowrankflow verify --explain CLAIM</code>.</dd>
+How it is set stands beneath the statement, and in <code>lowrankflow verify --explain CLAIM</code> or docs/claims.md.</dd>
 <dt>Control</dt><dd>The same measurement after something was changed on purpose so that the statement becomes false.
 It must break the bound. A control that is <em>caught</em> shows that the check can fail; one that is <em>not
 caught</em> means that the check proves nothing, and the claim fails with it.</dd>
@@ -342,7 +371,8 @@ met, so the theory says nothing about this problem. The number is shown for inte
 contradicts the theory.</dd>
 <dt>The pictures</dt><dd>One look for one role in all of them: a blue line is one side of the comparison and dark
 rings on top are the other; purple is a difference between them, dotted grey a bound, dash-dotted grey a slope or a
-time to compare with, vermillion a control.</dd>
+time to compare with, vermillion a control. Where many are compared, each has a colour, dashes and a marker of its own,
+the same in all pictures.</dd>
 <dt>The overview</dt><dd>Places every measurement relative to its bound: measured / bound for ≤, bound / measured
 for ≥, and for an interval the distance from its centre over half its width. 1 is the bound. An arrow marks a value
 beyond the axis.</dd>
@@ -396,6 +426,14 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums lining-nums;wid
 .definitions .definitions tr:first-child>*{border-top:0}
 .definitions .definitions{margin-top:-.28rem}
 .definitions div+div{margin-top:.6rem;padding-top:.3rem;border-top:1px solid var(--line)}
+.results{margin-bottom:2.2rem}
+.scroll{overflow-x:auto}
+.numbers{font-size:.95rem}
+.numbers thead th{font-size:.85rem;color:var(--muted);font-weight:600;vertical-align:bottom;
+border-bottom:2px solid var(--line)}
+.numbers th,.numbers td{padding:.35rem 0 .35rem 1rem;text-align:right;border-bottom:1px solid var(--line)}
+.numbers th:first-child{padding-left:0;text-align:left}
+.numbers tbody th{font-weight:600}
 .claims{font-size:.92rem}
 .claims caption{text-align:left;color:var(--muted);padding-bottom:.6rem}
 .claims thead th{text-align:left;font-size:.8rem;color:var(--muted);font-weight:600;padding:.4rem .8rem .4rem 0;

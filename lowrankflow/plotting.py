@@ -3,7 +3,7 @@
 Everything draws on an Axes that the caller owns (matplotlib's object interface, no pyplot, no global setting).
 Colours are chosen by role, from the palette of Okabe and Ito with a dark ink, and each role has its own form too,
 so that nothing rests on colour alone: side a is a blue line, side b are dark rings lying on it, a control is
-vermillion and dashed, a bound is dotted, a guide dash-dotted.
+vermillion and dashed, a bound is dotted, a guide dash-dotted; ones of many have a colour, dashes and a marker each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ _LOOKS: dict[str, tuple[str, Any, float, float]] = {
     "control": ("#d55e00", "--", 1.6, 2.3),
     "bound": ("#3b424a", ":", 1.8, 2.1),
     "guide": ("#8b949e", "-.", 1.1, 2.0),
+    "one": (INK, "-", 1.7, 2.4),
 }
+#: ones of many: the label's number chooses among seven colours, five dashes and nine markers, so 315 differ
+_MANY = ("#0072b2", "#d55e00", "#009e73", INK, "#cc79a7", "#e69f00", "#56b4e9")
+_MANY_DASHES: list[Any] = ["-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (7, 1.6, 1.5, 1.6, 1.5, 1.6))]
+_MANY_MARKERS = "os^DvPX<>"
 _DASHES: list[Any] = [(0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (10, 2, 3, 2))]
 _MARKERS = "os^Dv"
 #: the look of a verdict: colour, marker
@@ -144,6 +149,8 @@ def draw_figure(ax: Axes, figure: Figure) -> None:
         The data. Values that are not finite (or beyond 1e200), or not positive on a logarithmic axis, are left out;
         so is a curve without any other.
     """
+    from matplotlib.ticker import MaxNLocator
+
     with _style():
         _clean(ax)
         ax.grid(True, which="major", color=PALE, linewidth=0.8)
@@ -168,6 +175,8 @@ def draw_figure(ax: Axes, figure: Figure) -> None:
                 entries.setdefault((curve.role, label), (names[label], line))
         if not ax.lines:
             ax.text(0.5, 0.5, "no finite values to draw", transform=ax.transAxes, ha="center", color=MUTED)
+        if figure.xscale == "linear" and all(float(x).is_integer() for curve in figure.curves for x in curve.x):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # what is counted has no halves
         wide = max(20, int(ax.bbox.width / ax.figure.dpi * 72 / 6.2))
         ax.set_title(_text(figure.title, wide), loc="left", fontsize=11, fontweight="bold", pad=10)
         ax.set_xlabel(_text(figure.xlabel, wide))
@@ -192,7 +201,13 @@ def _look(curve: Curve, variant: int, variants: int, crowd: int) -> dict[str, An
     shade = _shade(colour, 0.6 * variant / max(variants - 1, 4) if variants > 1 else 0.0)
     marker = _MARKERS[variant % len(_MARKERS)]
     look: dict[str, Any] = {"color": shade, "linewidth": width, "zorder": order}
-    if curve.role == "b":
+    if curve.role == "one":
+        look |= {"color": _MANY[variant % len(_MANY)], "linestyle": _MANY_DASHES[variant % len(_MANY_DASHES)]}
+        look |= {"marker": _MANY_MARKERS[variant % len(_MANY_MARKERS)], "markersize": 6.0}
+        look |= {"markeredgecolor": "white", "markeredgewidth": 0.6}
+        if len(curve.x) > 24:  # a few marks along the line, not at the same places on every one
+            look["markevery"] = (0.02 + 0.03 * (variant % 5), 0.16)
+    elif curve.role == "b":
         size = 6.5 if crowd <= 6 else 4.5
         look |= {"linestyle": "none", "marker": marker, "markersize": size, "markerfacecolor": "none"}
         look |= {"markeredgewidth": 1.2 if crowd <= 6 else 0.9}

@@ -20,11 +20,15 @@ import scipy
 from . import validation
 from .files import write_text
 
-__all__ = ["Claim", "Control", "Curve", "Figure", "Hypothesis", "Report"]
+__all__ = ["Claim", "Control", "Curve", "Figure", "Hypothesis", "Report", "Table"]
 
+Cell = float | str | None  #: a value of a table
 Relation = Literal["<=", ">=", "in"]
 Bound = float | tuple[float, float]
 Verdict = Literal["passed", "failed", "not claimed"]
+
+_COLUMNS = 8  # of a table beside the first one, on 120 characters
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # as JSON has them
 
 
 def holds(measured: float, relation: Relation, bound: Bound) -> bool:
@@ -112,8 +116,8 @@ class Claim:
 class Curve:
     """A labelled series of a figure; `role` chooses its look.
 
-    Roles: "a" and "b" (the two sides), "gap" (a difference or error), "bound" (a limit), "control" (a changed
-    input), "guide" (a slope or time to compare with).
+    Roles: "a" and "b" (the two sides), "one" (one of many, told apart by its label), "gap" (a difference or error),
+    "bound" (a limit), "control" (a changed input), "guide" (a slope or time to compare with).
     """
 
     label: str
@@ -137,6 +141,70 @@ class Figure:
     yscale: str = "linear"
 
 
+@dataclass(frozen=True)
+class Table:
+    """Numbers side by side.
+
+    Attributes
+    ----------
+    name : str
+        Key in the report.
+    title, caption : str
+        What is shown, and how to read it.
+    columns : tuple of str
+        The heads; the first column names the rows.
+    rows : tuple of tuples
+        As many values as there are columns: text, numbers, or None where there is nothing to say.
+    """
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"`rows` must have one value for each of the {len(self.columns)} columns, got {len(row)}."
+                )
+
+    def column(self, name: str) -> tuple[Cell, ...]:
+        """Return the values under a head."""
+        at = self.columns.index(validation.check_choice("name", name, self.columns))
+        return tuple(row[at] for row in self.rows)
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Table:
+        """Return the table of its JSON."""
+        rows = tuple(tuple(_NOT_FINITE.get(v, v) if isinstance(v, str) else v for v in row) for row in entry["rows"])
+        return cls(entry["name"], entry["title"], entry["caption"], tuple(entry["columns"]), rows)
+
+    def __rich__(self) -> Any:
+        """The table, for a rich console; one of many columns in parts beneath each other, so that no digit is lost."""
+        from rich.console import Group
+        from rich.text import Text
+
+        count = len(self.columns) - 1
+        size = math.ceil(count / math.ceil(count / _COLUMNS)) if count else 1  # even parts
+        parts = [range(i, min(i + size, count + 1)) for i in range(1, count + 1, size)] or [range(0)]
+        grids = [self._grid(part) for part in parts]
+        return Group(Text(self.title, style="bold"), *grids, Text(self.caption, style="dim"))
+
+    def _grid(self, chosen: range) -> Any:
+        from rich.markup import escape
+        from rich.table import Table as Grid
+
+        grid = Grid(highlight=False)
+        for i in (0, *chosen):
+            words = all(isinstance(row[i], str) for row in self.rows)
+            grid.add_column(escape(self.columns[i]), justify="left" if i == 0 or words else "right", overflow="fold")
+        for row in self.rows:
+            grid.add_row(*(escape(cell_text(row[i])) for i in (0, *chosen)))
+        return grid
+
+
 def _environment() -> dict[str, str]:
     return {
         "python": platform.python_version(),
@@ -151,7 +219,7 @@ def _environment() -> dict[str, str]:
 class Report:
     """The result of a check: a table of claims with the problem they were measured on.
 
-    ``report["name"]`` is a claim; ``print(report)`` is the table.
+    ``report["name"]`` is a claim, ``report.table("name")`` a table of numbers; ``print(report)`` shows them all.
     """
 
     command: str
@@ -162,6 +230,7 @@ class Report:
     environment: dict[str, str] = field(default_factory=_environment)
     interrupted: bool = False
     attachments: dict[str, Any] = field(default_factory=dict, repr=False)  #: results too large for the report
+    tables: list[Table] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Claim:
         for claim in self.claims:
@@ -169,6 +238,20 @@ class Report:
                 return claim
         known = ", ".join(c.name for c in self.claims) or "none"
         raise KeyError(f"`name` must be a claim of this report, which has {known}; got {validation.describe(name)}.")
+
+    def table(self, name: str) -> Table:
+        """Return one of the tables.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name.
+        """
+        for table in self.tables:
+            if table.name == name:
+                return table
+        known = ", ".join(t.name for t in self.tables) or "none"
+        raise KeyError(f"`name` must be a table of this report, which has {known}; got {validation.describe(name)}.")
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims)
@@ -213,6 +296,7 @@ class Report:
                 "environment": self.environment,
                 "interrupted": self.interrupted,
                 "problem": self.problem,
+                "tables": [asdict(t) for t in self.tables],
                 "claims": claims,
                 "figures": [asdict(f) for f in self.figures],
             }
@@ -259,6 +343,7 @@ class Report:
                 data["version"],
                 data["environment"],
                 data["interrupted"],
+                tables=[Table.from_dict(t) for t in data.get("tables", [])],  # older reports have none
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
@@ -266,12 +351,20 @@ class Report:
             ) from None
 
     def __rich__(self) -> Any:
-        """The table, for a rich console."""
+        """The tables of numbers and the table of claims, for a rich console."""
+        from rich.console import Group
+
+        if not self.tables:
+            return self._claims_table()
+        parts = [part for table in self.tables for part in (table, "")]
+        return Group(*parts, self._claims_table()) if self.claims else Group(*parts)
+
+    def _claims_table(self) -> Any:
         from rich.markup import escape
-        from rich.table import Table
+        from rich.table import Table as Grid
 
         colour = {"passed": "green", "failed": "red", "not claimed": "yellow"}
-        table = Table(show_lines=True, expand=False, highlight=False)
+        table = Grid(show_lines=True, expand=False, highlight=False)
         table.add_column("claim", no_wrap=True)
         table.add_column("statement", ratio=3, min_width=24)
         table.add_column("measured", justify="right", no_wrap=True)
@@ -322,6 +415,13 @@ def number_text(value: float | str) -> str:
     if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e4:
         return f"{value:.2e}"
     return f"{value:.4g}"
+
+
+def cell_text(value: Cell) -> str:
+    """Return a value of a table as people read it: whole numbers in full, a dash where there is none."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else number_text(value)
 
 
 def rule_text(relation: Relation, bound: Bound) -> str:

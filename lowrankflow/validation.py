@@ -373,6 +373,63 @@ def check_gradient(
     return egrad
 
 
+def check_measurement(a: Any) -> None:
+    """Refuse what is not a measurement: shape, outputs, samples, forward(w), adjoint(r)."""
+    missing = [name for name in ("shape", "outputs", "samples", "forward", "adjoint") if not hasattr(a, name)]
+    if missing or isinstance(a, type):
+        lacks = f" lacks {' and '.join(missing)}" if missing and not isinstance(a, type) else ""
+        raise TypeError(
+            f"`measurement` must have shape, outputs, samples, forward(w) and adjoint(r); {describe(a)}{lacks}."
+            " Use Inputs, Entries, Bilinear or Sensing."
+        )
+
+
+def check_link(link: Any) -> None:
+    """Refuse what is not a link: value(z) and gradient(z)."""
+    missing = [name for name in ("value", "gradient") if not callable(getattr(link, name, None))]
+    if missing or isinstance(link, type):
+        lacks = f" lacks {' and '.join(missing)}" if missing and not isinstance(link, type) else ""
+        raise TypeError(
+            f"`link` must be a function or have value(z) and gradient(z); {describe(link)}{lacks}."
+            " Use Squared(targets), Huber(targets), Logistic(labels), ..."
+        )
+
+
+def as_labels(name: str, labels: ArrayLike, classes: int | None) -> NDArray[np.intp]:
+    """Return class labels, whole numbers from 0 to classes - 1."""
+    values = as_numbers(name, labels)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"`{name}` must be a vector with one label a sample, got shape {values.shape}.")
+    if values.dtype.kind not in "iu" and not np.array_equal(values, np.trunc(values)):
+        raise TypeError(f"`{name}` must be whole numbers, got dtype {values.dtype}.")
+    most = None if classes is None else check_integer("classes", classes, low=2)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or (most is not None and high >= most):
+        upper = "" if most is None else f" and {most - 1}, one for each of {most} classes"
+        raise ValueError(
+            f"`{name}` must lie between 0{upper or ' and the number of classes - 1'}, got {low} .. {high}."
+        )
+    return values.astype(np.intp)
+
+
+def as_positions(rows: ArrayLike, cols: ArrayLike, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return positions within a shape, each once, in the order given and in the smallest index type that holds them."""
+    arrays = []
+    for name, value, size in (("rows", rows, shape[0]), ("cols", cols, shape[1])):
+        array = np.atleast_1d(np.asarray(value))
+        whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
+        if array.size and not whole:
+            raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
+        if array.size and (array.min() < 0 or array.max() >= size):
+            raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")
+        index = np.int32 if max(*shape, array.size) < np.iinfo(np.int32).max else np.int64
+        arrays.append(array.astype(index, copy=False))
+    r, c = arrays
+    if r.shape != c.shape or r.ndim != 1 or r.size == 0:
+        raise ValueError(f"`rows` and `cols` must be vectors of one length above 0, got {r.shape} and {c.shape}.")
+    return r, c
+
+
 def check_value(value: Any) -> float:
     """Return the value of a loss: one real number."""
     array = np.asarray(value)

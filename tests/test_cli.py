@@ -100,7 +100,7 @@ def test_datasets_and_explain_and_version(capsys):
 
 X, Y = "{d}/x.npy", "{d}/y.csv"
 BAD = {
-    "no command": ([], "a command is missing, choose verify or datasets"),
+    "no command": ([], "a command is missing, choose verify, compare or datasets"),
     "unknown command": (["verfy"], "invalid choice: 'verfy'"),
     "no data": (["verify"], "takes one of --data, --inputs and --observed, got none of them. Try --data digits."),
     "two data": (["verify", "--data", "iris", "--inputs", X], "got --data and --inputs"),
@@ -139,6 +139,25 @@ BAD = {
                            "`widths` must not be given with `network`"),
     "factors and depth": (["verify", "--inputs", X, "--factors", "{d}/g.npz", "--preprocess", "none", "--depth", "4"],
                           "`depth` must be the number of factors of `network`, got 4 for 2"),
+    "compare nothing": (["compare"], "`compare` takes one of --data, --inputs and --observed, got none of them"),
+    "unknown metric": (["compare", "--inputs", X, "--metrics", "embedded,riemann"],
+                       "`metrics` must be of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein, a depth,"),
+    "metric of depth 1": (["compare", "--inputs", X, "--metrics", "2,1"], "`depth` must be greater than 1, got 1"),
+    "metric twice": (["compare", "--inputs", X, "--metrics", "2,3,2.0"],
+                     "`metrics` must name each metric once, got depth 2 twice"),
+    "no metric": (["compare", "--inputs", X, "--metrics", ""], "`metrics` must be names separated by commas, got ''"),
+    "kappa without": (["compare", "--inputs", X, "--metrics", "kappa"], "or kappa:NUMBER:..., got 'kappa'"),
+    "kappa word": (["compare", "--inputs", X, "--metrics", "kappa:much"], "got 'kappa:much'"),
+    "two numbers": (["compare", "--inputs", X, "--metrics", "2:3"], "got '2:3'"),
+    "symmetric, not square": (["compare", "--inputs", X, "--targets", Y, "--metrics", "bures-wasserstein"],
+                              "`m` and `n` must be equal for a symmetric matrix, got 3 and 4"),
+    "all missing": (["compare", "--inputs", X, "--missing", "1"], "`missing` must hide some of the 120 entries and leave some"),
+    "less than none missing": (["compare", "--inputs", X, "--missing", "-0.5"],
+                               "`missing` must be positive and finite, got -0.5"),
+    "missing targets": (["compare", "--inputs", X, "--targets", Y, "--missing", "0.5"], "so it takes no --targets"),
+    "compare rtol": (["compare", "--inputs", X, "--rtol", "0.1"], "`rtol` must lie between 1e-12 and 1e-05, got 0.1"),
+    "compare clock": (["compare", "--inputs", X, "--clock", "sun"], "invalid choice: 'sun'"),
+    "compare end": (["compare", "--inputs", X, "--t-end", "0"], "`t-end` must be positive and finite, got 0"),
 }  # fmt: skip
 
 
@@ -155,7 +174,7 @@ def test_bad_input_is_one_line_status_2_and_nothing_left_behind(name, table, cap
     arguments, message = BAD[name]
     before = sorted(table.iterdir())
     arguments = [a.replace("{d}", str(table)) for a in arguments]
-    if arguments[:1] == ["verify"] and "--out" not in arguments:
+    if arguments[:1] in (["verify"], ["compare"]) and "--out" not in arguments:
         arguments += ["--out", str(table / "out")]
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
@@ -190,6 +209,97 @@ def test_interruption_is_status_130_and_keeps_what_was_computed(table, monkeypat
     assert report.interrupted and [c.name for c in report] == ["gradient", "pointwise"]
     assert (table / "out" / "trajectory.npz").exists() and (table / "out" / "report.html").exists()
     assert "interrupted" in capsys.readouterr().err
+
+
+QUICK = ["--rtol", "1e-5", "--quiet"]
+
+
+def test_compare_writes_tables_figures_and_a_page(table, capsys):
+    out = table / "out"
+    args = ["compare", "--inputs", str(table / "x.npy"), "--targets", str(table / "y.csv"), "--rank", "2", "--rtol", "1e-5"]
+    assert cli.main([*args, "--metrics", "embedded,2,lambda:0.5", "--scale", "0.2", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "Where each flow ends" in printed and "lambda 0.5" in printed and "clock operator" in printed
+    for name in ("report.html", "report.json", "overview.png", "loss_length.png", "singular_values.png", "modes.png"):
+        assert (out / name).stat().st_size > 0
+    report = lrf.Report.from_json(out / "report.json")
+    assert report.command == "compare" and report.problem["start"]["largest singular value"] == pytest.approx(0.2)
+    assert report.table("limits").column("ended by") == ("gradient",) * 3
+    assert "Where each flow ends" in (out / "report.html").read_text()
+
+
+def test_compare_and_verify_begin_at_the_same_point(table):
+    starts = []
+    for command in ("verify", "compare"):
+        args = [command, "--inputs", str(table / "x.npy"), "--rank", "2", "--seed", "3"]
+        parsed = cli._parser().parse_args(args)
+        starts.append(cli._problem(parsed, np.random.default_rng(parsed.seed)).start.to_dense())
+    np.testing.assert_array_equal(*starts)
+
+
+def test_compare_on_digits_in_the_clock_of_the_factors(tmp_path):
+    pytest.importorskip("sklearn")
+    args = ["compare", "--data", "digits", "--metrics", "embedded,3", "--rank", "2", "--clock", "factors", "--t-end", "9"]
+    assert cli.main([*args, *QUICK, "--json", str(tmp_path / "r.json")]) == 0
+    report = lrf.Report.from_json(tmp_path / "r.json")
+    assert report.problem["clock"]["name"] == "factors" and report.problem["shape"] == [61, 61]
+    assert report.table("cost").column("time") == pytest.approx((9, 9), rel=1e-12)
+    assert report.table("limits").column("ended by") == ("end time", "end time")
+
+
+@pytest.mark.parametrize("structure", [True, False])
+def test_missing_entries_are_found_where_there_is_structure(structure, tmp_path, rng):
+    a = rng.standard_normal((30, 2)) @ rng.standard_normal((2, 20))
+    np.save(tmp_path / "a.npy", a if structure else rng.permutation(a.ravel()).reshape(a.shape))
+    args = ["compare", "--inputs", str(tmp_path / "a.npy"), "--missing", "0.4", "--rank", "2", "--metrics", "embedded,2"]
+    assert cli.main([*args, *QUICK, "--preprocess", "scale", "--json", str(tmp_path / "r.json")]) == 0
+    report = lrf.Report.from_json(tmp_path / "r.json")
+    assert report.problem["data"]["hidden entries"] == pytest.approx(240, abs=60)  # five standard deviations of 600 draws
+    errors = np.array(report.table("limits").column("hidden error"))
+    # exact data: the error is what is left of the gradient; without structure no better than zero
+    assert np.all(errors < 0.01) if structure else np.all(errors > 0.9)
+
+
+def test_observed_entries_can_be_held_out(tmp_path, rng):
+    dense = rng.standard_normal((20, 1)) @ rng.standard_normal((1, 15))
+    scipy.sparse.save_npz(tmp_path / "o.npz", scipy.sparse.coo_array(np.where(rng.random(dense.shape) < 0.7, dense, 0.0)))
+    args = ["compare", "--observed", str(tmp_path / "o.npz"), "--metrics", "3", "--preprocess", "none", "--rank", "1", *QUICK]
+    assert cli.main([*args, "--json", str(tmp_path / "all.json")]) == 0
+    assert "hidden error" not in lrf.Report.from_json(tmp_path / "all.json").table("limits").columns
+    assert cli.main([*args, "--missing", "0.2", "--json", str(tmp_path / "r.json")]) == 0
+    assert lrf.Report.from_json(tmp_path / "r.json").table("limits").column("hidden error")[0] < 0.01
+
+
+def test_bures_wasserstein_makes_the_start_symmetric(table):
+    args = ["compare", "--inputs", str(table / "x.npy"), "--rank", "2", "--metrics", "bures-wasserstein,2", *QUICK]
+    assert cli.main([*args, "--json", str(table / "r.json")]) == 0
+    assert lrf.Report.from_json(table / "r.json").table("limits").column("limit") == ("A", "A")
+
+
+def test_an_interrupted_comparison_keeps_the_metrics_that_were_finished(table, monkeypatch, capsys):
+    from lowrankflow.compare import metrics
+
+    run = metrics.run_course
+
+    def interrupt(label, *args, **options):
+        if label == "depth 3":
+            raise KeyboardInterrupt
+        return run(label, *args, **options)
+
+    monkeypatch.setattr(metrics, "run_course", interrupt)
+    args = ["compare", "--inputs", str(table / "x.npy"), "--rank", "2", "--metrics", "2,3", *QUICK]
+    assert cli.main([*args, "--json", str(table / "r.json")]) == 130
+    report = lrf.Report.from_json(table / "r.json")
+    assert report.interrupted and report.table("cost").column("metric") == ("depth 2",)
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_failed_claim_of_a_comparison_is_status_1(table, monkeypatch):
+    from lowrankflow.compare import metrics
+
+    monkeypatch.setattr(metrics._Comparison, "another", lambda self, metric: metric)
+    args = ["compare", "--inputs", str(table / "x.npy"), "--rank", "2", "--metrics", "2", *QUICK]
+    assert cli.main(args) == 1
 
 
 def test_the_module_runs_as_a_program_without_a_traceback(table):

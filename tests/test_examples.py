@@ -15,6 +15,7 @@ FIGURES = {
     "own_loss": "own_loss.html",
     "from_another_framework": "imbalance.png",
     "china_completion": "china_completion.png",
+    "compare_metrics": "compare_metrics.png",
 }
 
 pytest.importorskip("sklearn")
@@ -146,3 +147,24 @@ def test_china_completion_without_structure_recovers_nothing(monkeypatch):
     error = example.main(quick=True)["rms"]
     assert error["flow, stopped"] > 0.99 * error["mean"]
     assert error["flow, to the end"] > error["mean"]
+
+
+def test_compare_metrics(numbers):
+    found = numbers["compare_metrics"]
+    assert set(found["limits"].values()) == {"A"}  # one limit,
+    lengths = list(found["arc length"].values())
+    assert max(lengths) > 1.2 * min(lengths)  # by other ways
+    times, depths = found["times"], np.array(load("compare_metrics").DEPTHS)
+    # W -> c W makes A c^(2-2/N) times as large and leaves G as linear as it was: the path is scaled, and only the clock
+    # of the factors sees it. Events are located on interpolants, a thousand times less accurate than rtol = 1e-8
+    np.testing.assert_allclose(times["operator"][100], times["operator"][1], rtol=1e-5)
+    slower = times["factors"][1] / times["factors"][100]
+    np.testing.assert_allclose(slower, np.tile(100 ** (2 - 2 / depths), (3, 1)), rtol=1e-5)
+    # so what depth does reverses: slower where the singular values lie below 1, faster above
+    assert np.all(np.diff(times["factors"][1][0]) > 0) and np.all(np.diff(times["factors"][100][0]) < 0)
+
+
+def test_compare_metrics_sees_wrong_depths(wrong_depth):
+    example = load("compare_metrics")
+    slower = example.in_units(1, "factors") / example.in_units(100, "factors")
+    assert np.abs(slower / 100 ** (2 - 2 / np.array(example.DEPTHS)) - 1).min() > 0.1

@@ -14,7 +14,7 @@ import pytest
 from test_plotting import SPECIAL, sample_report
 
 from lowrankflow.html_report import write_html
-from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report
+from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, Table
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -233,3 +233,20 @@ def test_an_old_page_stays_if_the_new_one_cannot_be_made(tmp_path):
     with pytest.raises(TypeError):
         write_html(bad, path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_tables_stand_on_the_page_escaped_and_in_full(tmp_path):
+    rows = (("depth 3", 4, 0.001, math.inf, None, SPECIAL), (SPECIAL, 2, -2.5e-7, math.nan, 1.0, "gradient"))
+    table = Table("t", f"Side {SPECIAL}", f"Read {SPECIAL}", ("metric", "n", "x", "y", "none", SPECIAL), rows)
+    shown = _page(Report("compare", {}, [], tables=[table]), tmp_path)
+    assert "What does the metric do?" in shown.text
+    for word in (f"Side {SPECIAL}", f"Read {SPECIAL}", "depth 3", "-2.5", "gradient", "∞", "nan"):
+        assert word in shown.plain
+    assert sum(tag == "th" and attributes.get("scope") == "col" for tag, attributes in shown.tags) == 6
+    assert ("a", {"href": "#tables"}) in shown.tags and ("section", {"id": "tables"}) in shown.tags
+    assert json.loads(shown.data)["tables"][0]["rows"][0][:4] == ["depth 3", 4, 0.001, "inf"]
+
+
+def test_a_report_without_tables_has_no_section_for_them(tmp_path):
+    shown = _page(Report("verify", {}, []), tmp_path)
+    assert ("section", {"id": "tables"}) not in shown.tags and ("a", {"href": "#tables"}) not in shown.tags

@@ -165,7 +165,7 @@ def test_the_commands_of_the_readme_are_understood():
     from lowrankflow.cli import _parser
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^lowrankflow (verify|datasets)([^\n#]*)", text, flags=re.MULTILINE)
+    commands = re.findall(r"^lowrankflow (verify|compare|datasets)([^\n#]*)", text, flags=re.MULTILINE)
     assert len(commands) > 5
     for command, rest in commands:
         _parser().parse_args([command, *rest.replace("\\", "").split()])

@@ -122,14 +122,18 @@ def sample_report() -> Report:
     return Report("verify --data digits --depth 3", problem, claims, figures, version="0.1.0")
 
 
-@pytest.fixture
-def ax():
+def _fresh():
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Page
 
     page = Page(figsize=(7.2, 4.5), layout="constrained")
     FigureCanvasAgg(page)
     return page.add_subplot()
+
+
+@pytest.fixture
+def ax():
+    return _fresh()
 
 
 def _named(name: str) -> Figure:
@@ -336,3 +340,35 @@ def test_drawing_works_on_an_axes_of_pyplot():
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=100)
     assert done.returncode == 0, done.stderr
     _size(done.stdout)
+
+
+def test_ones_of_many_differ_in_colour_dashes_and_marker(ax):
+    labels = [f"metric {i}" for i in range(12)]
+    t = list(np.linspace(0, 1, 50))
+    curves = [Curve(label, t, [i + v for v in t], "one") for i, label in enumerate(labels)]
+    curves[3] = Curve(labels[3], [], [], "one")  # nothing to draw, but the others keep their looks
+    plotting.draw_figure(ax, Figure("f", "t", "c", "x", "y", curves))
+    seen = {(line.get_color(), str(line._dash_pattern), line.get_marker()) for line in ax.lines}
+    assert len(ax.lines) == len(seen) == 11
+    assert [len(set(parts)) for parts in zip(*seen, strict=True)] == [7, 5, 8]  # the fourth of nine markers is the one left out
+    other = _fresh()  # all twelve drawn: the fifth has the look it had without the fourth
+    whole = [Curve(label, t, t, "one") for label in labels]
+    plotting.draw_figure(other, Figure("f", "t", "c", "x", "y", whole))
+    assert other.lines[4].get_color() == ax.lines[3].get_color()
+    assert other.lines[4].get_marker() == ax.lines[3].get_marker()
+
+
+@pytest.mark.parametrize(("last", "whole"), [(2.0, True), (2.5, False)])
+def test_what_is_counted_has_whole_ticks(ax, last, whole):
+    plotting.draw_figure(ax, Figure("f", "t", "c", "mode", "y", [Curve("a", [1.0, last], [1.0, 2.0], "one")]))
+    assert all(float(tick).is_integer() for tick in ax.get_xticks()) is whole
+
+
+def test_the_modes_of_one_of_many_look_alike_and_stand_once_in_the_legend(ax):
+    t = list(np.linspace(0, 1, 50))
+    curves = [Curve(name if k == 0 else "", t, [k + v for v in t], "one") for name in "ab" for k in range(3)]
+    plotting.draw_figure(ax, Figure("f", "t", "c", "x", "y", curves))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert len({line.get_color() for line in ax.lines}) == 2
+    # marks are few on a long line, so that they do not cover it
+    assert all(line.get_markevery() is not None for line in ax.lines)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, holds
+from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, Table, holds
 
 
 def claim(measured=0.5, relation="<=", bound=1.0, met=True, control=2.0, name="c"):
@@ -79,6 +79,43 @@ def full_report():
     claims = [claim(measured=math.inf), claim(relation="in", bound=(0.9, 1.1), measured=1.0, name="order")]
     problem = {"shape": (2, 3), "condition": np.float64(5.0), "values": np.arange(3), "bad": -math.inf}
     return Report("verify", problem, claims, [figure], version="1")
+
+
+def wide_table(columns):
+    heads = ("metric", *(f"a long name {i}" for i in range(1, columns)))
+    return Table("wide", "Wide", "All digits stay.", heads, (("depth 3", *(-1.23456e-10 for _ in range(1, columns))),))
+
+
+def test_tables_are_printed_written_and_read_back(tmp_path):
+    cells = ("depth [3]", 3, 0.25, math.inf, math.nan, None, "gradient")
+    table = Table("t", "A title", "A caption [of] it.", ("metric", "n", "x", "y", "z", "none", "why"), (cells,))
+    report = Report("compare", {}, [claim()], tables=[table])
+    text = str(report)
+    for word in ("A title", "A caption [of] it.", "depth [3]", "0.25", "inf", "nan", "gradient", "1 passed"):
+        assert word in text
+    assert text.index("A title") < text.index("A statement")  # what was seen before what is claimed
+    data = json.loads(report.to_json(tmp_path / "r.json"))
+    assert data["tables"][0]["rows"] == [["depth [3]", 3, 0.25, "inf", "nan", None, "gradient"]]
+    again = Report.from_json(tmp_path / "r.json").table("t")
+    assert again.column("y") == (math.inf,) and math.isnan(again.column("z")[0]) and again.column("n") == (3,)
+    assert str(Report("compare", {}, tables=[table])).count("A title") == 1
+    with pytest.raises(KeyError, match="`name` must be a table of this report, which has t; got 'u'"):
+        report.table("u")
+    with pytest.raises(ValueError, match="`name` must be one of metric, n, x, y, z, none, why; got 'w'"):
+        table.column("w")
+
+
+@pytest.mark.parametrize("columns", [3, 8, 13])
+def test_numbers_of_a_wide_table_keep_their_digits(columns):
+    text = str(Report("compare", {}, tables=[wide_table(columns)]))
+    assert text.count("-1.23e-10") == columns - 1 and "…" not in text
+
+
+def test_reports_from_before_there_were_tables_can_be_read(tmp_path):
+    data = full_report().to_dict()
+    del data["tables"]
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    assert Report.from_json(tmp_path / "r.json").tables == []
 
 
 def test_json_is_valid_and_reads_back(tmp_path):

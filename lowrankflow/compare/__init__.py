@@ -4,10 +4,21 @@
 - `claims`: what each claim states, where it comes from, what its controls change.
 - `identities`, `trajectories`, `descents`, `limits`: measure the claims.
 - `equivalence`: `verify_equivalence`, which runs them in order.
+- `metrics`: `compare_metrics`, the flows of several metrics side by side; `courses` runs each of them, `tables` shows
+  them.
 """
 
 from .claims import CLAIMS, explain
 from .equivalence import Interrupted, verify_equivalence
 from .experiment import natural_time_unit
+from .metrics import compare_metrics, named_metrics
 
-__all__ = ["CLAIMS", "Interrupted", "explain", "natural_time_unit", "verify_equivalence"]
+__all__ = [
+    "CLAIMS",
+    "Interrupted",
+    "compare_metrics",
+    "explain",
+    "named_metrics",
+    "natural_time_unit",
+    "verify_equivalence",
+]

@@ -1,0 +1,357 @@
+"""The flow of one metric from start to end, with what its way costs and which modes it learns when."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..charts import SingularFrame, System
+from ..flow import Event, RiemannianFlow, Save, integrate
+from ..gradients import is_symmetric, project
+from ..matrices import LowRankMatrix
+from ..metrics import Coefficients, Metric, RootCoefficients
+from ..metrics.spectral import frame_rates
+from ..trajectory import Progress, Status, Trajectory
+from ..validation import Array
+from .experiment import REDUCTION
+
+ENDINGS = {
+    Status.CONVERGED: "gradient",
+    Status.FINISHED: "end time",
+    Status.MAX_EVALUATIONS: "budget",
+    Status.RANK_LOST: "rank lost",
+    Status.STALLED: "stalled",
+    Status.NOT_FINITE: "not finite",
+    Status.STEP_TOO_SMALL: "step too small",
+}
+_PASSENGERS = 4  # length, own power, another metric's power, normalised clock
+_NEAR_HALF = 1e-6  # shares this close to a half belong to the crossing that was located
+
+
+def mean_coefficient(c: Coefficients, shape: tuple[int, int]) -> float:
+    """Return the mean eigenvalue of A on the tangent space; smooth in W, as the largest one is not."""
+    (m, n), r = shape, c.up.size
+    trace = c.core.sum() + (m - r) * c.up.sum() + (n - r) * c.vp.sum()
+    if c.mix is not None:
+        trace = trace + np.trace(c.mix)
+    return float(trace) / (r * (m + n - r))
+
+
+class Waypoint(LowRankMatrix):
+    """W on its way, with the integrals along the way."""
+
+    __slots__ = ("passengers",)
+    passengers: Array
+
+
+class _Measured:
+    """The singular frame with integrals along the path as passengers: they take no part in the choice of steps."""
+
+    def __init__(self, inner: Any, metric: Metric, other: Metric, shape: tuple[int, int]) -> None:
+        self._inner, self._metric, self._other, self._shape = inner, metric, other, shape
+        self.y0 = np.append(inner.y0, np.zeros(_PASSENGERS))
+        self._scale = np.ones(_PASSENGERS)
+        # far smaller than the frame, so that they do not disturb the power iteration that measures stiffness
+        first = self.velocity(0.0, self.y0)
+        speed = float(np.linalg.norm(first[:-_PASSENGERS]))
+        self._scale = np.array([1e-3 * speed / abs(rate) if rate else 1.0 for rate in first[-_PASSENGERS:]])
+
+    def velocity(self, t: float, y: Array) -> Array:
+        dy, spectral = self._inner._evaluate(y[:-_PASSENGERS])
+        if spectral is None:
+            return np.append(dy, np.full(_PASSENGERS, np.nan))
+        s, z = spectral
+        c = self._metric.coefficients(s)
+        a = c.apply(z)
+        rates = [a.norm(), z.dot(a), z.dot(self._other.coefficients(s).apply(z)), mean_coefficient(c, self._shape)]
+        return np.append(dy, self._scale * rates)
+
+    def rates(self, t: float, y: Array) -> tuple[Array, float]:
+        dy = self.velocity(t, y)
+        return dy, float(dy[1 - _PASSENGERS] / self._scale[1])
+
+    def point(self, y: Array) -> Waypoint:
+        w = self._inner.point(y[:-_PASSENGERS])
+        found: Waypoint = Waypoint._trusted(w.u, w.s, w.vt)  # type: ignore[assignment]
+        found.passengers = y[-_PASSENGERS:] / self._scale
+        return found
+
+    def criticality(self, y: Array) -> tuple[float, float]:
+        return self._inner.criticality(y[:-_PASSENGERS])
+
+    def defect(self, y: Array) -> float:
+        return self._inner.defect(y[:-_PASSENGERS])
+
+    def repair(self, y: Array) -> Array:
+        return np.append(self._inner.repair(y[:-_PASSENGERS]), y[-_PASSENGERS:])
+
+    def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
+        relative, absolute = self._inner.tolerances(y[:-_PASSENGERS], rtol, atol)
+        return relative, np.append(absolute, np.full(_PASSENGERS, np.inf))
+
+    def rank_lost(self, before: Array, after: Array) -> bool:
+        return self._inner.rank_lost(before[:-_PASSENGERS], after[:-_PASSENGERS])
+
+    def spectral_bound(self, y: Array) -> float | None:
+        return self._inner.spectral_bound(y[:-_PASSENGERS])
+
+
+@dataclass(frozen=True)
+class _MeasuredFrame:
+    """The chart of `_Measured`."""
+
+    other: Metric
+
+    def bind(self, flow: Any, start: LowRankMatrix) -> System:
+        return _Measured(SingularFrame().bind(flow, start), flow.metric, self.other, start.shape)
+
+
+@dataclass(frozen=True)
+class NormalisedClock:
+    """A metric whose operator is divided by its mean coefficient everywhere: the same path by another clock."""
+
+    metric: Metric
+    shape: tuple[int, int]
+
+    @property
+    def symmetric(self) -> bool:
+        return is_symmetric(self.metric)
+
+    @property
+    def root(self) -> float:
+        return float(getattr(self.metric, "root", 1.0))
+
+    def _mean(self, s: Array) -> float:
+        return mean_coefficient(self.metric.coefficients(s), self.shape)
+
+    def coefficients(self, s: Array) -> Coefficients:
+        c, a = self.metric.coefficients(s), self._mean(s)
+        return Coefficients(c.core / a, c.up / a, c.vp / a, None if c.mix is None else c.mix / a)
+
+    def frame_rates(self, s: Array) -> tuple[Array, Array]:
+        (left, right), a = frame_rates(self.metric, s), self._mean(s)
+        return left / a, right / a
+
+    def root_coefficients(self, l: Array) -> RootCoefficients:  # noqa: E741
+        c, a = self.metric.root_coefficients(l), self._mean(l**self.root)  # type: ignore[attr-defined]
+        return RootCoefficients(c.sym / a, c.skew / a, c.left / a, c.right / a)
+
+
+class Modes:
+    """The singular pairs of the whitened targets of a square loss, and how much of each W has learned."""
+
+    def __init__(self, loss: Any, count: int | None = None) -> None:
+        spectrum = loss.spectrum
+        positive = int((spectrum.sigma > 1e-8 * spectrum.sigma[0]).sum())
+        self.loss, self.count = loss, positive if count is None else min(count, positive)
+        self.u, self.sigma, self.vt = (a[..., : self.count] for a in (spectrum.u, spectrum.sigma, spectrum.vt.T))
+
+    def shares(self, w: LowRankMatrix) -> Array:
+        """Return u_i^T B v_i / sigma_i for B the whitened W."""
+        b = self.loss.whiten(w)
+        return np.einsum("ir,ri->i", self.u.T @ b.left, b.right @ self.vt) / self.sigma
+
+    def learned(self, w: LowRankMatrix) -> tuple[list[int], float]:
+        """Return J, the pairs learned by half or more, from 1, and the distance of W from their sum, relative."""
+        b, j = self.loss.whiten(w).to_dense(), np.flatnonzero(self.shares(w) > 0.5)
+        apart = np.linalg.norm(b - (self.u[:, j] * self.sigma[j]) @ self.vt[:, j].T) / np.linalg.norm(b)
+        return [int(i) + 1 for i in j], float(apart)
+
+    @staticmethod
+    def known(loss: Any) -> bool:
+        """Whether the loss is a square loss whose targets have modes at all."""
+        return hasattr(loss, "whiten") and hasattr(loss, "spectrum") and bool(loss.spectrum.sigma[0] > 0)
+
+
+class _Half:
+    """Event function: the share of mode i above a half; remembers the loss where that was located."""
+
+    def __init__(self, modes: Modes, i: int) -> None:
+        self._modes, self._i = modes, i
+        self.located: list[tuple[float, float]] = []
+
+    def __call__(self, t: float, w: LowRankMatrix) -> float:
+        value = float(self._modes.shares(w)[self._i]) - 0.5
+        if abs(value) <= _NEAR_HALF:
+            self.located.append((t, float(self._modes.loss.value(w))))
+        return value
+
+
+@dataclass
+class Course:
+    """One metric's way, as numbers; of its matrices only three are kept."""
+
+    label: str
+    metric: Metric
+    degenerate: bool  #: the metric freezes the row and column spaces of the start
+    factor: float  #: normalised time over flow time
+    coefficient: float  #: largest coefficient of A at the start
+    path: Trajectory  #: without its points
+    start: LowRankMatrix
+    end: LowRankMatrix
+    seconds: float
+    loss: Array
+    evaluations: Array
+    projected: Array  #: Frobenius norm of the projected gradient: the same ruler for all
+    length: Array
+    dissipated: Array
+    other_power: Array  #: the same integral with the power of another metric
+    halves: list[tuple[float, float] | None]  #: by mode: time and loss at which its share reaches a half
+    measures: dict[str, Array]
+    middle_time: float  #: flow time of the first step by which half of the fall is done
+    middle: Waypoint = field(repr=False)  #: W there
+
+    @property
+    def time(self) -> Array:
+        """Normalised time at the kept states."""
+        return self.path.t * self.factor
+
+    @property
+    def singular_values(self) -> Array:
+        return self.path.singular_values
+
+    @property
+    def ending(self) -> str:
+        """Which limit ended the run."""
+        return ENDINGS[self.path.status]
+
+    @property
+    def fall(self) -> float:
+        """L(0) - L(T)."""
+        return float(self.loss[0] - self.loss[-1])
+
+    @property
+    def effective_rank(self) -> Array:
+        """Nuclear over spectral norm."""
+        s = self.singular_values
+        return s.sum(axis=1) / s.max(axis=1)
+
+    @property
+    def entropy_rank(self) -> Array:
+        """exp of the entropy of the singular values over their sum."""
+        p = self.singular_values / self.singular_values.sum(axis=1, keepdims=True)
+        return np.exp(-(p * np.log(np.maximum(p, np.finfo(float).tiny))).sum(axis=1))
+
+    @property
+    def order(self) -> list[int]:
+        """The modes that were learnt by half, from 1, by time."""
+        reached = [(half[0], i + 1) for i, half in enumerate(self.halves) if half is not None]
+        return [i for _, i in sorted(reached)]
+
+
+def degenerate_at(metric: Metric, start: LowRankMatrix) -> bool:
+    """Return whether a metric freezes a row or column space that is not the whole space."""
+    c, (m, n), r = metric.coefficients(start.s), start.shape, start.rank
+    return bool((m > r and not np.all(c.up > 0)) or (n > r and not np.all(c.vp > 0)))
+
+
+def run_course(
+    label: str,
+    metric: Metric,
+    other: Metric,
+    loss: Any,
+    start: LowRankMatrix,
+    *,
+    clock: str,
+    t_end: float | None,
+    rtol: float,
+    max_evaluations: int,
+    measures: Mapping[str, Callable[[LowRankMatrix], float]],
+    modes: Modes | None,
+    progress: Callable[[float], None],
+) -> Course:
+    """Integrate the flow of one metric to its end, and reduce it to numbers."""
+    coefficient = metric.coefficients(start.s).largest(start.shape)
+    factor = coefficient if clock == "operator" else 1.0
+    span = math.inf if t_end is None else t_end / factor
+    halves = [] if modes is None else [_Half(modes, i) for i in range(modes.count)]
+    events = [Event(f"mode {i + 1}", half) for i, half in enumerate(halves)]
+    flow, chart = RiemannianFlow(loss, metric), _MeasuredFrame(other)
+    first = quietly(lambda: chart.bind(flow, start).criticality(chart.bind(flow, start).y0)[0])
+    if not np.isfinite(first):
+        raise ValueError(f"`loss.gradient(start)` must be finite, got a projected gradient of {first:g} under {label}.")
+    if not first > 0:
+        raise ValueError(
+            f"`start` must not be a critical point under {label}, got a projected gradient of {first:g} there."
+            " Draw another with random_point."
+        )
+    seen = [(0.0, 0.0)]
+
+    def told(p: Progress) -> None:
+        seen.append((p.t, float(p.nfev)))
+        left = math.log(max(p.stationarity, REDUCTION * first) / first) / math.log(REDUCTION)
+        progress(min(1.0, max(0.0, left, 0.0 if math.isinf(span) else p.t / span)))
+
+    began = time.perf_counter()
+    path = quietly(
+        lambda: integrate(
+            flow, start, t_span=(0.0, span), gtol=REDUCTION * first, rtol=rtol, chart=chart, method="auto",
+            max_evaluations=max_evaluations, events=events, callback=told,
+        )
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    if path.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    points: list[Waypoint] = path.points
+    length, dissipated, other_power, _ = np.array([w.passengers for w in points]).T
+    degenerate = degenerate_at(metric, start)
+    projected = path.stationarity
+    if degenerate or is_symmetric(metric):  # there the stationarity is that of a part
+        projected = np.array([project(w, loss.gradient(w)).norm() for w in points])
+    half = int(np.argmax(path.loss <= path.loss[0] - 0.5 * (path.loss[0] - path.loss[-1])))
+    path.points = []
+    return Course(
+        label, metric, degenerate, factor, coefficient, path, start, points[-1], seconds, path.loss,
+        np.interp(path.t, *np.array(seen).T), projected, length, dissipated, other_power,
+        [] if modes is None else _halves(path, halves, modes.shares(start), factor),
+        {name: np.array([float(measure(w)) for w in points]) for name, measure in measures.items()},
+        float(path.t[half]), points[half],
+    )  # fmt: skip
+
+
+def _halves(path: Trajectory, halves: list[_Half], at_start: Array, factor: float) -> list[tuple[float, float] | None]:
+    """Return normalised time and loss at which each mode was first learnt by half."""
+    found: list[tuple[float, float] | None] = []
+    for i, half in enumerate(halves):
+        hits = path.events[f"mode {i + 1}"]
+        if at_start[i] >= 0.5:
+            found.append((0.0, float(path.loss[0])))
+        elif not hits:
+            found.append(None)
+        else:
+            near = min(half.located, key=lambda at: abs(at[0] - hits[0]), default=None)
+            value = float(np.interp(hits[0], path.t, path.loss)) if near is None else near[1]
+            found.append((hits[0] * factor, value))
+    return found
+
+
+def retrace(
+    metric: Metric, loss: Any, start: LowRankMatrix, t_end: float, *, normalised: bool, rtol: float, budget: int
+) -> Waypoint:
+    """Return W of a metric at a time of the normalised clock, or of its own; nan integrals where it got not so far."""
+    moved: Metric = NormalisedClock(metric, start.shape) if normalised else metric
+    path = quietly(
+        lambda: integrate(
+            RiemannianFlow(loss, moved), start, t_span=(0.0, t_end), rtol=rtol,
+            chart=_MeasuredFrame(moved), method="auto", max_evaluations=budget, save=Save(times=[t_end]),
+        )
+    )  # fmt: skip
+    if path.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    reached: Waypoint = path.points[-1]
+    if not path.status.finished:
+        reached.passengers = np.full(_PASSENGERS, np.nan)
+    return reached
+
+
+def quietly(run: Callable[[], Any]) -> Any:
+    """Return what `run` does; the warning of depths below 2 stands in the report instead."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Below depth 2")
+        return run()

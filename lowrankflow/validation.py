@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -412,22 +412,36 @@ def as_labels(name: str, labels: ArrayLike, classes: int | None) -> NDArray[np.i
     return values.astype(np.intp)
 
 
+def as_index(name: str, value: ArrayLike, size: int, index: np.dtype[Any]) -> NDArray[Any]:
+    """Return positions within 0 .. size - 1 as the given type, the array itself where it has it."""
+    array = np.atleast_1d(np.asarray(value))
+    whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
+    if array.size and not whole:
+        raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
+    if array.size and (array.min() < 0 or array.max() >= size):
+        raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")
+    return array.astype(index, copy=False)
+
+
 def as_positions(rows: ArrayLike, cols: ArrayLike, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return positions within a shape, each once, in the order given and in the smallest index type that holds them."""
-    arrays = []
-    for name, value, size in (("rows", rows, shape[0]), ("cols", cols, shape[1])):
-        array = np.atleast_1d(np.asarray(value))
-        whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
-        if array.size and not whole:
-            raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
-        if array.size and (array.min() < 0 or array.max() >= size):
-            raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")
-        index = np.int32 if max(*shape, array.size) < np.iinfo(np.int32).max else np.int64
-        arrays.append(array.astype(index, copy=False))
-    r, c = arrays
+    """Return positions within a shape, in the order given and in the smallest index type that holds them."""
+    size = max(*shape, np.size(rows))
+    index = np.dtype(np.int32 if size < np.iinfo(np.int32).max else np.int64)
+    r, c = as_index("rows", rows, shape[0], index), as_index("cols", cols, shape[1], index)
     if r.shape != c.shape or r.ndim != 1 or r.size == 0:
         raise ValueError(f"`rows` and `cols` must be vectors of one length above 0, got {r.shape} and {c.shape}.")
     return r, c
+
+
+def refuse_repeated(rows: NDArray[Any], cols: NDArray[Any]) -> NoReturn:
+    """Raise for positions of which one at least is known to stand twice, and name it."""
+    order = np.lexsort((cols, rows))
+    r, c = rows[order], cols[order]
+    i = int(np.argmax((r[1:] == r[:-1]) & (c[1:] == c[:-1])))
+    raise ValueError(
+        f"`rows`, `cols` must name each position once, got ({int(r[i])}, {int(c[i])}) twice."
+        " Average repeated observations first."
+    )
 
 
 def check_value(value: Any) -> float:

@@ -66,6 +66,105 @@ class WrongHessian(lrf.losses.LeastSquares):
         return super().hessian(w, z) * 2.0
 
 
+class SkewHessian(lrf.losses.LeastSquares):
+    """A Hessian with a part that is not symmetric."""
+
+    def hessian(self, w, z):
+        dense = z.to_dense()
+        return super().hessian(w, z).to_dense() + 1e-3 * np.roll(dense, 1, axis=0)
+
+
+class WrongSign(LogCosh):
+    def gradient(self, w):
+        return -super().gradient(w)
+
+
+class OnePerCent(LogCosh):
+    def gradient(self, w):
+        return 1.01 * super().gradient(w)
+
+
+class MissingTwo(LogCosh):
+    """The value of ||.||^2 with the gradient of half of it."""
+
+    def value(self, w):
+        return 2 * super().value(w)
+
+
+class Transposed:
+    """A square loss whose gradient is that at the transposed targets."""
+
+    def __init__(self, y):
+        self.y = y[:4, :4]
+        self.shape = (4, 4)
+
+    def value(self, w):
+        return float(0.5 * ((w.to_dense() - self.y) ** 2).sum())
+
+    def gradient(self, w):
+        return (w.to_dense() - self.y).T
+
+
+class Stale(LogCosh):
+    """A residual kept from the last value, whatever W the gradient is asked for."""
+
+    def value(self, w):
+        self.residual = w.to_dense() - self.y
+        return super().value(w)
+
+    def gradient(self, w):
+        if not hasattr(self, "residual"):
+            self.residual = w.to_dense() - self.y
+        return np.tanh(self.residual)
+
+
+class OneBuffer(LogCosh):
+    """The same array returned at every call."""
+
+    def __init__(self, y):
+        super().__init__(y)
+        self.buffer = np.empty(y.shape)
+
+    def gradient(self, w):
+        self.buffer[:] = np.tanh(w.to_dense() - self.y)
+        return self.buffer
+
+
+class Saddle(LogCosh):
+    """Declared convex, and not."""
+
+    convex = True
+
+    def value(self, w):
+        return -super().value(w)
+
+    def gradient(self, w):
+        return -super().gradient(w)
+
+
+class TooSmooth(lrf.losses.LeastSquares):
+    """A curvature declared too small."""
+
+    @property
+    def curvature(self):
+        return 0.5 * super().curvature
+
+
+class Apart(lrf.losses.Completion):
+    """value_and_gradient with another weight."""
+
+    def value_and_gradient(self, w):
+        value, g = super().value_and_gradient(w)
+        return value, 2 * g
+
+
+class Dense(lrf.losses.Completion):
+    """A sparse gradient by way of the whole matrix."""
+
+    def gradient(self, w):
+        return self._weighted(w.to_dense()[self._rows, self._cols] - self.values)
+
+
 @pytest.fixture
 def w(rng):
     return lrf.random_point(5, 4, 2, rng=rng)
@@ -90,16 +189,31 @@ def test_shipped_losses_and_a_users_pass(w, rng):
     "make, name",
     [
         (lambda y: WrongGradient(y), "gradient"),
+        (lambda y: WrongSign(y), "gradient"),
+        (lambda y: WrongSign(y), "gradient order"),
+        (lambda y: OnePerCent(y), "gradient"),
+        (lambda y: OnePerCent(y), "gradient order"),
+        (lambda y: MissingTwo(y), "gradient"),
+        (lambda y: Transposed(y), "gradient"),
         (lambda y: WrongTranspose(y), "adjoint"),
         (lambda y: KnowsItsArgument(y), "representations"),
+        (lambda y: Stale(y), "state"),
+        (lambda y: OneBuffer(y), "state"),
+        (lambda y: Apart(*np.nonzero(y > 0), y[y > 0], y.shape), "shared"),
         (lambda y: WrongHessian(np.eye(4), y), "hessian"),
+        (lambda y: WrongHessian(np.eye(4), y), "hessian order"),
+        (lambda y: SkewHessian(np.eye(4), y), "hessian symmetric"),
+        (lambda y: Saddle(y), "convexity"),
+        (lambda y: TooSmooth(np.eye(4), y), "curvature"),
     ],
-    ids=["gradient", "adjoint", "representations", "hessian"],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value.__code__.co_names[:1]),
 )
 def test_each_mistake_fails_its_own_claim(make, name, w, rng):
-    report = lrf.check_loss(make(rng.standard_normal((5, 4))), w)
+    loss = make(rng.standard_normal((5, 4)))
+    report = lrf.check_loss(loss, w if loss.shape == w.shape else lrf.random_point(*loss.shape, 2, rng=rng))
     assert report[name].verdict == "failed"
-    assert all(k.caught for c in report for k in c.controls)
+    if name not in ("state", "convexity"):  # what depends on the calls before it spoils the controls as well
+        assert all(k.caught for c in report for k in c.controls)
     with pytest.raises(AssertionError, match=name):
         report.raise_if_failed()
 
@@ -127,7 +241,25 @@ def test_directional_derivative_finds_its_step(scale):
 def test_a_hessian_of_none_is_no_hessian(w):
     loss = LogCosh(np.ones((5, 4)))
     loss.hessian = None
-    assert [c.name for c in lrf.check_loss(loss, w)] == ["gradient", "adjoint", "representations"]
+    names = [c.name for c in lrf.check_loss(loss, w)]
+    assert names == ["gradient", "gradient order", "adjoint", "representations", "state", "convexity"]
+
+
+def test_memory_is_told_where_the_matrix_is_large(rng):
+    m, n = 1500, 1000
+    rows, cols = np.divmod(np.unique(rng.integers(0, m * n, 4000)), n)
+    values, w = rng.standard_normal(rows.size), lrf.random_point(m, n, 2, rng=rng)
+    assert lrf.check_loss(lrf.losses.Completion(rows, cols, values, (m, n)), w)["memory"].verdict == "passed"
+    assert lrf.check_loss(Dense(rows, cols, values, (m, n)), w)["memory"].verdict == "failed"
+
+
+def test_a_kink_of_the_second_derivative_is_not_held_against_a_loss(w, rng):
+    """Huber's loss is once differentiable: the claims on its Hessian are not made."""
+    x = rng.standard_normal((4, 12))
+    loss = lrf.losses.Measured(lrf.losses.Inputs(x, 5), lrf.losses.Huber(rng.standard_normal((5, 12))))
+    report = lrf.check_loss(loss, w)
+    assert report["hessian"].verdict == report["hessian order"].verdict == "not claimed"
+    assert report.passed
 
 
 def test_bad_input(w):

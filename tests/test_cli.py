@@ -100,7 +100,7 @@ def test_datasets_and_explain_and_version(capsys):
 
 X, Y = "{d}/x.npy", "{d}/y.csv"
 BAD = {
-    "no command": ([], "a command is missing, choose verify, compare or datasets"),
+    "no command": ([], "a command is missing, choose verify, compare, check-loss or datasets"),
     "unknown command": (["verfy"], "invalid choice: 'verfy'"),
     "no data": (["verify"], "takes one of --data, --inputs and --observed, got none of them. Try --data digits."),
     "two data": (["verify", "--data", "iris", "--inputs", X], "got --data and --inputs"),
@@ -187,11 +187,11 @@ def test_bad_input_is_one_line_status_2_and_nothing_left_behind(name, table, cap
 def test_a_failed_claim_is_status_1(table, monkeypatch):
     class Wrong(lrf.losses.LeastSquares):
         def gradient(self, w):
-            from lowrankflow.checks.losses import _Scaled
+            from lowrankflow.losses._operators import Multiple as _Scaled
 
             return _Scaled(super().gradient(w), 1.01)
 
-    monkeypatch.setattr(cli.losses, "LeastSquares", Wrong)
+    monkeypatch.setattr(lrf.losses, "LeastSquares", Wrong)
     args = ["verify", "--inputs", str(table / "x.npy"), "--targets", str(table / "y.csv"), "--quiet", *FAST]
     assert cli.main(args) == 1
 
@@ -232,8 +232,8 @@ def test_compare_and_verify_begin_at_the_same_point(table):
     starts = []
     for command in ("verify", "compare"):
         args = [command, "--inputs", str(table / "x.npy"), "--rank", "2", "--seed", "3"]
-        parsed = cli._parser().parse_args(args)
-        starts.append(cli._problem(parsed, np.random.default_rng(parsed.seed)).start.to_dense())
+        parsed = cli.parser().parse_args(args)
+        starts.append(cli.read_problem(parsed, np.random.default_rng(parsed.seed)).start.to_dense())
     np.testing.assert_array_equal(*starts)
 
 

@@ -1,161 +1,51 @@
-"""Does this loss have the gradient it says it has?
-
-Each check returns a `Report` of claims, each with a control that must fail.
-"""
+"""Does this loss have the gradient it says it has, and what else it says?"""
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
-from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import validation
-from ..gradients import factor_gradients, product_retraction, squared_norm
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, Product
-from ..report import Claim, Control, Hypothesis, Report
-from ..validation import Array
+from ..report import Bound, Claim, Control, Hypothesis, Relation, Report
+from .differentiation import directional_derivative, relative
+from .slopes import order
 
-__all__ = ["check_loss", "directional_derivative", "gradient_error"]
+__all__ = ["check_loss"]
 
-_DENSE_LIMIT = 4_000_000  # autograd needs W as one array; above this many entries central differences serve
-
-
-class Tampered:
-    """A loss with its gradient multiplied by `factor`: the control of every check of a gradient."""
-
-    differentiable_by_autograd = False
-
-    def __init__(self, loss: Any, factor: float) -> None:
-        self._loss, self._factor = loss, factor
-        self.shape = loss.shape
-
-    def value(self, w: Any) -> float:
-        """Return the true value."""
-        return self._loss.value(w)
-
-    def gradient(self, w: Any) -> Any:
-        """Return the true gradient times the factor."""
-        return _Scaled(self._loss.gradient(w), self._factor)
-
-    def hessian(self, w: Any, z: Any) -> Any:
-        """Return the true Hessian times the factor."""
-        return _Scaled(self._loss.hessian(w, z), self._factor)
-
-
-class _Scaled:
-    """A matrix-like times a number."""
-
-    __array_ufunc__ = None
-
-    def __init__(self, inner: Any, factor: float) -> None:
-        self._inner, self._factor, self.shape = inner, factor, inner.shape
-
-    @property
-    def T(self) -> _Scaled:
-        return _Scaled(self._inner.T, self._factor)
-
-    def __matmul__(self, x: Array) -> Array:
-        return self._factor * (self._inner @ x)
-
-
-def directional_derivative(function: Callable[[float], float]) -> float:
-    """Return the derivative at 0 by the five-point central difference, with the step that is most consistent.
-
-    Truncation falls like h^4, roundoff grows like eps / h; where they balance depends on the function,
-    so steps 1e-4 .. 1000 (relative to the direction that the caller scaled) are tried, and the value that
-    agrees best with both its neighbours is returned.
-    """
-
-    def stencil(h: float) -> float:
-        near, far = function(h) - function(-h), function(2 * h) - function(-2 * h)
-        return (8 * near - far) / (12 * h)
-
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = np.array([stencil(h) for h in 10.0 ** -np.arange(-3, 4.5, 0.5)])
-    gaps = np.nan_to_num(np.abs(np.diff(values)), nan=np.inf)
-    return float(values[1 + int(np.argmin(np.maximum(gaps[:-1], gaps[1:])))])
-
-
-def gradient_error(
-    loss: Any, net: LinearNetwork, *, rng: np.random.Generator, value: Callable[[Any], float] | None = None
-) -> tuple[float, float, str]:
-    """Compare `factor_gradients` with a fresh differentiation of ``value(W_N ... W_1)``.
-
-    Parameters
-    ----------
-    loss : Loss
-        Its ``gradient`` is what is tested.
-    net : LinearNetwork
-        Where.
-    rng : numpy.random.Generator
-        Draws the directions of central differences.
-    value : callable, optional
-        What to differentiate; None: ``loss.value``.
-
-    Returns
-    -------
-    error, bound : float
-        Relative error over all factors, and the bound of the method: 1e-9 by autograd, 1e-6 by
-        central differences, or a hundred times the roundoff where that is larger.
-    method : str
-        Which of the two it was: autograd where the loss declares ``differentiable_by_autograd``.
-    """
-    value = loss.value if value is None else value
-    used = factor_gradients(loss, net)
-    if getattr(loss, "differentiable_by_autograd", False) and net.shape[0] * net.shape[1] <= _DENSE_LIMIT:
-        from autograd import grad
-
-        def composed(factors: tuple[Array, ...]) -> Any:
-            return value(reduce(lambda a, f: f @ a, factors))
-
-        fresh = grad(composed)(tuple(net.factors))
-        # near a critical point the gradient is a small difference of large terms: what a change of the factors in
-        # their last digit does to it is the roundoff that both sides have, each in its own way
-        last_digit = [f * (EPS * rng.choice([-1.0, 1.0], f.shape)) for f in net.factors]
-        moved = factor_gradients(loss, product_retraction(net, last_digit))
-        bound = max(1e-9, 100 * _distance(moved, used))
-        return _distance(used, list(fresh)), bound, "autograd"
-    pairs = []
-    for _ in range(16):
-        direction = [rng.standard_normal(f.shape) for f in net.factors]
-        direction = [d * np.linalg.norm(f) / np.linalg.norm(d) for d, f in zip(direction, net.factors, strict=True)]
-
-        def along(h: float, direction: list[Array] = direction) -> float:
-            return float(value(product_retraction(net, [h * d for d in direction])))
-
-        pairs.append((directional_derivative(along), sum(np.vdot(g, d) for g, d in zip(used, direction, strict=True))))
-    fresh, ours = np.array(pairs).T
-    # roundoff of the value over the step, which is about 1e-2 of the factors, with two digits of reserve
-    typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
-    bound = max(1e-6, 1e4 * EPS * abs(float(value(net))) / typical) if typical > 0 else 1e-6
-    return _relative(ours, fresh), bound, "central differences"
+_SOURCE = "derived: docs/theory.md#losses"
+_LARGE = 1_000_000  # entries from which an array of the size of W can be told from the rest of the memory
 
 
 def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | None = None) -> Report:
-    """Check a loss at a matrix: gradient, transpose, representations, and the Hessian if there is one.
+    """Check a loss at a matrix: gradient, operator, representations, state, Hessian, convexity, curvature, memory.
 
     Parameters
     ----------
     loss : Loss
-        Any object with ``shape``, ``value(w)``, ``gradient(w)``; ``hessian(w, z)`` is checked if present.
+        Any object with ``shape``, ``value(w)``, ``gradient(w)``; ``hessian(w, z)``, ``value_and_gradient(w)``,
+        ``convex`` and ``curvature`` are checked if present.
     start : LowRankMatrix, (m, n) of rank k
-        Where to check; the loss must be twice differentiable nearby.
+        Where to check; the loss must be differentiable nearby. A loss that says ``fixed_rank = True`` is asked along
+        matrices of rank k alone.
     rng : numpy.random.Generator, optional
         Draws the directions; None: the same directions at every call.
 
     Returns
     -------
     Report
-        Claims ``gradient``, ``adjoint``, ``representations`` and ``hessian``, each with a control.
-        ``report.raise_if_failed()`` turns a failure into an exception.
+        Claims ``gradient``, ``gradient order``, ``adjoint``, ``representations``, ``state``, ``hessian``,
+        ``hessian order``, ``hessian symmetric``, ``shared``, ``convexity``, ``curvature`` and ``memory``, those that
+        apply, each with a control. ``report.raise_if_failed()`` turns a failure into an exception.
 
     Raises
     ------
     ValueError, TypeError
-        If `loss` lacks a method or has a value that is not one real number, `start` is not a LowRankMatrix,
-        or the shapes differ.
+        If `loss` lacks a method or has a value that is not one real number or a gradient that is not finite, `start` is
+        not a LowRankMatrix, or the shapes differ.
 
     Examples
     --------
@@ -169,111 +59,321 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
     validation.check_point("start", start)
     validation.check_shape("start", start.shape, loss.shape)
     rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
-    g = validation.check_gradient(loss.gradient(start), start.shape)
-    value = validation.check_value(loss.value(start))
-    finite = Hypothesis("value is finite", bool(np.isfinite(value)), value)
+    check = _Check(loss, start, rng)
     m, n = start.shape
-    report = Report("check-loss", {"loss": repr(loss), "shape": [m, n], "rank": start.rank})
+    about = {"loss": repr(loss), "shape": [m, n], "rank": start.rank}
+    measures: list[Callable[[], Claim | None]] = [
+        check.derivative, check.slope, check.adjoint, check.representations, check.state, check.shared,
+        check.second_derivative, check.second_slope, check.symmetry, check.convexity, check.smoothness, check.memory,
+    ]  # fmt: skip
+    claims = [claim for claim in (measure() for measure in measures) if claim is not None]
+    return Report("check-loss", about, claims)
 
-    w = Product(*start.split())
-    scale = start.norm()
-    directions = []
-    for _ in range(16):
-        z = Product(rng.standard_normal((m, 2)), rng.standard_normal((2, n)))
-        directions.append(z * (scale / z.norm()))
-    fresh = np.array([directional_derivative(lambda h, z=z: float(loss.value(w + z * h))) for z in directions])  # type: ignore[misc]
-    ours = np.array([_pairing(g, z) for z in directions])
-    source = "derived: docs/theory.md#numerics"
-    report.claims.append(
-        Claim(
-            "gradient",
-            "<gradient(w), z> is the derivative of value along 16 random directions z.",
-            source,
-            _relative(ours, fresh),
-            "<=",
-            1e-6,
-            (finite,),
-            (Control("gradient times 1.001", _relative(1.001 * ours, fresh), 1e-6),),
+
+class _Course(NamedTuple):
+    """A curve of matrices W(t) = W + t first + t^2 second, along which a loss is asked."""
+
+    at: Callable[[float], Product]
+    first: Product
+    second: Product | None
+
+
+class _Check:
+    """One loss at one point, and the claims about it."""
+
+    def __init__(self, loss: Any, start: LowRankMatrix, rng: np.random.Generator) -> None:
+        self.loss, self.start, self.rng = loss, start, rng
+        self.w = Product(*start.split())
+        self.scale = start.norm()
+        (m, n) = start.shape
+        self.u, self.v = rng.standard_normal((m, 4)), rng.standard_normal((n, 4))
+        self.value = validation.check_value(loss.value(start))
+        self.g = validation.check_gradient(loss.gradient(start), start.shape)
+        for product in (self.g @ self.v, self.g.T @ self.u):
+            validation.check_finite("loss.gradient(w)", np.asarray(product))
+        self.finite = Hypothesis("value is finite", bool(np.isfinite(self.value)), self.value)
+        self.courses = [self._course() for _ in range(16)]
+
+    # asking
+
+    def _course(self) -> _Course:
+        """A straight line; for a loss of fixed rank, a curve in the matrices of that rank."""
+        (m, n), k, rng = self.start.shape, self.start.rank, self.rng
+        if not getattr(self.loss, "fixed_rank", False):
+            z = Product(rng.standard_normal((m, 2)), rng.standard_normal((2, n)))
+            z = z * (self.scale / z.norm())
+            return _Course(lambda t: self.w + z * t, z, None)
+        root = np.sqrt(self.start.s)
+        left, right = self.start.u * root, root[:, None] * self.start.vt
+        # half the least root, so that the curve keeps its rank for t in [-1, 1]
+        a, b = (
+            0.5 * root.min() * x / np.linalg.norm(x, 2)
+            for x in (rng.standard_normal((m, k)), rng.standard_normal((k, n)))
+        )
+        first = Product(np.hstack([a, left]), np.vstack([right, b]))
+        return _Course(lambda t: Product(left + t * a, right + t * b), first, Product(a, b))
+
+    def _has(self, name: str) -> bool:
+        return callable(getattr(self.loss, name, None))
+
+    def _claim(
+        self,
+        name: str,
+        statement: str,
+        measured: float,
+        relation: Relation,
+        bound: Bound,
+        control: Control,
+        detail: str = "",
+        *hypotheses: Hypothesis,
+    ) -> Claim:
+        return Claim(
+            name, statement, _SOURCE, float(measured), relation, bound, (self.finite, *hypotheses), (control,), detail
+        )
+
+    # the gradient
+
+    def derivative(self) -> Claim:
+        """The pairing with directions against central differences."""
+
+        def along(course: _Course) -> float:
+            # a curve of fixed rank is one for t in [-1, 1] only
+            inside = (lambda h: h) if course.second is None else np.tanh
+            return directional_derivative(lambda h: float(self.loss.value(course.at(inside(h)))))
+
+        fresh = np.array([along(course) for course in self.courses])
+        ours = np.array([_pairing(self.g, course.first) for course in self.courses])
+        # the value has a roundoff of eps times itself, over a step of about 1e-2
+        typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
+        bound = max(1e-6, 1e4 * EPS * abs(self.value) / typical) if typical > 0 else 1e-6
+        return self._claim(
+            "gradient", "<gradient(w), z> is the derivative of value along 16 random directions z.",
+            relative(ours, fresh), "<=", bound, Control("gradient times 1.001", relative(1.001 * ours, fresh), bound),
             "Five-point central differences; the bound is their accuracy, not roundoff.",
-        )
-    )
+        )  # fmt: skip
 
-    u, v = rng.standard_normal((m, 4)), rng.standard_normal((n, 4))
-    gv, gu = g @ v, g.T @ u
-    a, b = u.T @ gv, gu.T @ v
-    # both sides are sums of at most m n products, of size ||u|| ||G v||
-    bound = 10 * EPS * np.sqrt(m * n)
-    size = float(np.linalg.norm(u) * np.linalg.norm(gv) + np.linalg.norm(gu) * np.linalg.norm(v)) or 1.0
-    wrong = u.T @ gv + 1e-3 * size / a.size
-    report.claims.append(
-        Claim(
-            "adjoint",
-            "u^T (G v) = (G^T u)^T v: `g @ v` and `g.T @ u` belong to one matrix.",
-            source,
-            float(np.linalg.norm(a - b)) / size,
-            "<=",
-            float(bound),
-            (finite,),
-            (Control("one product off by 1e-3", float(np.linalg.norm(wrong - b)) / size, float(bound)),),
-        )
-    )
+    def _remainder(self, course: _Course, factor: float, second: float = 0.0) -> float:
+        """Return the order of L(W(t)) - L(W) - t factor <G, W'> - t^2/2 second."""
+        slope = factor * _pairing(self.g, course.first)
+        if self.scale == 0:
+            return np.nan
 
-    net = LinearNetwork.balanced(start, 3)
-    values = np.array([float(loss.value(x)) for x in (start, w, net)])
-    products = [loss.gradient(x) @ v for x in (start, w, net)]
-    spread = max(
-        float(np.ptp(values)) / (np.abs(values).max() or 1.0),
-        max(float(np.linalg.norm(p - products[0])) for p in products) / (float(np.linalg.norm(products[0])) or 1.0),
-    )
-    moved = float(np.linalg.norm(loss.gradient(w * 1.001) @ v - products[0])) / (
-        float(np.linalg.norm(products[0])) or 1.0
-    )
-    bound = 1e-9  # roundoff of three ways to multiply, with four digits for cancellation in the residual and for scale
-    report.claims.append(
-        Claim(
-            "representations",
-            "LowRankMatrix, Product and LinearNetwork of one W have one value and one gradient.",
-            source,
-            spread,
-            "<=",
-            bound,
-            (finite,),
-            (Control("W times 1.001", moved, bound),),
-        )
-    )
+        def rest(t: float) -> float:
+            return float(self.loss.value(course.at(t))) - self.value - t * slope - 0.5 * t * t * second
 
-    if callable(getattr(loss, "hessian", None)):
-        z = directions[0]
-        ours = (loss.hessian(w, z) @ v).ravel()
+        with np.errstate(over="ignore", invalid="ignore"):
+            return order(rest, floor=1000 * EPS * max(abs(self.value), abs(slope)))
+
+    def _steepest(self) -> _Course:
+        """The course along which the gradient is largest, so that the first-order term is not small by accident."""
+        return max(self.courses, key=lambda course: abs(_pairing(self.g, course.first)))
+
+    def slope(self) -> Claim:
+        """The Taylor remainder of first order."""
+        course = self._steepest()
+        return self._claim(
+            "gradient order", "value(w + tz) - value(w) - t <gradient(w), z> vanishes at order 2.",
+            self._remainder(course, 1.0), ">=", 1.95,
+            Control("gradient times 1.01", self._remainder(course, 1.01), 1.95, ">="),
+            "fitted over five halvings; infinite where the remainder is roundoff",
+        )  # fmt: skip
+
+    def adjoint(self) -> Claim:
+        """The two products belong to one matrix, and are its dense form's."""
+        (m, n), g, u, v = self.start.shape, self.g, self.u, self.v
+        gv, gu = g @ v, g.T @ u
+        a, b = u.T @ gv, gu.T @ v
+        # both sides are sums of at most m n products, of size ||u|| ||G v||
+        bound = 10 * EPS * np.sqrt(m * n)
+        size = float(np.linalg.norm(u) * np.linalg.norm(gv) + np.linalg.norm(gu) * np.linalg.norm(v)) or 1.0
+        measured = float(np.linalg.norm(a - b)) / size
+        if m * n <= _LARGE:
+            dense = g @ np.eye(n)
+            for ours, theirs in ((gv, dense @ v), (gu, dense.T @ u)):
+                measured = max(
+                    measured, float(np.linalg.norm(ours - theirs)) / (float(np.linalg.norm(theirs)) or 1.0) / 10
+                )
+        wrong = a + 1e-3 * size / a.size
+        return self._claim(
+            "adjoint", "u^T (G v) = (G^T u)^T v, and both are those of the dense G: `g @ v` and `g.T @ u` are one matrix.",
+            measured, "<=", float(bound),
+            Control("one product off by 1e-3", float(np.linalg.norm(wrong - b)) / size, float(bound)),
+        )  # fmt: skip
+
+    def representations(self) -> Claim:
+        """One W, three representations."""
+        loss, start, w, v = self.loss, self.start, self.w, self.v
+        forms = (start, w, LinearNetwork.balanced(start, 3))
+        values = np.array([float(loss.value(x)) for x in forms])
+        products = [np.asarray(loss.gradient(x) @ v) for x in forms]
+        size = float(np.linalg.norm(products[0])) or 1.0
+        spread = max(
+            float(np.ptp(values)) / (np.abs(values).max() or 1.0),
+            max(float(np.linalg.norm(p - products[0])) for p in products) / size,
+        )
+        moved = float(np.linalg.norm(loss.gradient(w * 1.001) @ v - products[0])) / size
+        bound = (
+            1e-9  # roundoff of three ways to multiply, with four digits for cancellation in the residual and for scale
+        )
+        return self._claim(
+            "representations", "LowRankMatrix, Product and LinearNetwork of one W have one value and one gradient.",
+            spread, "<=", bound, Control("W times 1.001", moved, bound),
+        )  # fmt: skip
+
+    def state(self) -> Claim:
+        """What was asked before does not matter, and what was returned is not changed."""
+        loss, w, v = self.loss, self.w, self.v
+        elsewhere = self.courses[0].at(0.5)
+        kept = loss.gradient(w)
+        first = np.array(kept @ v)
+        other = np.array(loss.gradient(elsewhere) @ v)
+        after = np.array(kept @ v)
+        loss.value(elsewhere)
+        again = np.array(loss.gradient(w) @ v)
+        size = float(np.linalg.norm(first)) or 1.0
+        gap = max(float(np.linalg.norm(x - first)) for x in (again, after)) / size
+        return self._claim(
+            "state", "gradient(w) does not depend on the calls before it, nor do later calls change it.",
+            gap, "<=", 1e-12, Control("the gradient elsewhere", float(np.linalg.norm(other - first)) / size, 1e-12),
+            "A residual kept from an earlier call, or one array returned twice, would show.",
+        )  # fmt: skip
+
+    def shared(self) -> Claim | None:
+        """value_and_gradient is value and gradient."""
+        if not self._has("value_and_gradient"):
+            return None
+        value, g = self.loss.value_and_gradient(self.start)
+        gap = abs(float(value) - self.value) / (abs(self.value) or 1.0)
+        ours, apart = np.asarray(g @ self.v), np.asarray(self.g @ self.v)
+        return self._claim(
+            "shared", "value_and_gradient(w) is (value(w), gradient(w)).",
+            max(gap, relative(ours, apart)), "<=", 1e-12,
+            Control("gradient times 1.001", relative(1.001 * ours, apart), 1e-12),
+        )  # fmt: skip
+
+    # the second derivative
+
+    @property
+    def _smooth(self) -> Hypothesis:
+        twice = getattr(self.loss, "twice_differentiable", None)
+        return Hypothesis("twice differentiable", twice is not False, "not" if twice is False else "yes, or not denied")
+
+    def second_derivative(self) -> Claim | None:
+        """The Hessian against differences of the gradient."""
+        if not self._has("hessian"):
+            return None
+        course, v = self.courses[0], self.v
+        ours = np.asarray(self.loss.hessian(self.w, course.first) @ v).ravel()
         h = EPS ** (1 / 3)  # where truncation h^2 and roundoff eps / h of the central difference balance
-        fresh = ((loss.gradient(w + z * h) @ v - loss.gradient(w - z * h) @ v) / (2 * h)).ravel()
-        report.claims.append(
-            Claim(
-                "hessian",
-                "hessian(w, z) is the derivative of gradient along z.",
-                source,
-                _relative(ours, fresh),
-                "<=",
-                1e-6,
-                (finite,),
-                (Control("Hessian times 1.001", _relative(1.001 * ours, fresh), 1e-6),),
-                "Central difference of the gradient with step eps^(1/3): accurate to about 1e-9.",
-            )
-        )
-    return report
+        there, back = self.loss.gradient(course.at(h)), self.loss.gradient(course.at(-h))
+        fresh = ((there @ v - back @ v) / (2 * h)).ravel()
+        return self._claim(
+            "hessian", "hessian(w, z) is the derivative of gradient along z.",
+            relative(ours, fresh), "<=", 1e-6, Control("Hessian times 1.001", relative(1.001 * ours, fresh), 1e-6),
+            "Central difference of the gradient with step eps^(1/3): accurate to about 1e-9.", self._smooth,
+        )  # fmt: skip
+
+    def second_slope(self) -> Claim | None:
+        """The Taylor remainder of second order."""
+        if not self._has("hessian"):
+            return None
+        course = max(self.courses, key=self._bend)
+        bend = self._bend(course)
+        return self._claim(
+            "hessian order", "value(w + tz) - value(w) - t <gradient, z> - t^2/2 <hessian z, z> vanishes at order 3.",
+            self._remainder(course, 1.0, bend), ">=", 2.95,
+            Control("Hessian times 1.1", self._remainder(course, 1.0, 1.1 * bend), 2.95, ">="),
+            "fitted over five halvings; infinite where the remainder is roundoff", self._smooth,
+        )  # fmt: skip
+
+    def _bend(self, course: _Course) -> float:
+        bend = _pairing(self.loss.hessian(self.w, course.first), course.first)
+        return bend if course.second is None else bend + 2 * _pairing(self.g, course.second)
+
+    def symmetry(self) -> Claim | None:
+        """<H a, b> = <a, H b>."""
+        if not self._has("hessian"):
+            return None
+        a, b = self.courses[0].first, self.courses[1].first
+        ha, hb = self.loss.hessian(self.w, a), self.loss.hessian(self.w, b)
+        left, right = _pairing(ha, b), _pairing(hb, a)
+        size = abs(_pairing(ha, a)) + abs(_pairing(hb, b)) + abs(left) or 1.0
+        bound = float(100 * EPS * np.sqrt(np.prod(self.start.shape)))
+        return self._claim(
+            "hessian symmetric", "<hessian(w, a), b> = <hessian(w, b), a>.",
+            abs(left - right) / size, "<=", bound,
+            Control("one side plus 0.1 %", abs(left - right + 1e-3 * size) / size, bound),
+        )  # fmt: skip
+
+    # what theory asks for
+
+    def convexity(self) -> Claim | None:
+        """The middle of a segment lies below the mean of its ends."""
+        convex = getattr(self.loss, "convex", None)
+        if getattr(self.loss, "fixed_rank", False):
+            return None  # the matrices of one rank hold no segments
+        excess, size = [], []
+        for a, b in zip(self.courses[::2], self.courses[1::2], strict=True):
+            ends = [float(self.loss.value(x)) for x in (a.at(1.0), b.at(-1.0))]
+            middle = float(self.loss.value(self.w + (a.first - b.first) * 0.5))
+            excess.append(middle - sum(ends) / 2)
+            size.append(max(abs(e) for e in ends))
+        scale = max(size) or 1.0
+        declared = Hypothesis("declared convex", convex is True, str(convex))
+        bound = 1000 * EPS
+        return self._claim(
+            "convexity", "The middle of random segments lies below the mean of their ends.",
+            max(excess) / scale, "<=", bound, Control("minus the loss", -min(excess) / scale, bound),
+            "On eight segments: a counter-example would disprove convexity, none does not prove it.", declared,
+        )  # fmt: skip
+
+    def smoothness(self) -> Claim | None:
+        """The largest second derivative found is below the bound that the loss declares."""
+        if not (self._has("hessian") and hasattr(self.loss, "curvature")):
+            return None
+        z, found = self.courses[0].first, 0.0
+        for _ in range(20):  # power method on low-rank directions: each product is cut back to rank two
+            h = self.loss.hessian(self.w, z)
+            norm2 = z.norm() ** 2
+            found = max(found, abs(_pairing(h, z)) / norm2)
+            right = np.linalg.qr(np.asarray(h.T @ (h @ z.right.T)))[0].T
+            z = Product(np.asarray(h @ right.T), right)
+            if not z.norm() > 0:
+                break
+            z = z * (1 / z.norm())
+        ratio = found / float(self.loss.curvature)
+        bound = 1 + 1e-6  # an eigenvalue by the power method, to roundoff of a few products
+        return self._claim(
+            "curvature", "The largest second derivative that the power method finds is at most `curvature` (their ratio).",
+            ratio, "<=", bound, Control("a thousand times the loss under the same bound", 1000 * ratio, bound),
+            f"largest second derivative found: {found:.3g}",
+        )  # fmt: skip
+
+    def memory(self) -> Claim | None:
+        """Value and gradient form nothing of the size of W, where the gradient is not an array itself."""
+        m, n = self.start.shape
+        if m * n < _LARGE or isinstance(self.g, np.ndarray):
+            return None
+
+        def peak(call: Callable[[], Any]) -> float:
+            tracing = tracemalloc.is_tracing()
+            if not tracing:
+                tracemalloc.start()
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            call()
+            most = tracemalloc.get_traced_memory()[1] - before
+            if not tracing:
+                tracemalloc.stop()
+            return most / (8.0 * m * n)
+
+        share = peak(lambda: (self.loss.value(self.start), self.loss.gradient(self.start) @ self.v))
+        return self._claim(
+            "memory", "Value and gradient at a low-rank W need less memory than half an m x n array (share of one).",
+            share, "<=", 0.5, Control("W as an array", peak(self.start.to_dense), 0.5),
+        )  # fmt: skip
 
 
 def _pairing(g: Any, z: Product) -> float:
     """Return <G, Z>_F with two thin products."""
     return float(np.vdot(g @ z.right.T, z.left))
-
-
-def _distance(a: list[Array], b: list[Array]) -> float:
-    """Return ||a - b|| / ||b|| of two lists of factor gradients."""
-    size = squared_norm(b) or 1.0
-    return float(np.sqrt(squared_norm([x - y for x, y in zip(a, b, strict=True)]) / size))
-
-
-def _relative(ours: Array, fresh: Array) -> float:
-    """Return ||ours - fresh|| / ||fresh||."""
-    return float(np.linalg.norm(ours - fresh) / (np.linalg.norm(fresh) or 1.0))

@@ -2,10 +2,63 @@
 
 A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W is asked only for what
 `lowrankflow.matrices` answers; the gradient is anything that supports ``g @ v`` and ``g.T @ u``.
+
+- `LeastSquares`, `Completion`: the square, on inputs and on observed entries.
+- `Measured`: a measurement (`Inputs`, `Entries`, `Bilinear`, `Sensing`, their sums) and a link (`Squared`, `Huber`,
+  `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, or a function).
+- `from_function`: an autograd function of the dense W.
+- `Schatten`, `BuresWasserstein`: functions of the singular values.
+- `Sum`, `Scaled`, `Mean`.
 """
 
 from ._protocol import Loss
+from .combined import Mean, Scaled, Sum
 from .completion import Completion
+from .functions import from_function
 from .least_squares import LeastSquares
+from .links import (
+    AbsoluteError,
+    Hinge,
+    Huber,
+    Link,
+    LogCosh,
+    Logistic,
+    Poisson,
+    Softmax,
+    Squared,
+    SquaredHinge,
+    Traced,
+)
+from .measured import Measured
+from .measurements import Bilinear, Entries, Inputs, Measurement, MeasurementSum, Sensing
+from .spectral import BuresWasserstein, Schatten
 
-__all__ = ["Completion", "LeastSquares", "Loss"]
+__all__ = [
+    "AbsoluteError",
+    "Bilinear",
+    "BuresWasserstein",
+    "Completion",
+    "Entries",
+    "Hinge",
+    "Huber",
+    "Inputs",
+    "LeastSquares",
+    "Link",
+    "LogCosh",
+    "Logistic",
+    "Loss",
+    "Mean",
+    "Measured",
+    "Measurement",
+    "MeasurementSum",
+    "Poisson",
+    "Scaled",
+    "Schatten",
+    "Sensing",
+    "Softmax",
+    "Squared",
+    "SquaredHinge",
+    "Sum",
+    "Traced",
+    "from_function",
+]

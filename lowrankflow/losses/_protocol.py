@@ -17,6 +17,10 @@ class Loss(Protocol):
         Both at once, sharing the residual.
     ``curvature``
         The largest eigenvalue of the Hessian with respect to W; sets the unit of time.
+    ``convex``, ``twice_differentiable``
+        True, False or None (not known): what theory may be claimed.
+    ``fixed_rank``
+        True if it is smooth along matrices of one rank alone.
     ``best_value(rank)``
         The least value among matrices of a rank.
     ``differentiable_by_autograd``

@@ -57,6 +57,7 @@ class Completion:
     """
 
     differentiable_by_autograd = False  #: autograd cannot trace sampled entries of W
+    convex = True  #: in W
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Completion:
         self.shape = (m, n)
         y = validation.as_vector("values", values)
         index = np.dtype(np.int32 if max(m, n, y.size) < np.iinfo(np.int32).max else np.int64)
-        r, c = _indices("rows", rows, m, index), _indices("cols", cols, n, index)
+        r, c = validation.as_index("rows", rows, m, index), validation.as_index("cols", cols, n, index)
         if y.size == 0:
             raise ValueError("`values` must not be empty: nothing was observed.")
         if not r.shape == c.shape == y.shape:
@@ -85,11 +86,7 @@ class Completion:
         # sorts in time linear in the observations, where lexsort takes five times as long
         pattern = sparse.coo_array((y, (r, c)), shape=self.shape).tocsr()
         if pattern.nnz < y.size:  # it added up what stood at one position
-            i, j = _repeated(r, c)
-            raise ValueError(
-                f"`rows`, `cols` must name each position once, got ({i}, {j}) twice."
-                " Average repeated observations first."
-            )
+            validation.refuse_repeated(r, c)
         self.values, self._cols, self._indptr = pattern.data, pattern.indices, pattern.indptr
         self._rows = np.repeat(np.arange(m, dtype=self._cols.dtype), np.diff(self._indptr))
         self.reduction = reduction
@@ -163,22 +160,3 @@ class Completion:
     def __repr__(self) -> str:
         m, n = self.shape
         return f"Completion({m} x {n}, {self.values.size} observed, reduction={self.reduction!r})"
-
-
-def _indices(name: str, value: ArrayLike, size: int, index: np.dtype[Any]) -> NDArray[Any]:
-    """Return positions within 0 .. size - 1 as the given type, the array itself where it has it."""
-    array = np.atleast_1d(np.asarray(value))
-    whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
-    if array.size and not whole:
-        raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
-    if array.size and (array.min() < 0 or array.max() >= size):
-        raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")
-    return array.astype(index, copy=False)
-
-
-def _repeated(rows: NDArray[Any], cols: NDArray[Any]) -> tuple[int, int]:
-    """Return the first position that occurs twice."""
-    order = np.lexsort((cols, rows))
-    r, c = rows[order], cols[order]
-    i = int(np.argmax((r[1:] == r[:-1]) & (c[1:] == c[:-1])))
-    return int(r[i]), int(c[i])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import linalg
 from .. import validation
 from ..matrices import EPS, LowRankMatrix, Product
 from ..validation import Array
+from ._operators import OperatorSum
 
 _BLOCK = 256  # samples whose residual is formed at a time
 
@@ -25,26 +26,6 @@ class Spectrum(NamedTuple):
     sigma: Array  #: singular values of Q, decreasing
     vt: Array  #: right singular vectors of Q
     floor: float  #: least value of the loss without a constraint on the rank
-
-
-class _Gradient:
-    """G = W C - B as an operator: the sum of its terms, W C of small inner size and -B, or of one array."""
-
-    __array_ufunc__ = None
-
-    def __init__(self, *terms: Any) -> None:
-        self._terms, self.shape = terms, terms[0].shape
-
-    @property
-    def T(self) -> _Gradient:
-        return _Gradient(*(term.T for term in self._terms))
-
-    def __matmul__(self, x: Array) -> Array:
-        return reduce(np.add, (term @ x for term in self._terms))
-
-    def to_dense(self) -> Array:
-        """Return the array (m, n)."""
-        return self @ np.eye(self.shape[1])
 
 
 class LeastSquares:
@@ -91,6 +72,7 @@ class LeastSquares:
     """
 
     differentiable_by_autograd = True  #: `value` can be traced with W an autograd array
+    convex = True  #: in W
 
     def __init__(
         self,
@@ -150,7 +132,7 @@ class LeastSquares:
             total = total + 0.5 * (residual * residual).sum()
         return total
 
-    def gradient(self, w: Any) -> _Gradient:
+    def gradient(self, w: Any) -> OperatorSum:
         """Return G = (W X - Y) X^T as an operator of shape (m, n).
 
         W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
@@ -164,8 +146,8 @@ class LeastSquares:
             left, right = w.split()
             right = right @ self._gram
         if 2 * left.shape[1] < min(self.shape) or isinstance(self._minus_cross, Product):
-            return _Gradient(Product(left, right), self._minus_cross)
-        return _Gradient(left @ right + self._minus_cross)
+            return OperatorSum(Product(left, right), self._minus_cross)
+        return OperatorSum(left @ right + self._minus_cross)
 
     def hessian(self, w: Any, z: Any) -> Any:
         """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""

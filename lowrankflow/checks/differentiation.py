@@ -1,0 +1,124 @@
+"""Gradients differentiated afresh, by autograd or by differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..gradients import factor_gradients, product_retraction, squared_norm
+from ..losses._operators import Multiple
+from ..matrices import EPS, LinearNetwork
+from ..validation import Array
+
+__all__ = ["Tampered", "directional_derivative", "gradient_error", "relative"]
+
+_DENSE_LIMIT = 4_000_000  # autograd needs W as one array; above this many entries central differences serve
+
+
+class Tampered:
+    """A loss with its gradient multiplied by `factor`: the control of every check of a gradient."""
+
+    differentiable_by_autograd = False
+
+    def __init__(self, loss: Any, factor: float) -> None:
+        self._loss, self._factor = loss, factor
+        self.shape = loss.shape
+
+    def value(self, w: Any) -> float:
+        """Return the true value."""
+        return self._loss.value(w)
+
+    def gradient(self, w: Any) -> Any:
+        """Return the true gradient times the factor."""
+        return Multiple(self._loss.gradient(w), self._factor)
+
+    def hessian(self, w: Any, z: Any) -> Any:
+        """Return the true Hessian times the factor."""
+        return Multiple(self._loss.hessian(w, z), self._factor)
+
+
+def directional_derivative(function: Callable[[float], float]) -> float:
+    """Return the derivative at 0 by the five-point central difference, with the step that is most consistent.
+
+    Truncation falls like h^4, roundoff grows like eps / h; where they balance depends on the function,
+    so steps 1e-4 .. 1000 (relative to the direction that the caller scaled) are tried, and the value that
+    agrees best with both its neighbours is returned.
+    """
+
+    def stencil(h: float) -> float:
+        near, far = function(h) - function(-h), function(2 * h) - function(-2 * h)
+        return (8 * near - far) / (12 * h)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.array([stencil(h) for h in 10.0 ** -np.arange(-3, 4.5, 0.5)])
+    gaps = np.nan_to_num(np.abs(np.diff(values)), nan=np.inf)
+    return float(values[1 + int(np.argmin(np.maximum(gaps[:-1], gaps[1:])))])
+
+
+def gradient_error(
+    loss: Any, net: LinearNetwork, *, rng: np.random.Generator, value: Callable[[Any], float] | None = None
+) -> tuple[float, float, str]:
+    """Compare `factor_gradients` with a fresh differentiation of ``value(W_N ... W_1)``.
+
+    Parameters
+    ----------
+    loss : Loss
+        Its ``gradient`` is what is tested.
+    net : LinearNetwork
+        Where.
+    rng : numpy.random.Generator
+        Draws the directions of central differences.
+    value : callable, optional
+        What to differentiate; None: ``loss.value``.
+
+    Returns
+    -------
+    error, bound : float
+        Relative error over all factors, and the bound of the method: 1e-9 by autograd, 1e-6 by
+        central differences, or a hundred times the roundoff where that is larger.
+    method : str
+        Which of the two it was: autograd where the loss declares ``differentiable_by_autograd``.
+    """
+    value = loss.value if value is None else value
+    used = factor_gradients(loss, net)
+    if getattr(loss, "differentiable_by_autograd", False) and net.shape[0] * net.shape[1] <= _DENSE_LIMIT:
+        from autograd import grad
+
+        def composed(factors: tuple[Array, ...]) -> Any:
+            return value(reduce(lambda a, f: f @ a, factors))
+
+        fresh = grad(composed)(tuple(net.factors))
+        # near a critical point the gradient is a small difference of large terms: what a change of the factors in
+        # their last digit does to it is the roundoff that both sides have, each in its own way
+        last_digit = [f * (EPS * rng.choice([-1.0, 1.0], f.shape)) for f in net.factors]
+        moved = factor_gradients(loss, product_retraction(net, last_digit))
+        bound = max(1e-9, 100 * _distance(moved, used))
+        return _distance(used, list(fresh)), bound, "autograd"
+    pairs = []
+    for _ in range(16):
+        direction = [rng.standard_normal(f.shape) for f in net.factors]
+        direction = [d * np.linalg.norm(f) / np.linalg.norm(d) for d, f in zip(direction, net.factors, strict=True)]
+
+        def along(h: float, direction: list[Array] = direction) -> float:
+            return float(value(product_retraction(net, [h * d for d in direction])))
+
+        pairs.append((directional_derivative(along), sum(np.vdot(g, d) for g, d in zip(used, direction, strict=True))))
+    fresh, ours = np.array(pairs).T
+    # roundoff of the value over the step, which is about 1e-2 of the factors, with two digits of reserve
+    typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
+    bound = max(1e-6, 1e4 * EPS * abs(float(value(net))) / typical) if typical > 0 else 1e-6
+    return relative(ours, fresh), bound, "central differences"
+
+
+def _distance(a: list[Array], b: list[Array]) -> float:
+    """Return ||a - b|| / ||b|| of two lists of factor gradients."""
+    size = squared_norm(b) or 1.0
+    return float(np.sqrt(squared_norm([x - y for x, y in zip(a, b, strict=True)]) / size))
+
+
+def relative(ours: Array, fresh: Array) -> float:
+    """Return ||ours - fresh|| / ||fresh||."""
+    return float(np.linalg.norm(ours - fresh) / (np.linalg.norm(fresh) or 1.0))

@@ -1,0 +1,224 @@
+"""What the command line understands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from .. import __version__, validation
+from ..compare import CLAIMS
+
+__all__ = ["BAD_INPUT", "parser"]
+
+BAD_INPUT = 2
+
+_EPILOG = """
+examples:
+  lowrankflow verify --data digits --out report
+  lowrankflow verify --data diabetes --depth 5
+  lowrankflow verify --inputs X.npy --targets Y.csv --depth 2 --rank 3 --widths 8
+  lowrankflow verify --observed ratings.mtx --rank 5
+  lowrankflow verify --data digits --preprocess none --factors trained.npz
+  lowrankflow verify --explain trajectory
+
+exit status: 0 no claim failed and something was claimed; 1 a claim failed, or nothing could be
+claimed; 2 bad usage or bad input; 130 interrupted (what was computed is kept).
+"""
+
+_COMPARE_EPILOG = """
+metrics, separated by commas:
+  embedded          the Frobenius metric of the rank-r matrices
+  2, 3, 2.5, inf    depth N, any number above 1; inf is degenerate below full rank
+  scaledgd, twofactor, subspace, polar, mn
+                    the quotient metrics of the literature
+  lambda:0.5        two factors with the imbalance 0.5 times the identity
+  kappa:0.1:0.2     three factors with such imbalances; as many factors as numbers, and one
+  bures-wasserstein of symmetric positive semidefinite matrices: W(0) is then symmetric
+
+examples:
+  lowrankflow compare --data digits --metrics embedded,2,3,inf,scaledgd --out report
+  lowrankflow compare --data china --missing 0.8
+  lowrankflow compare --inputs X.npy --targets Y.csv --metrics 2,3,5 --rank 3 --clock factors
+  lowrankflow compare --observed ratings.mtx --missing 0.1 --metrics embedded,3
+
+A flow ends when its projected gradient is 1e-4 of that at the start, at --t-end, or when its budget is spent.
+exit status: as of verify.
+"""
+
+
+_CHECK_EPILOG = """
+examples:
+  lowrankflow check-loss --loss mine.py:MyLoss --inputs X.npy --targets Y.csv
+  lowrankflow check-loss --loss mine.py:MyLoss --loss-arg delta=0.5 --data diabetes
+  lowrankflow check-loss --loss poisson --observed counts.mtx
+
+The class is called with inputs= (n, p) and targets= (m, p), samples in columns, prepared as --preprocess says, or with
+rows=, cols=, values= and shape=, and with what --loss-arg names.
+exit status: as of verify.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the usage text before them."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"lowrankflow: error: {message}. See {self.prog} --help.", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+
+def _depth(text: str) -> int:
+    """Return the number of factors."""
+    try:
+        value = float(text)
+        return int(validation.check_depth(value, integer=True)) if value < 1e6 else int(text)
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = str(error).rstrip(".") if "`depth`" in str(error) else ""
+        raise argparse.ArgumentTypeError(
+            reason or f"`depth` must be a whole number of factors from 2, got {text!r}"
+        ) from None
+
+
+def _widths(text: str) -> list[int] | int:
+    """Return the hidden widths from "50" or "50,40"."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`widths` must be whole numbers separated by commas, got {text!r}") from None
+    return values[0] if len(values) == 1 else values
+
+
+def parser() -> argparse.ArgumentParser:
+    top = _Parser(prog="lowrankflow", description="The laboratory for deep linear networks.")
+    top.add_argument("--version", action="version", version=f"lowrankflow {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
+    verify = commands.add_parser(
+        "verify",
+        help="measure whether training the factors is the Riemannian gradient flow",
+        description="Measure, on your data, whether training the factors of a deep linear network is the Riemannian"
+        " gradient flow on the rank-r manifold.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verify.set_defaults(missing=None, spare=2)
+    _add_data(verify)
+    problem = _add_problem(verify)
+    problem.add_argument("--factors", metavar="FILE", help="your own trained factors, .npz with W1, W2, ...")
+    _add_loss(problem)
+    problem.add_argument("--depth", type=_depth, help="number of factors N: 2, 3, ... (default 3)")
+    problem.add_argument(
+        "--widths",
+        type=_widths,
+        help="hidden widths, one number or d_1,d_2,... (default: r at depth 2, else min(m, n))",
+    )
+    run = _add_run(verify)
+    run.add_argument("--t-end", type=float, help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N))")
+    run.add_argument("--rtol", type=float, default=1e-8, help="tolerance of both flows (default 1e-8)")
+    run.add_argument("--max-evaluations", type=int, default=200_000, help="budget of gradients (default 200000)")
+    output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
+    output.add_argument("--explain", metavar="CLAIM", help=f"say what a claim means and end: {', '.join(CLAIMS)}")
+    _add_compare(commands)
+    _add_check_loss(commands)
+    commands.add_parser("datasets", help="list the bundled data sets")
+    return top
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("data (one of them)")
+    source.add_argument("--data", metavar="NAME", help="a bundled data set; `lowrankflow datasets` lists them")
+    source.add_argument("--inputs", metavar="FILE", help="your inputs, .npy or .csv, one sample a row")
+    source.add_argument("--targets", metavar="FILE", help="your targets, one sample a row (default: the inputs)")
+    source.add_argument("--observed", metavar="FILE", help="observed entries of a matrix, .npz, .mtx or .csv triplets")
+
+
+def _add_problem(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    problem = parser.add_argument_group("problem")
+    problem.add_argument("--rank", type=int, help="rank r (default: up to 10, as the data allow)")
+    problem.add_argument(
+        "--scale", type=float, help="singular values of W(0) (default 0.1; 0.1 sqrt(m n / r) for completion)"
+    )
+    problem.add_argument("--seed", type=int, default=0, help="seed of all that is drawn, first of W(0) (default 0)")
+    problem.add_argument(
+        "--preprocess",
+        metavar="STEPS",
+        help="center,scale,range (default; center,scale for completion), a part, or none",
+    )
+    problem.add_argument("--reduction", choices=("mean", "sum"), default="mean", help="of the loss (default mean)")
+    return problem
+
+
+def _add_loss(problem: argparse._ArgumentGroup) -> None:
+    problem.add_argument(
+        "--loss", metavar="LOSS",
+        help="least-squares, completion (default: as fits the data), squared, huber, log-cosh, logistic, squared-hinge,"
+        " softmax, poisson, or your own, FILE.py:Name, called with inputs= and targets= (samples in columns) or rows=,"
+        " cols=, values= and shape=",
+    )  # fmt: skip
+    problem.add_argument(
+        "--loss-arg", metavar="KEY=VALUE", action="append", default=[], help="passed on to the loss; may be repeated"
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    run = parser.add_argument_group("run")
+    run.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1: faster on small matrices)")
+    return run
+
+
+def _add_output(parser: argparse.ArgumentParser, out: str) -> argparse._ArgumentGroup:
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", help=out)
+    output.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    output.add_argument("--quiet", action="store_true", help="no progress bar, no table: one line")
+    return output
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="follow the flows of several metrics from one start, and measure each by one ruler",
+        description="Follow the Riemannian gradient flows of several metrics from one start on your data, and compare"
+        " them: loss against time, arc length and gradients, singular values, limits, and the order in which modes are"
+        " learnt.",
+        epilog=_COMPARE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.set_defaults(factors=None, spare=4)
+    _add_data(compare)
+    problem = _add_problem(compare)
+    _add_loss(problem)
+    problem.add_argument(
+        "--metrics", metavar="LIST", default="embedded,2,3,inf,scaledgd",
+        help="see below (default embedded,2,3,inf,scaledgd)",
+    )  # fmt: skip
+    problem.add_argument(
+        "--missing", type=float, metavar="SHARE",
+        help="hide this share of the entries of the data matrix (of --inputs or --data: one sample a row), complete it"
+        " from the others, and report the error on the hidden ones; rank by default up to 10 with four seen entries for"
+        " each number of W",
+    )  # fmt: skip
+    run = _add_run(compare)
+    run.add_argument(
+        "--clock", choices=("operator", "factors"), default="operator",
+        help="time by the largest coefficient of the metric at the start, or that of its factors (default operator)",
+    )  # fmt: skip
+    run.add_argument("--t-end", type=float, help="longest time, in that clock (default: none)")
+    run.add_argument("--rtol", type=float, help="tolerance of the flows (default 1e-8; 1e-6 for completion)")
+    run.add_argument("--max-evaluations", type=int, help="gradients of each flow (default 20000; 4000 for completion)")
+    _add_output(compare, "write report.html, report.json and the figures")
+
+
+def _add_check_loss(commands: Any) -> None:
+    check = commands.add_parser(
+        "check-loss",
+        help="measure whether a loss has the gradient it says it has, and what else it says",
+        description="Check a loss on your data at a random W: gradient, Hessian, operator, representations, state,"
+        " convexity, curvature and memory, each with a control that must fail.",
+        epilog=_CHECK_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.set_defaults(missing=None, factors=None, spare=2)
+    _add_data(check)
+    _add_loss(_add_problem(check))
+    _add_run(check)
+    _add_output(check, "write report.html, report.json and the figures")

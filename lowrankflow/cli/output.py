@@ -1,0 +1,99 @@
+"""What the command line shows and writes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .. import validation
+from ..report import Report
+
+__all__ = ["output_folder", "progress_bar", "show", "write"]
+
+
+@contextmanager
+def output_folder(path: str | None) -> Iterator[Path | None]:
+    """Make the output folder, and take it away again if nothing was written to it."""
+    if path is None:
+        yield None
+        return
+    if not path:
+        raise ValueError("`out` must be the name of a folder, got an empty one.")
+    new = not Path(path).exists()
+    folder = validation.check_output_folder(path)
+    try:
+        yield folder
+    finally:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
+    """A progress bar on standard error, where a person looks at it."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
+
+
+def write(report: Report, folder: Path | None, json_file: str | None) -> list[Path]:
+    """Write what was asked for; report.html last, when everything that it shows is there."""
+    written = []
+    if json_file is not None:
+        report.to_json(json_file)
+        written.append(Path(json_file))
+    if folder is not None:
+        from ..html_report import write_html
+        from ..plotting import save_figures
+
+        report.to_json(folder / "report.json")
+        written.append(folder / "report.json")
+        if "trajectory" in report.attachments:
+            report.attachments["trajectory"].save(folder / "trajectory.npz")
+            written.append(folder / "trajectory.npz")
+        written += save_figures(report, folder)
+        write_html(report, folder / "report.html")
+        written.append(folder / "report.html")
+    return written
+
+
+def show(report: Report, written: Sequence[Path], quiet: bool) -> None:
+    """Print the table, the summary and where the files are."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    if not quiet:
+        for line in _head(report.problem):
+            console.print(line, markup=False)
+        console.print(report)
+    console.print(report.summary())
+    for path in written:
+        if not quiet and path.name in ("report.html", "report.json", "trajectory.npz"):
+            print(f"wrote {path}")
+
+
+def _head(p: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that say what the problem is."""
+    if "time" in p:
+        time = p["time"]
+        yield (
+            f"{p['data'].get('name')}: W is {p['shape'][0]} x {p['shape'][1]}, rank {p['rank']},"
+            f" depth {p['depth']}, hidden widths {', '.join(map(str, p['widths']))}; loss {p['loss']}"
+        )
+        yield (
+            f"time 0 .. {time['end']:.4g} = {time['end in natural units']:.4g} natural units"
+            f" 1/(N lambda_1 sigma_1^(2-2/N)), ended by: {time['ended by']}"
+        )
+    if "clock" in p:
+        yield f"{p['data'].get('name')}: W is {p['shape'][0]} x {p['shape'][1]}, rank {p['rank']}; loss {p['loss']}"
+        yield f"clock {p['clock']['name']}: {p['clock']['meaning']}"

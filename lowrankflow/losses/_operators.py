@@ -1,0 +1,63 @@
+"""Sums and multiples of gradients, which are only ever multiplied."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..validation import Array
+
+
+class OperatorSum:
+    """The sum of matrix-likes of one shape, as an operator."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, *terms: Any) -> None:
+        self._terms, self.shape = terms, terms[0].shape
+
+    @property
+    def T(self) -> OperatorSum:
+        return OperatorSum(*(term.T for term in self._terms))
+
+    def __matmul__(self, x: Array) -> Array:
+        return reduce(np.add, (term @ x for term in self._terms))
+
+    def to_dense(self) -> Array:
+        """Return the array (m, n)."""
+        return self @ np.eye(self.shape[1])
+
+
+class Multiple:
+    """A matrix-like times a number."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, inner: Any, factor: float) -> None:
+        self._inner, self._factor, self.shape = inner, factor, inner.shape
+
+    @property
+    def T(self) -> Multiple:
+        return Multiple(self._inner.T, self._factor)
+
+    def __matmul__(self, x: Array) -> Array:
+        return self._factor * (self._inner @ x)
+
+
+class Sandwich:
+    """left^T S right, for S sparse or an array in the middle."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, left: Array, middle: Any, right: Array) -> None:
+        self._left, self._middle, self._right = left, middle, right
+        self.shape = (left.shape[1], right.shape[1])
+
+    @property
+    def T(self) -> Sandwich:
+        return Sandwich(self._right, self._middle.T, self._left)
+
+    def __matmul__(self, x: Array) -> Array:
+        return self._left.T @ (self._middle @ (self._right @ x))

@@ -1,0 +1,114 @@
+"""A loss from a function of W."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from ..validation import Array
+
+__all__ = ["from_function"]
+
+
+def from_function(function: Callable[[Any], Any], shape: tuple[int, int], *, convex: bool | None = None) -> _Function:
+    """Return a loss from a function of the dense W, differentiated by autograd.
+
+    Parameters
+    ----------
+    function : callable
+        Takes W as an autograd array (m, n) and returns a scalar: write it with ``autograd.numpy``.
+    shape : tuple of int
+        (m, n).
+    convex : bool, optional
+        Whether it is convex, if you know; the theory that is claimed for it depends on it.
+
+    Returns
+    -------
+    Loss
+        With value, gradient and Hessian. W and the gradient are m x n arrays: where the loss depends on W through a
+        few linear outputs, `Measured` costs less.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `function` is not callable or `shape` no shape; on use, if the function does not return one real number.
+
+    Examples
+    --------
+    >>> import autograd.numpy as anp
+    >>> loss = from_function(lambda w: anp.sum(anp.log(anp.cosh(w))), (2, 3))
+    >>> float(loss.value(np.zeros((2, 3))))
+    0.0
+    """
+    return _Function(scalar_valued(function), validation.check_sizes("shape", shape), convex)
+
+
+def scalar_valued(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the function with a check of what it returns: one real number, traced or not."""
+    if not callable(function):
+        raise TypeError(f"`function` must be callable, got {validation.describe(function)}.")
+
+    @wraps(function)
+    def checked(x: Any) -> Any:
+        try:
+            value = function(x)
+        except TypeError as error:
+            if "ArrayBox" not in str(error):
+                raise
+            raise TypeError(
+                "`function` must be written with autograd.numpy to be differentiated, got a call that autograd cannot"
+                f" trace ({validation.reason(error)})."
+            ) from error
+        if np.shape(value) != () or getattr(value, "dtype", np.asarray(value).dtype).kind not in "fiu":
+            raise TypeError(f"`function` must return one real number, got {validation.describe(value)}.")
+        return value
+
+    return checked
+
+
+def name_of(checked: Any) -> str:
+    """Return the name of the function that `scalar_valued` wraps."""
+    function = checked.__wrapped__
+    return getattr(function, "__name__", type(function).__name__)
+
+
+class _Function:
+    """See `from_function`."""
+
+    differentiable_by_autograd = True
+
+    def __init__(self, function: Callable[[Any], Any], shape: tuple[int, int], convex: bool | None) -> None:
+        from autograd import grad, value_and_grad
+
+        self.shape, self.convex = shape, convex
+        self._function, self._gradient, self._both = function, grad(function), value_and_grad(function)
+        self._product = grad(lambda w, z: (self._gradient(w) * z).sum() + 0.0 * w.sum())  # linear: 0, not a warning
+
+    def value(self, w: Any) -> Any:
+        """Return L(W)."""
+        validation.check_matrix("w", w, self.shape)
+        return self._function(w.to_dense() if hasattr(w, "to_dense") else w)
+
+    def gradient(self, w: Any) -> Array:
+        """Return the gradient, an (m, n) array."""
+        return np.asarray(self._gradient(self._dense("w", w)))
+
+    def value_and_gradient(self, w: Any) -> tuple[float, Array]:
+        """Return both from one forward pass."""
+        value, gradient = self._both(self._dense("w", w))
+        return float(value), np.asarray(gradient)
+
+    def hessian(self, w: Any, z: Any) -> Array:
+        """Return the Hessian at W applied to Z, an (m, n) array."""
+        return np.asarray(self._product(self._dense("w", w), self._dense("z", z)))
+
+    def _dense(self, name: str, w: Any) -> Array:
+        validation.check_matrix(name, w, self.shape)
+        return w.to_dense() if hasattr(w, "to_dense") else np.asarray(w, dtype=np.float64)
+
+    def __repr__(self) -> str:
+        return f"from_function({name_of(self._function)}, {self.shape[0]} x {self.shape[1]})"

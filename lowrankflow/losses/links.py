@@ -1,0 +1,417 @@
+"""Scalar functions of measured outputs: the second half of a `Measured` loss.
+
+A link has ``value(z)``, ``gradient(z)`` and ``hessian(z, dz)`` for outputs z of the shape of its targets. What does
+theory ask of it? ``convex``; ``curvature``, a bound on its second derivatives (None where there is none); ``twice``,
+whether the second derivative is continuous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from .. import validation
+from ..validation import Array
+from .functions import name_of, scalar_valued
+
+__all__ = [
+    "AbsoluteError",
+    "Hinge",
+    "Huber",
+    "Link",
+    "LogCosh",
+    "Logistic",
+    "Poisson",
+    "Softmax",
+    "Squared",
+    "SquaredHinge",
+    "Traced",
+]
+
+
+class Link(Protocol):
+    """What `Measured` asks of a link. Optional: ``hessian(z, dz)``, ``convex``, ``curvature``, ``twice``, ``targets``."""
+
+    def value(self, z: Array) -> float:
+        """Return the scalar."""
+        ...
+
+    def gradient(self, z: Array) -> Array:
+        """Return its derivatives, of the shape of z."""
+        ...
+
+
+class _Pointwise:
+    """A sum over the outputs of a function of one output and one target."""
+
+    traceable = True  #: `value` can be traced by autograd
+    convex = True  #: in the outputs, hence in W
+    twice = True  #: twice continuously differentiable
+    curvature: float | None = 1.0  #: largest second derivative
+
+    def __init__(self, targets: ArrayLike, name: str = "targets") -> None:
+        self.targets = _as_reals(name, targets)
+        if self.targets.size == 0:
+            raise ValueError(f"`{name}` must not be empty: nothing was observed.")
+
+    def value(self, z: Array) -> Any:
+        """Return the sum over the outputs."""
+        return self._terms(z, _numpy_of(z)).sum()
+
+    def gradient(self, z: Array) -> Array:
+        """Return the derivative at each output."""
+        return self._slopes(z)
+
+    def hessian(self, z: Array, dz: Array) -> Array:
+        """Return the second derivatives times `dz`."""
+        return self._curvatures(z) * dz
+
+    def _terms(self, z: Any, xp: Any) -> Any:
+        raise NotImplementedError
+
+    def _slopes(self, z: Array) -> Array:
+        raise NotImplementedError
+
+    def _curvatures(self, z: Array) -> Array:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({' x '.join(map(str, self.targets.shape))} targets)"
+
+
+def _as_reals(name: str, values: ArrayLike) -> Array:
+    """Return finite real numbers of any shape."""
+    array = validation.as_numbers(name, values)
+    validation.check_real(name, array)
+    array = np.asarray(array, dtype=np.float64)
+    validation.check_finite(name, array)
+    return array
+
+
+def _numpy_of(z: Any) -> Any:
+    """Return autograd's numpy for what autograd traces, numpy otherwise."""
+    if isinstance(z, np.ndarray):
+        return np
+    import autograd.numpy as anp
+
+    return anp
+
+
+class Squared(_Pointwise):
+    r"""The square :math:`\tfrac12 \sum_i c_i (z_i - y_i)^2`, with weights c.
+
+    Parameters
+    ----------
+    targets : array_like
+        y, of the shape of the outputs.
+    weights : array_like, optional
+        c, non-negative, of the same shape; None: 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a target or weight is not a finite number, a weight is negative or all are zero.
+    """
+
+    def __init__(self, targets: ArrayLike, weights: ArrayLike | None = None) -> None:
+        super().__init__(targets)
+        self.weights: Any = 1.0
+        if weights is not None:
+            self.weights = _as_reals("weights", weights)
+            validation.check_shape("weights", self.weights.shape, self.targets.shape, "the targets have shape")
+            if self.weights.min() < 0 or not self.weights.any():
+                raise ValueError(
+                    f"`weights` must be non-negative and not all zero, got a smallest of {self.weights.min():g}."
+                )
+        self.curvature = float(np.max(self.weights))
+
+    def _terms(self, z: Any, xp: Any) -> Any:
+        return 0.5 * self.weights * (z - self.targets) ** 2
+
+    def _slopes(self, z: Array) -> Array:
+        return self.weights * (z - self.targets)
+
+    def _curvatures(self, z: Array) -> Array:
+        return np.broadcast_to(self.weights, z.shape)
+
+
+class Huber(_Pointwise):
+    r"""Huber's loss: :math:`\tfrac12 e^2` for :math:`|e| \le \delta`, :math:`\delta |e| - \tfrac12 \delta^2` beyond.
+
+    Parameters
+    ----------
+    targets : array_like
+        y; e = z - y.
+    delta : float
+        Where the square goes over into the absolute value.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a target is not a finite number or `delta` is not positive.
+    """
+
+    twice = False
+
+    def __init__(self, targets: ArrayLike, delta: float = 1.0) -> None:
+        super().__init__(targets)
+        self.delta = validation.check_number("delta", delta)
+
+    def _terms(self, z: Any, xp: Any) -> Any:
+        size = xp.abs(z - self.targets)
+        inner = xp.minimum(size, self.delta)
+        return inner * (size - 0.5 * inner)
+
+    def _slopes(self, z: Array) -> Array:
+        return np.clip(z - self.targets, -self.delta, self.delta)
+
+    def _curvatures(self, z: Array) -> Array:
+        return (np.abs(z - self.targets) <= self.delta).astype(np.float64)
+
+
+class LogCosh(_Pointwise):
+    r"""The smooth absolute error :math:`\sum_i \ln\cosh(z_i - y_i)`.
+
+    Parameters
+    ----------
+    targets : array_like
+        y, of the shape of the outputs.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a target is not a finite number.
+    """
+
+    def _terms(self, z: Any, xp: Any) -> Any:
+        e = z - self.targets
+        # ln(1 + sinh^2 e) / 2 keeps its digits near zero, |e| + ln(1 + exp(-2 |e|)) - ln 2 does not overflow
+        near = 0.5 * xp.log1p(xp.sinh(xp.clip(e, -1.0, 1.0)) ** 2)
+        return xp.where(xp.abs(e) < 1.0, near, xp.logaddexp(e, -e) - np.log(2.0))
+
+    def _slopes(self, z: Array) -> Array:
+        return np.tanh(z - self.targets)
+
+    def _curvatures(self, z: Array) -> Array:
+        e = 2 * (z - self.targets)
+        return 4 * special.expit(e) * special.expit(-e)  # 1 - tanh^2 without its cancellation
+
+
+class _Binary(_Pointwise):
+    """A function of the margin y z, y = -1 or 1."""
+
+    def __init__(self, labels: ArrayLike) -> None:
+        super().__init__(labels, "labels")
+        found = np.unique(self.targets)
+        if not np.isin(found, (-1.0, 1.0)).all():
+            hint = " Pass 2 * labels - 1." if np.isin(found, (0.0, 1.0)).all() else ""
+            shown = ", ".join(f"{v:g}" for v in found[:4])
+            raise ValueError(f"`labels` must be -1 or 1, got {shown}.{hint}")
+
+
+class Logistic(_Binary):
+    r"""The logistic loss :math:`\sum_i \ln(1 + e^{-y_i z_i})` of labels y = -1 or 1.
+
+    Parameters
+    ----------
+    labels : array_like
+        y, each -1 or 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a label is neither.
+
+    Notes
+    -----
+    On separable data it has no minimiser: the flow diverges in norm.
+    """
+
+    curvature = 0.25
+
+    def _terms(self, z: Any, xp: Any) -> Any:
+        return xp.logaddexp(0.0, -self.targets * z)
+
+    def _slopes(self, z: Array) -> Array:
+        return -self.targets * special.expit(-self.targets * z)
+
+    def _curvatures(self, z: Array) -> Array:
+        return special.expit(z) * special.expit(-z)
+
+
+class SquaredHinge(_Binary):
+    r"""The squared hinge :math:`\tfrac12 \sum_i \max(0, 1 - y_i z_i)^2` of labels y = -1 or 1.
+
+    Parameters
+    ----------
+    labels : array_like
+        y, each -1 or 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a label is neither.
+    """
+
+    twice = False
+
+    def _terms(self, z: Any, xp: Any) -> Any:
+        return 0.5 * xp.maximum(0.0, 1.0 - self.targets * z) ** 2
+
+    def _slopes(self, z: Array) -> Array:
+        return -self.targets * np.maximum(0.0, 1.0 - self.targets * z)
+
+    def _curvatures(self, z: Array) -> Array:
+        return (self.targets * z < 1.0).astype(np.float64)
+
+
+class Poisson(_Pointwise):
+    r"""The Poisson likelihood of counts under the log link, :math:`\sum_i e^{z_i} - y_i z_i`.
+
+    Parameters
+    ----------
+    counts : array_like
+        y, non-negative.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a count is negative or not a finite number.
+    """
+
+    curvature = None  #: e^z is not bounded
+
+    def __init__(self, counts: ArrayLike) -> None:
+        super().__init__(counts, "counts")
+        if self.targets.min() < 0:
+            raise ValueError(f"`counts` must be non-negative, got a smallest of {self.targets.min():g}.")
+
+    def _terms(self, z: Any, xp: Any) -> Any:
+        return _exp(z, xp) - self.targets * z
+
+    def _slopes(self, z: Array) -> Array:
+        return _exp(z) - self.targets
+
+    def _curvatures(self, z: Array) -> Array:
+        return _exp(z)
+
+
+def _exp(z: Any, xp: Any = np) -> Any:
+    """Return the exponential; infinite, without a warning, where it is not a number of the machine."""
+    with np.errstate(over="ignore"):
+        return xp.exp(z)
+
+
+class Softmax:
+    r"""Softmax cross-entropy, :math:`\sum_i \ln \sum_c e^{z_{ci}} - z_{y_i i}`, classes in rows, samples in columns.
+
+    Parameters
+    ----------
+    labels : array_like of int, (p,)
+        y, each between 0 and the number of classes - 1.
+    classes : int, optional
+        Number of rows of the outputs; None: the largest label + 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the labels are not whole numbers in that range, or name a single class.
+    """
+
+    traceable = True
+    convex, twice, curvature = True, True, 0.5  #: the largest eigenvalue of diag(p) - p p^T is at most 1/2
+
+    def __init__(self, labels: ArrayLike, classes: int | None = None) -> None:
+        self.labels: NDArray[np.intp] = validation.as_labels("labels", _as_reals("labels", labels), classes)
+        self.classes = int(self.labels.max()) + 1 if classes is None else int(classes)
+        if self.classes < 2:
+            raise ValueError("`labels` must name two classes at least, got 0 alone. Pass classes=2 or more.")
+        self.targets = self.labels
+        self._at = (self.labels, np.arange(self.labels.size))
+
+    @property
+    def output_shape(self) -> tuple[int, int]:
+        """(classes, samples), the shape of the outputs."""
+        return (self.classes, self.labels.size)
+
+    def value(self, z: Any) -> Any:
+        """Return the sum over the samples."""
+        xp = _numpy_of(z)
+        top = z.max(axis=0) if xp is np else xp.max(z, axis=0)
+        return (top + xp.log(xp.sum(xp.exp(z - top), axis=0)) - z[self._at]).sum()
+
+    def probabilities(self, z: Array) -> Array:
+        """Return the softmax of the columns."""
+        e = np.exp(z - z.max(axis=0))
+        e /= e.sum(axis=0)
+        return e
+
+    def gradient(self, z: Array) -> Array:
+        """Return the probabilities minus the one-hot labels."""
+        p = self.probabilities(z)
+        p[self._at] -= 1.0
+        return p
+
+    def hessian(self, z: Array, dz: Array) -> Array:
+        """Return (diag(p) - p p^T) dz, column by column."""
+        p = self.probabilities(z)
+        return p * (dz - (p * dz).sum(axis=0))
+
+    def __repr__(self) -> str:
+        return f"Softmax({self.classes} classes, {self.labels.size} labels)"
+
+
+class Traced:
+    """A scalar function of the outputs, differentiated by autograd.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the outputs as an autograd array and returns a scalar: write it with ``autograd.numpy``.
+
+    Raises
+    ------
+    TypeError
+        If it is not callable; on use, if it does not return one real number.
+    """
+
+    traceable = True
+    convex: bool | None = None  #: not known
+    curvature: float | None = None
+    twice: bool | None = None
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        from autograd import grad
+
+        self._function = scalar_valued(function)
+        self._gradient = grad(self._function)
+        self._product = grad(lambda z, dz: (self._gradient(z) * dz).sum() + 0.0 * z.sum())  # linear: 0, not a warning
+
+    def value(self, z: Any) -> Any:
+        """Return the function."""
+        return self._function(z)
+
+    def gradient(self, z: Array) -> Array:
+        """Return its derivatives."""
+        return np.asarray(self._gradient(z))
+
+    def hessian(self, z: Array, dz: Array) -> Array:
+        """Return its second derivatives times `dz`."""
+        return np.asarray(self._product(z, dz))
+
+    def __repr__(self) -> str:
+        return f"Traced({name_of(self._function)})"
+
+
+def Hinge(*args: Any, **options: Any) -> NoReturn:
+    """Refuse the hinge loss, which has no gradient at the margin."""
+    raise ValueError("`Hinge` must be differentiable to have a flow, and is not at the margin. Use SquaredHinge.")
+
+
+def AbsoluteError(*args: Any, **options: Any) -> NoReturn:
+    """Refuse the absolute error, which has no gradient at zero."""
+    raise ValueError("`AbsoluteError` must be differentiable to have a flow, and is not at zero. Use Huber or LogCosh.")

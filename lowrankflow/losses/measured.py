@@ -1,0 +1,125 @@
+"""A loss as a measurement of W and a link."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from ..validation import Array
+from .links import Traced
+
+__all__ = ["Measured"]
+
+
+class Measured:
+    r"""The loss :math:`L(W) = \ell(A(W))` of a linear measurement A and a scalar function of its outputs.
+
+    .. math:: \nabla L(W) = A^*(\nabla \ell(A W)), \qquad \nabla^2 L(W)[Z] = A^*(\nabla^2 \ell(A W)[A Z]) .
+
+    The gradient stays what the measurement makes of it, low rank or sparse, and is never m x n.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        `Inputs`, `Entries`, `Bilinear`, `Sensing`, a sum of them, or your own with ``shape``, ``outputs``,
+        ``samples``, ``forward(w)`` and ``adjoint(r)``.
+    link : Link or callable
+        `Squared`, `Huber`, `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, your own with ``value(z)`` and
+        ``gradient(z)``, or a function of the outputs, which autograd differentiates.
+    reduction : {"sum", "mean"}
+        "mean" divides by the number of samples.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (m, n).
+    convex : bool or None
+        Whether the loss is convex in W; None where the link does not say.
+    curvature : float
+        A bound on the eigenvalues of the Hessian, attained by the square; missing where the link has none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is no measurement or link, or the targets do not have the shape of the outputs.
+
+    Examples
+    --------
+    >>> from lowrankflow.losses import Entries, Poisson
+    >>> counts = Measured(Entries([0, 1, 1], [0, 0, 1], shape=(2, 2)), Poisson([1, 0, 3]), reduction="mean")
+    >>> counts.gradient(np.zeros((2, 2))).toarray().round(3).tolist()
+    [[0.0, 0.0], [0.333, -0.667]]
+    """
+
+    def __init__(self, measurement: Any, link: Any, *, reduction: str = "sum") -> None:
+        validation.check_choice("reduction", reduction, ("sum", "mean"))
+        validation.check_measurement(measurement)
+        if not hasattr(link, "gradient") and callable(link) and not isinstance(link, type):
+            link = Traced(link)
+        validation.check_link(link)
+        expected = getattr(link, "output_shape", None)
+        if expected is None and getattr(link, "targets", None) is not None:
+            expected = np.shape(link.targets)
+        if expected is not None and tuple(expected) != tuple(measurement.outputs):
+            raise ValueError(
+                f"`link` has targets for outputs of shape {tuple(expected)} but the measurement has outputs of shape"
+                f" {tuple(measurement.outputs)}."
+            )
+        self.measurement, self.link, self.reduction = measurement, link, reduction
+        self.shape, self._outputs_shape = tuple(measurement.shape), tuple(measurement.outputs)
+        self._weight = 1.0 if reduction == "sum" else 1.0 / measurement.samples
+        self.convex: bool | None = getattr(link, "convex", None)
+        self.twice_differentiable: bool | None = getattr(link, "twice", None)
+        self.differentiable_by_autograd = bool(getattr(link, "traceable", False))
+        if not callable(getattr(link, "hessian", None)):
+            self.hessian = None  # type: ignore[assignment, method-assign]
+
+    @property
+    def normalisation(self) -> str:
+        """The loss in one line, with its normalisation."""
+        divisor = "" if self.reduction == "sum" else f" / {self.measurement.samples}"
+        return f"{type(self.link).__name__} of {self.measurement!r}{divisor}"
+
+    def _outputs(self, w: Any) -> Any:
+        validation.check_matrix("w", w, self.shape)
+        return self.measurement.forward(w)
+
+    def value(self, w: Any) -> Any:
+        """Return L(W)."""
+        return self._weight * self.link.value(self._outputs(w))
+
+    def gradient(self, w: Any) -> Any:
+        """Return the gradient, as the measurement's adjoint makes it."""
+        return self._adjoint(self.link.gradient(self._outputs(w)))
+
+    def value_and_gradient(self, w: Any) -> tuple[float, Any]:
+        """Return both, sharing the outputs."""
+        z = self._outputs(w)
+        return self._weight * float(self.link.value(z)), self._adjoint(self.link.gradient(z))
+
+    def hessian(self, w: Any, z: Any) -> Any:
+        """Return the Hessian at W applied to Z."""
+        validation.check_matrix("z", z, self.shape)
+        return self._adjoint(self.link.hessian(self._outputs(w), self.measurement.forward(z)))
+
+    def _adjoint(self, r: Array) -> Any:
+        if np.shape(r) != self._outputs_shape:
+            raise ValueError(
+                f"`link` must have derivatives of the shape of the outputs {self._outputs_shape}, got {np.shape(r)}."
+            )
+        return self.measurement.adjoint(r if self._weight == 1.0 else self._weight * r)
+
+    @cached_property
+    def curvature(self) -> float:
+        """A bound on the eigenvalues of the Hessian: that of the link times the squared norm of the measurement."""
+        bound = getattr(self.link, "curvature", None)
+        norm = None if bound is None else getattr(self.measurement, "squared_norm", None)
+        if bound is None or norm is None:
+            raise AttributeError("curvature")  # missing, not None: what a loss does not have, nobody asks for
+        return float(self._weight * bound * norm)
+
+    def __repr__(self) -> str:
+        return f"Measured({self.measurement!r}, {self.link!r}, reduction={self.reduction!r})"

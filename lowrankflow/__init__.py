@@ -38,6 +38,7 @@ from .metrics import (
     TwoFactorMetric,
 )
 from .report import Claim, Control, Hypothesis, Report, Table
+from .separation import Separation, follow_margin, least_margin
 from .trajectory import Passage, Status, Trajectory
 
 __version__ = "0.1.0"
@@ -71,6 +72,7 @@ __all__ = [
     "RiemannianHessian",
     "Save",
     "ScaledGDMetric",
+    "Separation",
     "SingularFrame",
     "Status",
     "SubspaceProjectionMetric",
@@ -87,11 +89,13 @@ __all__ = [
     "end_to_end_operator",
     "explain",
     "factor_gradients",
+    "follow_margin",
     "geodesic_acceleration",
     "gradient_descent",
     "horizontal_lift",
     "inner_product",
     "integrate",
+    "least_margin",
     "log_volume",
     "losses",
     "natural_time_unit",

@@ -290,6 +290,7 @@ class _FrameSystem:
         validation.check_loss(loss)
         validation.check_shape("start", start.shape, loss.shape)
         validation.check_gradient(loss.gradient(start), start.shape)
+        validation.check_coefficients(metric, start.s)
         self.loss, self.metric, self.root = loss, metric, root
         self._symmetric = is_symmetric(metric)
         if self._symmetric:

@@ -102,12 +102,13 @@ def exponential(w: LowRankMatrix, z: Tangent, metric: Metric) -> LowRankMatrix:
     """
     if _bures_scale(metric, w, w) is not None and _gap(z.core, z.core.T) + _gap(z.up, z.vp) <= _CLOSE * z.norm():
         root, lift = np.sqrt(w.s), z.core / (w.s[:, None] + w.s)
-        if np.linalg.eigvalsh((lift + lift.T) / 2)[0] <= -1:
+        if _loses_rank((lift + lift.T) / 2, z.up / w.s):
             raise ValueError(_LEAVES)
         return LowRankMatrix.from_factor((w.u + w.u @ lift + z.up / w.s) * root)
     core = (z.core + z.core.T) / 2
-    aligned = _gap(z.core, core) + np.linalg.norm(z.up) + np.linalg.norm(z.vp) + _gap(core * w.s, w.s[:, None] * core)
-    if not hasattr(metric, "flat_coordinates") or aligned > _CLOSE * z.norm() * max(1.0, w.s.max()):
+    twisted = _gap(core * w.s, w.s[:, None] * core) / w.s.max()
+    aligned = _gap(z.core, core) + np.linalg.norm(z.up) + np.linalg.norm(z.vp) + twisted
+    if not hasattr(metric, "flat_coordinates") or aligned > _CLOSE * z.norm():
         raise NotImplementedError(_unknown("exp", metric, "the velocity is neither"))
     p = _joint_frame(w.s, core)
     s, speed = _diagonal(p, np.diag(w.s)), _diagonal(p, core)
@@ -116,6 +117,18 @@ def exponential(w: LowRankMatrix, z: Tangent, metric: Metric) -> LowRankMatrix:
     if not np.all(s > 0):
         raise ValueError(_LEAVES)
     return LowRankMatrix._trusted(w.u @ p, s, p.T @ w.vt)
+
+
+def _loses_rank(lift: Array, frame: Array) -> bool:
+    """Return whether Y + t Y' is singular for a t in (0, 1]: a null vector of I + t lift that the frame kills as well."""
+    values, vectors = np.linalg.eigh(lift)
+    size = np.abs(values).max() + np.linalg.norm(frame)
+    for value in values[values <= -1 + _CLOSE]:
+        # all eigenvectors that vanish at t = -1 / value; one of their combinations may escape into the frame, not all
+        plane = vectors[:, np.abs(values - value) <= _CLOSE * size]
+        if np.linalg.svd(frame @ plane, compute_uv=False)[-1] <= _CLOSE * size:
+            return True
+    return False
 
 
 _LEAVES = "`tangent_vector` must be shorter: the geodesic meets matrices of lower rank on the way."
@@ -161,7 +174,11 @@ def _commonly_sorted(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> _Pai
     p = _joint_frame(a.s, core)
     pair = _Pair(p, _diagonal(p, np.diag(a.s)), _diagonal(p, core))
     crossed = (pair.a[:, None] - pair.a) * (pair.b[:, None] - pair.b) < -_CLOSE * a.s.max() * scale
-    if crossed.any() or not np.all(pair.b > 0):
+    if not np.all(pair.b > 0):
+        raise NotImplementedError(
+            _unknown("dist and log", metric, "a singular pair has the opposite sign in one of them")
+        )
+    if crossed.any():
         raise NotImplementedError(_unknown("dist and log", metric, "the singular values are sorted differently"))
     return pair
 

@@ -142,8 +142,9 @@ def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) ->
     Raises
     ------
     ValueError, TypeError
-        If the metric is degenerate there (infinite depth below full rank), or a tangent vector does not fit `w`
-        (is not symmetric under a metric of the symmetric matrices).
+        If the metric is degenerate there (infinite depth below full rank), or a tangent vector has not the shapes that
+        `w` asks for (is not symmetric under a metric of the symmetric matrices). That its frames are orthogonal to
+        those of `w` is taken for granted.
     """
     _check_tangents(w, metric, z1=z1, z2=z2)
     return metric.coefficients(w.s).solve(z1).dot(z2)
@@ -189,7 +190,7 @@ def convert_gradient(w: LowRankMatrix, rgrad: Tangent, source: Metric, target: M
     Returns
     -------
     Tangent
-        The gradient of the same loss under `target`.
+        The gradient of the same loss under `target`; from a metric of the symmetric matrices, that of its symmetric part.
 
     Raises
     ------
@@ -265,6 +266,7 @@ def _check_tangents(w: LowRankMatrix, metric: Metric, **tangents: Tangent) -> No
     """Refuse points and tangent vectors on which the metric is not defined."""
     validation.check_point("w", w)
     validation.check_metric(metric)
+    validation.check_coefficients(metric, w.s)
     for name, z in tangents.items():
         validation.check_tangent(name, z, w)
     if is_symmetric(metric):

@@ -125,6 +125,7 @@ class RiemannianHessian:
         self._symmetric = is_symmetric(metric)
         if self._symmetric:
             validation.check_symmetric_point("w", w, metric)
+        validation.check_positive(metric, w.s, w.shape)
         self._operator = _Operator(w, metric)
         self._gradient = self._tangent(gradient)
         self._rgrad = self._operator.at.apply(self._gradient)

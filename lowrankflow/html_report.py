@@ -356,7 +356,8 @@ def _environment(report: Report) -> str:
 
 _GLOSSARY = """<dl>
 <dt>Claim</dt><dd>One statement that can be wrong, with the number that was measured and the bound it must keep.
-How it is set stands beneath the statement, and in <code>lowrankflow verify --explain CLAIM</code> or docs/claims.md.</dd>
+How it is set stands beneath the statement, and in docs/claims.md; those of verify are also in
+<code>lowrankflow verify --explain CLAIM</code>.</dd>
 <dt>Control</dt><dd>The same measurement after something was changed on purpose so that the statement becomes false.
 It must break the bound. A control that is <em>caught</em> shows that the check can fail; one that is <em>not
 caught</em> means that the check proves nothing, and the claim fails with it.</dd>

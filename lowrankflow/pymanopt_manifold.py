@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from copy import copy
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pymanopt
@@ -29,6 +29,7 @@ from .validation import Array
 __all__ = ["FixedRank", "FixedRankProblem", "Iterate", "PositiveSemidefinite"]
 
 Retraction = Literal["svd", "product", "geodesic"]
+_CONTRADICTION = 1e-4  #: relative: roundoff reaches it where the gradient has fallen to 1e-12 of its terms
 
 
 class FixedRank(Manifold):
@@ -118,7 +119,7 @@ class FixedRank(Manifold):
         ValueError, TypeError
             If it is no matrix of this manifold.
         """
-        w = point if isinstance(point, LowRankMatrix) else LowRankMatrix(*point)
+        w = point if isinstance(point, LowRankMatrix) else LowRankMatrix(*self._parts("point", point))
         if w.shape != self.shape or w.rank != self.rank:
             raise ValueError(
                 f"`point` must be {self.shape[0]} x {self.shape[1]} of rank {self.rank}, got {w.shape[0]} x {w.shape[1]}"
@@ -127,6 +128,19 @@ class FixedRank(Manifold):
         if self.symmetric:
             validation.check_symmetric_point("point", w, self.metric)
         return w
+
+    @staticmethod
+    def _parts(name: str, value: Any) -> Any:
+        """Return the three parts of a point or tangent vector."""
+        parts = validation.as_tuple(value) if not isinstance(value, np.ndarray) else None
+        if parts is None or len(parts) != 3:
+            kind, fix = (
+                ("(u, s, vt)", "LowRankMatrix.from_dense(a, rank)")
+                if name == "point"
+                else ("(up, core, vp)", "project")
+            )
+            raise TypeError(f"`{name}` must be {kind}, got {validation.describe(value)}. Use {fix}.")
+        return parts
 
     @property
     def typical_dist(self) -> float:
@@ -139,10 +153,9 @@ class FixedRank(Manifold):
         return random_point(m, n, self.rank, rng=self._rng(), symmetric=self.symmetric)
 
     def random_tangent_vector(self, point: Any) -> Tangent:
-        """Return a random tangent vector of unit length, from the manifold's `rng`."""
-        rng, (m, n), r = self._rng(), self.shape, self.rank
-        z = Tangent(rng.standard_normal((m, r)), rng.standard_normal((r, r)), rng.standard_normal((n, r)))
-        z = self.to_tangent_space(point, z)
+        """Return a random tangent vector of unit length, its direction uniform under the metric, from the `rng`."""
+        (m, n), r = self.shape, self.rank
+        z = self.mat(point, self._rng().standard_normal(r * (m + r + n)))
         return z / self.norm(point, z)
 
     def _check_retraction(self, retraction: str) -> None:
@@ -154,7 +167,7 @@ class FixedRank(Manifold):
                 " which multiplies the factors of a DepthMetric of whole depth."
             )
         if retraction == "geodesic":
-            validation.check_differences(self.metric)
+            validation.check_differences(self.metric, "geodesics", "retraction='svd'")
 
     def _rng(self) -> np.random.Generator:
         return validation.check_rng(self.rng, " for random points: FixedRank(..., rng=rng), or give an initial_point")
@@ -237,7 +250,7 @@ class FixedRank(Manifold):
         return self._step(self.retraction_kind, point, tangent_vector)
 
     def _step(self, kind: str, point: Any, tangent_vector: Any) -> LowRankMatrix:
-        w, z = self.point(point), Tangent(*tangent_vector)
+        w, z = self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector))
         if kind == "product":
             return product_step(w, z, self.metric.depth)  # type: ignore[attr-defined]
         if kind == "geodesic":
@@ -268,7 +281,7 @@ class FixedRank(Manifold):
 
     def exp(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
         """Return the end of the geodesic, where it is known in closed form; see `geodesics.exponential`."""
-        return exponential(self.point(point), Tangent(*tangent_vector), self.metric)
+        return exponential(self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector)), self.metric)
 
     def log(self, point_a: Any, point_b: Any) -> Tangent:
         """Return the start velocity of the shortest geodesic, where it is known; see `geodesics.logarithm`."""
@@ -287,31 +300,32 @@ class FixedRank(Manifold):
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Tangent:
         r"""Return the Riemannian gradient of a cost written in (u, s, vt), as automatic differentiation sees it.
 
-        The cost must be a function of W = u diag(s) vt. Then ``du = G V S`` and ``dvt = S U^T G``, so that G V and G^T U
-        are known and no difference of singular values is divided by.
+        The cost must be computed from the product W = (u * s) @ vt. Then ``du = G V S`` and ``dvt = S U^T G``, so
+        that G V and G^T U are known and no difference of singular values is divided by.
 
         Warns
         -----
         UserWarning
-            If the derivatives contradict each other: the cost is not a function of the product alone.
+            If the derivatives contradict each other: the cost is not computed from the product alone.
         """
         _, s, _ = point
-        return self.metric.coefficients(s).apply(self._projected(point, euclidean_gradient))
+        return self.metric.coefficients(s).apply(self._tangent(self._projected(point, euclidean_gradient)))
 
     def _projected(self, point: Any, euclidean_gradient: Any) -> Tangent:
-        """Return the projected gradient from derivatives with respect to (u, s, vt)."""
+        """Return the projected gradient from derivatives with respect to (u, s, vt), not symmetrised."""
         u, s, vt = point
-        du, _, dvt = (np.asarray(part) for part in euclidean_gradient)
+        du, ds, dvt = (np.asarray(part) for part in euclidean_gradient)
         gv, gu = du / s, dvt.T / s
         core = u.T @ gv
-        gap = np.linalg.norm(core - (vt @ gu).T)
-        if gap > 0.1 * np.linalg.norm(core):
+        # U^T G V three times: from du, from dvt, and its diagonal from ds
+        gap = np.hypot(np.linalg.norm(core - (vt @ gu).T), np.linalg.norm(np.diag(core) - ds))
+        if gap > _CONTRADICTION * (np.linalg.norm(core) + np.linalg.norm(ds)):
             warnings.warn(
-                "The cost does not depend on u, s and vt through u @ diag(s) @ vt alone: its derivatives contradict each"
-                f" other by {gap:.2g}. The gradient is that of no function of the matrix.",
+                f"The cost must be computed from the product (u * s) @ vt: its derivatives contradict each other by {gap:.2g},"
+                " and the gradient is wrong.",
                 stacklevel=2,
             )
-        return self._tangent(Tangent(gv - u @ core, core, gu - vt.T @ core.T))
+        return Tangent(gv - u @ core, core, gu - vt.T @ core.T)
 
     def euclidean_to_riemannian_hessian(
         self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
@@ -328,7 +342,7 @@ class FixedRank(Manifold):
         hu = ddvt.T / s - (g.vp @ z.core + vt.T @ (g.core.T @ z.core)) / s  # (D^2 f[Z])^T U + (G^T U_p) / s
         core = u.T @ hv - g.vp.T @ z.vp / s
         embedded = Tangent(hv - u @ (u.T @ hv), core, hu - vt.T @ (vt @ hu))
-        return RiemannianHessian(w, g, self.metric)(z, embedded)
+        return RiemannianHessian(w, self._tangent(g), self.metric)(z, self._tangent(embedded))
 
     def problem(
         self, loss: Any, *, callback: Callable[[Iterate], object] | None = None, keep_points: bool = False
@@ -400,12 +414,12 @@ class Iterate(NamedTuple):
 
 
 class FixedRankProblem(pymanopt.Problem):
-    """A loss on a `FixedRank` manifold, ready for every optimizer, with a log of its own.
+    """A loss on a `FixedRank` manifold for SteepestDescent, ConjugateGradient and TrustRegions, with a log of its own.
 
-    Made by ``manifold.problem(loss)``. SteepestDescent, ConjugateGradient and TrustRegions ask for the gradient exactly
+    Made by ``manifold.problem(loss)``. The three ask for the gradient exactly
     once at every iterate that they accept, and each time `log` grows by a line, whatever the optimizer logs itself.
     SteepestDescent alone returns a point whose gradient it has not asked for: `run` adds that one too. Value and
-    gradient at one point share what the loss shares in ``value_and_gradient``.
+    gradient at one point share what the loss shares in ``value_and_gradient``. A second run adds to the log of the first.
     """
 
     manifold: FixedRank
@@ -420,7 +434,7 @@ class FixedRankProblem(pymanopt.Problem):
         self.log: list[Iterate] = []
         self._callback, self._keep = validation.check_callable("callback", callback), keep_points
         self._costs = self._gradients = self._hessians = 0
-        self._start = time.perf_counter()
+        self._start: float | None = None
         self._here: _Here | None = None
         self._noted: Any = None  # the point of the last line of the log
         cost = pymanopt.function.numpy(manifold)(lambda u, s, vt: loss.value(LowRankMatrix._trusted(u, s, vt)))
@@ -449,6 +463,8 @@ class FixedRankProblem(pymanopt.Problem):
 
     def _at(self, point: Any) -> _Here:
         """Return what is known at a point, kept while an optimizer stays there."""
+        if self._start is None:
+            self._start = time.perf_counter()
         if self._here is None or self._here.point is not point:
             self._here = _Here(point, self.manifold.point(point), self.loss)
         return self._here
@@ -499,7 +515,7 @@ class FixedRankProblem(pymanopt.Problem):
 
     def _note(self, here: _Here, rgrad: Tangent) -> None:
         line = Iterate(
-            time.perf_counter() - self._start,
+            time.perf_counter() - cast(float, self._start),
             here.value,
             self.manifold.norm(here.w, rgrad),
             self.manifold._tangent(here.projected).norm(),

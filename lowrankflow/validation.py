@@ -468,8 +468,10 @@ def check_metric(metric: Any) -> None:
 
 
 def check_coefficients(metric: Any, s: Array) -> Any:
-    """Return the coefficients of a metric at `s`, which must be real and finite and have the shapes of `Coefficients`."""
+    """Return the coefficients of a metric at `s`: finite, of the shapes of `Coefficients`, with a symmetric mix."""
     c, r = metric.coefficients(s), s.size
+    if not all(hasattr(c, part) for part in ("core", "up", "vp", "apply", "solve")):
+        raise TypeError(f"`metric` must return Coefficients(core, up, vp) from coefficients(s), got {describe(c)}.")
     for part, want in (("core", (r, r)), ("up", (r,)), ("vp", (r,)), ("mix", (r, r))):
         value: Any = getattr(c, part, None)
         if value is None and part == "mix":
@@ -478,15 +480,27 @@ def check_coefficients(metric: Any, s: Array) -> Any:
         if got != want:
             raise ValueError(f"`metric` must have coefficients(s).{part} of shape {want}, got {got}.")
         check_finite(f"coefficients(s).{part}", np.asarray(value))
+    mix = getattr(c, "mix", None)
+    if mix is not None and not np.allclose(mix, np.asarray(mix).T, rtol=1e-10, atol=0):
+        gap = float(np.abs(mix - np.asarray(mix).T).max())
+        raise ValueError(f"`metric` must have a symmetric mix to be self-adjoint, got an asymmetry of {gap:.2g}.")
     return c
 
 
-def check_positive(metric: Any, s: Array, shape: tuple[int, int]) -> Any:
-    """Return the coefficients at `s`, positive on the tangent space of the rank-r matrices of a shape."""
+def check_positive(metric: Any, s: Array, shape: tuple[int, int], *, degenerate: bool = False) -> Any:
+    """Return the coefficients at `s`, positive on the tangent space of the rank-r matrices of a shape.
+
+    With `degenerate`, the directions that turn the row and column spaces may have the coefficient 0.
+    """
     c, (m, n), r = check_coefficients(metric, s), shape, s.size
-    parts = {"r x r block": c.pair_eigenvalues(), "row space": c.up[: r * (m > r)], "column space": c.vp[: r * (n > r)]}
+    parts = {
+        "r x r block": c.pair_eigenvalues(),
+        "directions that turn the column space (up)": c.up[: r * (m > r)],
+        "directions that turn the row space (vp)": c.vp[: r * (n > r)],
+    }
     for part, values in parts.items():
-        if values.size and not values.min() > 0:
+        zero = degenerate and part != "r x r block"
+        if values.size and not (values.min() > 0 or (zero and values.min() == 0)):
             fix = " DepthMetric(inf) is degenerate below full rank; use a finite depth." if values.min() == 0 else ""
             raise ValueError(
                 f"`metric` must be positive on the tangent space, got {float(values.min()):.3g} on the {part}.{fix}"
@@ -494,12 +508,12 @@ def check_positive(metric: Any, s: Array, shape: tuple[int, int]) -> Any:
     return c
 
 
-def check_differences(metric: Any) -> None:
-    """Refuse a metric without the divided differences that its Hessian needs."""
+def check_differences(metric: Any, purpose: str = "a Riemannian Hessian", fix: str = "ConjugateGradient") -> None:
+    """Refuse a metric without the divided differences that Hessian and geodesics need."""
     if not callable(getattr(metric, "differences", None)):
         raise TypeError(
-            f"`metric` must have differences(s) for a Riemannian Hessian, which {type(metric).__name__} has not."
-            " Use DepthMetric, EmbeddedMetric, ScaledGDMetric or TwoFactorMetric, or ConjugateGradient."
+            f"`metric` must have differences(s) for {purpose}, which {type(metric).__name__} has not."
+            f" Use DepthMetric, EmbeddedMetric, ScaledGDMetric, TwoFactorMetric, ..., or {fix}."
         )
 
 

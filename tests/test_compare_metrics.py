@@ -454,7 +454,7 @@ REFUSED = {
         "`loss.gradient(start)` must be finite, got a projected gradient of nan under depth 2."),
     "name": (
         lambda: named_metrics("embedded,deep"), ValueError,
-        "`metrics` must be of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein, a depth, lambda:NUMBER"
+        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein, a depth, lambda:NUMBER"
         " or kappa:NUMBER:..., got 'deep'."),
     "empty name": (
         lambda: named_metrics("2,,3"), ValueError, "`metrics` must be names separated by commas, got '2,,3'."),
@@ -490,3 +490,44 @@ def test_depth_inf_is_marked_only_where_it_is_degenerate():
     assert metric_label(lrf.DepthMetric(math.inf), square) == "depth inf"
     assert metric_label(lrf.DepthMetric(math.inf), tall) == "depth inf (degenerate)"
     assert not courses.degenerate_at(lrf.DepthMetric(3), tall)
+
+
+class _Coefficients:
+    """A metric of given parts."""
+
+    def __init__(self, **changes):
+        self.changes = changes
+
+    def coefficients(self, s):
+        parts = {"core": np.ones((s.size, s.size)), "up": np.ones_like(s), "vp": np.ones_like(s)}
+        return lrf.Coefficients(**(parts | {name: change(s) for name, change in self.changes.items()}))
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (_Coefficients(core=lambda s: np.full((s.size, s.size), np.nan)), r"`coefficients\(s\).core` must be finite"),
+        (_Coefficients(core=lambda s: -np.ones((s.size, s.size))), "`metric` must be positive on the tangent space"),
+        (_Coefficients(up=lambda s: np.ones(1)), r"`metric` must have coefficients\(s\).up of shape"),
+        (_Coefficients(mix=lambda s: np.triu(np.full((s.size, s.size), 0.1), 1)), "`metric` must have a symmetric mix"),
+        (type("Tuple", (), {"coefficients": lambda self, s: (s, s, s)})(), r"`metric` must return Coefficients\(core"),
+    ],
+)
+def test_what_is_no_metric_is_refused_before_anything_runs(metric, message, rng):
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
+    start = lrf.random_point(4, 4, 2, rng=rng)
+    for call in (
+        lambda: lrf.compare_metrics(loss, start, [lrf.EmbeddedMetric(), metric]),
+        lambda: lrf.integrate(lrf.RiemannianFlow(loss, metric), start, t_span=(0, 1))
+        if "positive" not in message
+        else lrf.compare_metrics(loss, start, [metric]),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            call()
+
+
+@pytest.mark.parametrize("function", [lambda w: "x", lambda w: w.s, lambda w: 1 / 0])
+def test_measures_are_asked_before_anything_runs(function, rng):
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
+    with pytest.raises(ValueError, match=r"`measures\['mine'\]` must return a number at `start`, but raises"):
+        lrf.compare_metrics(loss, lrf.random_point(4, 4, 2, rng=rng), [lrf.DepthMetric(2)], measures={"mine": function})

@@ -16,6 +16,7 @@ from scipy.integrate import OdeSolver
 
 import lowrankflow as lrf
 from lowrankflow import data, steppers
+from lowrankflow import losses as ls
 from lowrankflow.checkpoint import Checkpoint
 from lowrankflow.data import DataSet, Observations
 from lowrankflow.losses import Completion, LeastSquares
@@ -66,6 +67,17 @@ class Negative:
 class WrongShape:
     def coefficients(self, s):
         return lrf.Coefficients(core=np.ones((s.size, s.size)), up=np.ones(1), vp=np.ones_like(s))
+
+
+class SkewMix:
+    def coefficients(self, s):
+        mix = np.array([[0.0, 0.1], [0.0, 0.0]])
+        return lrf.Coefficients(core=np.ones((2, 2)), up=np.ones_like(s), vp=np.ones_like(s), mix=mix)
+
+
+class TupleMetric:
+    def coefficients(self, s):
+        return (s, s, s)
 
 
 class NotFinite:
@@ -135,6 +147,31 @@ def observed(rows=(0,), cols=(0,), values=(1.0,), shape=SHAPE, **options):
     return Completion(rows, cols, values, shape, **options)
 
 
+class UserLink:
+    """A link of a user whose parts return what they are given."""
+
+    def __init__(self, value=0.0, gradient=(0.0, 0.0)):
+        self._value, self._gradient = value, gradient
+
+    def value(self, z):
+        return self._value
+
+    def gradient(self, z):
+        return self._gradient
+
+
+def entries(rows=(0, 1), cols=(0, 1), shape=SHAPE):
+    return ls.Entries(rows, cols, shape=shape)
+
+
+def measured(link, **options):
+    return ls.Measured(entries(), link, **options)
+
+
+def function(f):
+    return ls.from_function(f, SHAPE)
+
+
 def raw(inputs, targets=None):
     return DataSet("x", np.asarray(inputs, dtype=float), targets)
 
@@ -142,7 +179,8 @@ def raw(inputs, targets=None):
 DEPTH_1 = " A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."
 SEED = " Use np.random.default_rng({})."
 SOLVERS = "auto, RK23, RK45, DOP853, Radau, BDF, LSODA, Euler, RK4, RKC, ROCK4"
-SMOOTH = " Use DepthMetric, EmbeddedMetric, ScaledGDMetric or TwoFactorMetric, or ConjugateGradient."
+SMOOTH = " Use DepthMetric, EmbeddedMetric, ScaledGDMetric, TwoFactorMetric, ..., or ConjugateGradient."
+STRAIGHT = " Use DepthMetric, EmbeddedMetric, ScaledGDMetric, TwoFactorMetric, ..., or retraction='svd'."
 FROM_FACTOR = " Use LowRankMatrix.from_factor(y), which is y @ y.T."
 TO_LOW_RANK = " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
 REVERSED = " Are they in reverse order? factors[0] is W_1, the one that acts first."
@@ -580,7 +618,7 @@ CASES = {
         "`depth` must be greater than 1, got 1. A depth-1 flow does not preserve rank;"
         " use EmbeddedMetric() for the projected flow."),
     "degenerate manifold": (lambda: FixedRank(3, 4, 2, lrf.DepthMetric(INF)), ValueError,
-        "`metric` must be positive on the tangent space, got 0 on the row space."
+        "`metric` must be positive on the tangent space, got 0 on the directions that turn the column space (up)."
         " DepthMetric(inf) is degenerate below full rank; use a finite depth."),
     "manifold of a negative metric": (lambda: FixedRank(3, 4, 2, Negative()), ValueError,
         "`metric` must be positive on the tangent space, got -1 on the r x r block."),
@@ -594,7 +632,7 @@ CASES = {
         ValueError, "`retraction` must be 'svd' or 'geodesic' for DepthMetric(depth=2.5), got 'product',"
         " which multiplies the factors of a DepthMetric of whole depth."),
     "geodesic retraction of a mixed metric": (lambda: FixedRank(3, 4, 2, lrf.PolarMetric(), retraction="geodesic"),
-        TypeError, "`metric` must have differences(s) for a Riemannian Hessian, which PolarMetric has not." + SMOOTH),
+        TypeError, "`metric` must have differences(s) for geodesics, which PolarMetric has not." + STRAIGHT),
     "manifold, rng a seed": (lambda: FixedRank(3, 4, 2, rng=0), TypeError,
         "`rng` must be a numpy.random.Generator, got int 0. Use np.random.default_rng(0)."),
     "random point without rng": (lambda: FixedRank(3, 4, 2).random_point(), TypeError,
@@ -613,6 +651,16 @@ CASES = {
         "`callback` must be callable or None, got int 1."),
     "TrustRegions without a Hessian": (lambda: FixedRank(3, 4, 2).problem(NoHessian()).riemannian_hessian, TypeError,
         "`loss` has no `hessian`, so TrustRegions cannot be used. Add hessian(w, z), or choose ConjugateGradient."),
+    "retraction of an array": (lambda: FixedRank(3, 4, 2).retraction(np.ones(SHAPE), Z), TypeError,
+        "`point` must be (u, s, vt), got an array of shape (3, 4). Use LowRankMatrix.from_dense(a, rank)."),
+    "retraction along an array": (lambda: FixedRank(3, 4, 2).retraction(START, np.ones(SHAPE)), TypeError,
+        "`tangent_vector` must be (up, core, vp), got an array of shape (3, 4). Use project."),
+    "metric with a skew mix": (lambda: lrf.check_metric(SkewMix(), START), ValueError,
+        "`metric` must have a symmetric mix to be self-adjoint, got an asymmetry of 0.1."),
+    "metric that returns a tuple": (lambda: lrf.tangent_norm(START, Z, TupleMetric()), TypeError,
+        "`metric` must return Coefficients(core, up, vp) from coefficients(s), got tuple."),
+    "inner product of a metric of wrong shape": (lambda: lrf.inner_product(START, Z, Z, WrongShape()), ValueError,
+        "`metric` must have coefficients(s).up of shape (2,), got (1,)."),
     "check_metric of a number": (lambda: lrf.check_metric(1, START), TypeError,
         "`metric` must have coefficients(s), got int 1. Pass an instance: DepthMetric(3)."),
     "check_metric at an array": (lambda: lrf.check_metric(METRIC, np.ones(SHAPE)), TypeError,
@@ -831,6 +879,191 @@ CASES = {
         "`w` has shape (2, 3) but the prepared data ask for (2, 2)."),
     "unknown claim": (lambda: lrf.explain("theorem"), ValueError,
         f"`claim` must be one of {', '.join(lrf.CLAIMS)}; got 'theorem'."),
+
+    # -- measured losses: links --------------------------------------------------------------------------------------
+    "labels above the classes": (lambda: ls.Softmax([0, 3], 3), ValueError,
+        "`labels` must lie between 0 and 2, one for each of 3 classes, got 0 .. 3."),
+    "labels negative": (lambda: ls.Softmax([-1, 0]), ValueError,
+        "`labels` must lie between 0 and the number of classes - 1, got -1 .. 0."),
+    "labels fractions": (lambda: ls.Softmax([0.5, 1]), TypeError, "`labels` must be whole numbers, got dtype float64."),
+    "labels nan": (lambda: ls.Softmax([NAN, 1]), ValueError,
+        "`labels` must be finite, got 1 NaN or infinite of 2 values, the first at index (0,). Remove or impute them."),
+    "labels infinite": (lambda: ls.Softmax([0, INF]), ValueError,
+        "`labels` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
+    "labels words": (lambda: ls.Softmax(["a", "b"]), TypeError, "`labels` must be an array of numbers, got dtype <U1."),
+    "labels complex": (lambda: ls.Softmax([0, 1j]), TypeError, "`labels` must be real, got dtype complex128."),
+    "labels ragged": (lambda: ls.Softmax([[0], [1, 2]]), ValueError,
+        "`labels` must be a rectangular array, got ragged rows."),
+    "labels one-hot": (lambda: ls.Softmax(np.eye(3)), ValueError,
+        "`labels` must be a vector with one label a sample, got shape (3, 3)."),
+    "labels empty": (lambda: ls.Softmax([]), ValueError,
+        "`labels` must be a vector with one label a sample, got shape (0,)."),
+    "labels of one class": (lambda: ls.Softmax([0, 0]), ValueError,
+        "`labels` must name two classes at least, got 0 alone. Pass classes=2 or more."),
+    "classes one": (lambda: ls.Softmax([0, 0], 1), ValueError, "`classes` must be at least 2, got 1."),
+    "classes a fraction": (lambda: ls.Softmax([0, 0], 2.5), TypeError, "`classes` must be a whole number, got 2.5."),
+    "labels zero and one": (lambda: ls.Logistic([0, 1]), ValueError,
+        "`labels` must be -1 or 1, got 0, 1. Pass 2 * labels - 1."),
+    "labels one and two": (lambda: ls.SquaredHinge([1, 2]), ValueError, "`labels` must be -1 or 1, got 1, 2."),
+    "labels missing": (lambda: ls.Logistic([1, NAN]), ValueError,
+        "`labels` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
+    "counts negative": (lambda: ls.Poisson([1, -2]), ValueError,
+        "`counts` must be non-negative, got a smallest of -2."),
+    "counts nan": (lambda: ls.Poisson([1, NAN]), ValueError,
+        "`counts` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
+    "counts empty": (lambda: ls.Poisson([]), ValueError, "`counts` must not be empty: nothing was observed."),
+    "link targets nan": (lambda: ls.Squared([1, NAN]), ValueError,
+        "`targets` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
+    "link targets masked": (lambda: ls.Squared(np.ma.masked_invalid([1, NAN])), ValueError,
+        "`targets` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
+    "link targets complex": (lambda: ls.Squared([1j]), TypeError, "`targets` must be real, got dtype complex128."),
+    "link targets ragged": (lambda: ls.LogCosh([[1], [1, 2]]), ValueError,
+        "`targets` must be a rectangular array, got ragged rows."),
+    "link targets None": (lambda: ls.Squared(None), TypeError, "`targets` must be an array of numbers, got dtype object."),
+    "link targets empty": (lambda: ls.Huber([]), ValueError, "`targets` must not be empty: nothing was observed."),
+    "delta zero": (lambda: ls.Huber([1], delta=0), ValueError, "`delta` must be positive and finite, got 0."),
+    "a negative weight": (lambda: ls.Squared([1, 2], [1, -1]), ValueError,
+        "`weights` must be non-negative and not all zero, got a smallest of -1."),
+    "weights all zero": (lambda: ls.Squared([1, 2], [0, 0]), ValueError,
+        "`weights` must be non-negative and not all zero, got a smallest of 0."),
+    "weights too few": (lambda: ls.Squared([1, 2], [1]), ValueError,
+        "`weights` has shape (1,) but the targets have shape (2,)."),
+    "weights nan": (lambda: ls.Squared([1, 2], [1, NAN]), ValueError,
+        "`weights` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
+    "hinge": (lambda: ls.Hinge([1, -1]), ValueError,
+        "`Hinge` must be differentiable to have a flow, and is not at the margin. Use SquaredHinge."),
+    "absolute error": (lambda: ls.AbsoluteError([1.0]), ValueError,
+        "`AbsoluteError` must be differentiable to have a flow, and is not at zero. Use Huber or LogCosh."),
+
+    # -- measured losses: measurements -------------------------------------------------------------------------------
+    "entries twice": (lambda: entries([2, 0, 2], [3, 0, 3]), ValueError,
+        "`rows`, `cols` must name each position once, got (2, 3) twice. Average repeated observations first."),
+    "entries outside": (lambda: entries([3, 0], [0, 0]), ValueError, "`rows` must lie between 0 and 2, got 0 .. 3."),
+    "entries negative": (lambda: entries([0, 0], [-1, 0]), ValueError, "`cols` must lie between 0 and 3, got -1 .. 0."),
+    "entries fractions": (lambda: entries([0.5, 0], [1, 0]), TypeError,
+        "`rows` must be whole numbers, got dtype float64."),
+    "entries nan": (lambda: entries([0], [NAN]), TypeError, "`cols` must be whole numbers, got dtype float64."),
+    "entries of other lengths": (lambda: entries([0, 1], [0]), ValueError,
+        "`rows` and `cols` must be vectors of one length above 0, got (2,) and (1,)."),
+    "entries none": (lambda: entries([], []), ValueError,
+        "`rows` and `cols` must be vectors of one length above 0, got (0,) and (0,)."),
+    "entries of a mask": (lambda: entries([[0, 1]], [[0, 1]]), ValueError,
+        "`rows` and `cols` must be vectors of one length above 0, got (1, 2) and (1, 2)."),
+    "entries of one size": (lambda: entries(shape=(3,)), ValueError,
+        "`shape` must be two whole numbers (m, n), got 1."),
+    "measured inputs zero": (lambda: ls.Inputs(0 * X, 3), ValueError,
+        "`inputs` must not be all zero: the loss would not depend on W."),
+    "measured inputs empty": (lambda: ls.Inputs(X[:, :0], 3), ValueError, "`inputs` must not be empty, got shape (4, 0)."),
+    "measured inputs nan": (lambda: ls.Inputs([[NAN]], 3), ValueError,
+        "`inputs` must be finite, got 1 NaN or infinite of 1 values, the first at index (0, 0). Remove or impute them."),
+    "measured inputs huge": (lambda: ls.Inputs([[1e200]], 3), ValueError,
+        "`inputs` must stay below 1e+150 in size, got 1e+200. Change the unit."),
+    "no rows": (lambda: ls.Inputs(X, 0), ValueError, "`rows` must be at least 1, got 0."),
+    "rows a float": (lambda: ls.Inputs(X, 3.0), TypeError, "`rows` must be a whole number, got 3.0."),
+    "pairs with rows alone": (lambda: ls.Bilinear(np.ones((2, 3)), np.ones((2, 4)), rows=[0]), ValueError,
+        "`rows` and `cols` must be given together, got one of them."),
+    "pairs of other numbers": (lambda: ls.Bilinear(np.ones((2, 3)), np.ones((5, 4))), ValueError,
+        "`right` must have as many rows as `left`, got 5 and 2. Or pass rows and cols."),
+    "pairs twice": (lambda: ls.Bilinear(np.ones((2, 3)), np.ones((5, 4)), [0, 0], [1, 1]), ValueError,
+        "`rows`, `cols` must name each position once, got (0, 1) twice. Average repeated observations first."),
+    "pairs outside": (lambda: ls.Bilinear(np.ones((2, 3)), np.ones((5, 4)), [0, 2], [1, 1]), ValueError,
+        "`rows` must lie between 0 and 1, got 0 .. 2."),
+    "pairs of zeros": (lambda: ls.Bilinear(np.ones((2, 3)), np.zeros((2, 4))), ValueError,
+        "`right` must not be all zero: the loss would not depend on W."),
+    "one sensing matrix": (lambda: ls.Sensing(np.ones(SHAPE)), ValueError,
+        "`matrices` must have shape (p, m, n), got shape (3, 4)."),
+    "sensing zeros": (lambda: ls.Sensing(np.zeros((2, 3, 4))), ValueError,
+        "`matrices` must not be all zero: the loss would not depend on W."),
+    "sensing complex": (lambda: ls.Sensing(np.ones((1, 2, 2)) * 1j), TypeError,
+        "`matrices` must be real, got dtype complex128."),
+    "sensing ragged": (lambda: ls.Sensing([[[1]], [[1, 2]]]), ValueError,
+        "`matrices` must be a rectangular array, got ragged rows."),
+    "a sum with a link": (lambda: entries() + ls.Squared([1, 2]), TypeError,
+        re.compile(r"`measurement` must have shape, outputs, samples, forward\(w\) and adjoint\(r\).*Squared.*\.")),
+    "a sum of other shapes": (lambda: entries() + entries(shape=(4, 4)), ValueError,
+        "`measurements` must have one shape of W and one of the outputs, got (3, 4) -> (2,) and (4, 4) -> (2,)."),
+    "a sum of other outputs": (lambda: entries() + entries([0], [0]), ValueError,
+        "`measurements` must have one shape of W and one of the outputs, got (3, 4) -> (2,) and (3, 4) -> (1,)."),
+    "a sum of no measurements": (lambda: ls.MeasurementSum(), ValueError, "`measurements` must not be empty."),
+
+    # -- measured losses: the two together ---------------------------------------------------------------------------
+    "targets of another number": (lambda: measured(ls.Squared([1, 2, 3])), ValueError,
+        "`link` has targets for outputs of shape (3,) but the measurement has outputs of shape (2,)."),
+    "targets a column": (lambda: measured(ls.Squared([[1], [2]])), ValueError,
+        "`link` has targets for outputs of shape (2, 1) but the measurement has outputs of shape (2,)."),
+    "softmax of other classes": (lambda: ls.Measured(ls.Inputs(np.ones((4, 2)), 3), ls.Softmax([0, 1])), ValueError,
+        "`link` has targets for outputs of shape (2, 2) but the measurement has outputs of shape (3, 2)."),
+    "a link class": (lambda: measured(ls.Squared), TypeError,
+        re.compile(r"`link` must be a function or have value\(z\) and gradient\(z\).*the class Squared\..*\.")),
+    "a measurement class": (lambda: ls.Measured(ls.Entries, ls.Squared([1, 2])), TypeError,
+        re.compile(r"`measurement` must have shape, outputs, .*the class Entries\. Use Inputs, Entries, Bilinear or Sensing\.")),
+    "targets for a link": (lambda: measured([1.0, 2.0]), TypeError,
+        re.compile(r"`link` must be a function or have value\(z\) and gradient\(z\).*list lacks value and gradient\..*\.")),
+    "measured reduction": (lambda: measured(ls.Squared([1, 2]), reduction="max"), ValueError,
+        "`reduction` must be one of sum, mean; got 'max'."),
+    "a link with a list too short": (lambda: measured(UserLink(gradient=[0.0])).gradient(START), ValueError,
+        "`link` must have derivatives of the shape of the outputs (2,), got (1,)."),
+    "a link without a value": (lambda: measured(UserLink(value=None)).value(START), TypeError,
+        "`link.value` must return one real number, got None."),
+    "a link with many values": (lambda: measured(UserLink(value=np.ones(2))).value_and_gradient(START), TypeError,
+        "`link.value` must return one real number, got an array of shape (2,)."),
+    "a function of the outputs with many values": (lambda: measured(lambda z: z).gradient(START), TypeError,
+        "`function` must return one real number, got an array of shape (2,)."),
+
+    # -- functions, sums, spectral losses ----------------------------------------------------------------------------
+    "from_function of a number": (lambda: ls.from_function(3, SHAPE), TypeError,
+        "`function` must be callable, got int 3."),
+    "Traced of an array": (lambda: ls.Traced(np.ones(2)), TypeError,
+        "`function` must be callable, got an array of shape (2,)."),
+    "from_function of one size": (lambda: ls.from_function(abs, 3), TypeError,
+        "`shape` must be two whole numbers (m, n), got int 3."),
+    "a function returning an array": (lambda: function(lambda w: w).gradient(START), TypeError,
+        "`function` must return one real number, got an array of shape (3, 4)."),
+    "a function returning None": (lambda: function(lambda w: None).value(START), TypeError,
+        "`function` must return one real number, got None."),
+    "a function returning a list": (lambda: function(lambda w: [1.0, [2.0]]).value_and_gradient(START), TypeError,
+        "`function` must return one real number, got list."),
+    "a function returning True": (lambda: function(lambda w: True).value(START), TypeError,
+        "`function` must return one real number, got bool True."),
+    "a function returning a complex number": (lambda: function(lambda w: 1j * w.sum()).hessian(START, START), TypeError,
+        re.compile(r"`function` must return one real number, got \S+j\)?\.")),
+    "a constant function": (lambda: function(lambda w: 1.0).gradient(START), ValueError,
+        "`function` must depend on its argument where autograd traces it, got a constant."
+        " Write it with autograd.numpy."),
+    "a function of plain numbers": (lambda: function(lambda w: float(w.sum())).gradient(START), TypeError,
+        "`function` must be written with autograd.numpy to be differentiated, got a call that autograd cannot trace"
+        " (float() argument must be a string or a real number, not 'ArrayBox')."),
+    "a sum of nothing": (lambda: ls.Sum(), ValueError, "`losses` must not be empty."),
+    "a mean of nothing": (lambda: ls.Mean(), ValueError, "`losses` must not be empty."),
+    "a sum of a list": (lambda: ls.Sum([LOSS, LOSS]), TypeError,
+        "`loss` must have shape, value(w) and gradient(w); list lacks shape."),
+    "a sum with a class": (lambda: ls.Sum(LOSS, LeastSquares), TypeError,
+        "`loss` must be an object, got the class LeastSquares. Pass an instance: LeastSquares(...)."),
+    "losses of other shapes": (lambda: ls.Sum(LOSS, SquareFit()), ValueError,
+        "`losses` must have one shape, got (3, 4) and (4, 4)."),
+    "a loss of negative weight": (lambda: ls.Sum(LOSS, LOSS, weights=[1.0, -1.0]), ValueError,
+        "`weights` must be positive and finite, got -1."),
+    "a loss times zero": (lambda: ls.Scaled(LOSS, 0), ValueError, "`weights` must be positive and finite, got 0."),
+    "a loss times a text": (lambda: ls.Scaled(LOSS, "2"), TypeError, "`weights` must be positive and finite, got '2'."),
+    "weights of losses one number": (lambda: ls.Sum(LOSS, weights=2.0), TypeError,
+        "`weights` must be numbers, one a loss, got 2.0."),
+    "weights of losses too many": (lambda: ls.Sum(LOSS, weights=[1, 2]), ValueError,
+        "`weights` must be as many as the losses, got 2 for 1."),
+    "covariance not symmetric": (lambda: ls.BuresWasserstein([[1, 0.5], [0, 1]], 3), ValueError,
+        "`covariance` must be symmetric positive semidefinite, got an asymmetry of 0.47 and a smallest eigenvalue of 0.75."),
+    "covariance indefinite": (lambda: ls.BuresWasserstein(np.diag([1.0, -1.0]), 3), ValueError,
+        "`covariance` must be symmetric positive semidefinite, got an asymmetry of 0 and a smallest eigenvalue of -1."),
+    "covariance of another shape": (lambda: ls.BuresWasserstein(np.ones(SHAPE), 3), ValueError,
+        "`covariance` must be square, got shape (3, 4)."),
+    "no columns": (lambda: ls.BuresWasserstein(np.eye(2), 0), ValueError, "`columns` must be at least 1, got 0."),
+    "Schatten of half a factor": (lambda: ls.Schatten(SHAPE, depth=0.5), ValueError,
+        "`depth` must be at least 1, got 0.5."),
+    "Schatten of no depth": (lambda: ls.Schatten(SHAPE, depth=INF), ValueError,
+        "`depth` must be positive and finite, got inf."),
+    "Schatten of negative strength": (lambda: ls.Schatten(SHAPE, depth=2, strength=-1), ValueError,
+        "`strength` must be positive and finite, got -1."),
+    "Schatten of zero": (lambda: ls.Schatten(SHAPE, depth=2).gradient(np.zeros(SHAPE)), ValueError,
+        "`rank` must be at least 1, got the zero matrix of rank 0."),
 }  # fmt: skip
 
 #: about a state that a call needs, not about an argument with a name
@@ -888,6 +1121,15 @@ SHAPED = {
     "completion gradient": (array, observed().gradient, "w", DEFINED),
     "completion value_and_gradient": (low_rank, observed().value_and_gradient, "w", DEFINED),
     "completion hessian": (low_rank, lambda z: observed().hessian(START, z), "z", DEFINED),
+    "measured value": (network, measured(ls.Huber([1, 2])).value, "w", DEFINED),
+    "measured gradient": (array, measured(ls.Huber([1, 2])).gradient, "w", DEFINED),
+    "measured hessian": (low_rank, lambda z: measured(ls.Huber([1, 2])).hessian(START, z), "z", DEFINED),
+    "function value": (array, function(np.sum).value, "w", DEFINED),
+    "function gradient": (network, function(np.sum).gradient, "w", DEFINED),
+    "function hessian": (low_rank, lambda z: function(np.sum).hessian(START, z), "z", DEFINED),
+    "sum of losses": (low_rank, ls.Sum(LOSS, LOSS).value_and_gradient, "w", DEFINED),
+    "Schatten": (low_rank, ls.Schatten(SHAPE, depth=2).value, "w", DEFINED),
+    "Bures-Wasserstein": (array, ls.BuresWasserstein(np.eye(3), 4).gradient, "w", DEFINED),
     "a sum": (low_rank, lambda w: PRODUCT + w, "other", "the product has shape"),
     "a difference": (network, lambda w: PRODUCT - w, "other", "the product has shape"),
     "factor_gradients": (network, lambda net: lrf.factor_gradients(LOSS, net), "net", DEFINED),

@@ -163,3 +163,31 @@ def test_what_is_not_known_is_refused(rng):
     e1, e2 = (lrf.LowRankMatrix(v, [1.0], v.T) for v in (np.eye(4)[:, :1], np.eye(4)[:, 1:2]))
     refused(lambda: psd.log(e1, e2), "`point_b` must not be orthogonal")
     refused(lambda: psd.exp(e1, lrf.Tangent(np.zeros((4, 1)), [[-3.0]] * np.ones((1, 1)), np.zeros((4, 1)))), "shorter")
+
+
+def test_a_geodesic_may_pass_zero_in_the_old_directions(rng):
+    """Y0 + t V keeps its rank where V turns it into new directions on the way: the end is reached."""
+    y, v = np.array([[1.0], [0.0], [0.0]]), np.array([[-2.0], [1.0], [0.0]])
+    w = lrf.LowRankMatrix.from_factor(y)
+    z = lrf.project(w, v @ y.T + y @ v.T)
+    got = PositiveSemidefinite(3, 1).exp(w, z).to_dense()
+    np.testing.assert_allclose(got, (y + v) @ (y + v).T, rtol=0, atol=1e-14)
+    straight = lrf.project(w, -4.0 * y @ y.T)  # control: with V = -2 Y0 it is lost
+    refused(lambda: PositiveSemidefinite(3, 1).exp(w, straight), "shorter")
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e5])
+def test_what_is_aligned_does_not_depend_on_the_scale(scale, rng):
+    w = lrf.LowRankMatrix(np.eye(4)[:, :2], scale * np.array([2.0, 1.0]), np.eye(2, 3))
+    zero = lrf.project(w, np.zeros((4, 3)))
+    manifold = FixedRank(4, 3, 2, lrf.DepthMetric(3))
+    off = lrf.Tangent(zero.up, 0.1 * scale * np.array([[0.0, 1.0], [1.0, 0.0]]), zero.vp)
+    refused(lambda: manifold.exp(w, off), "the velocity is neither")
+    tilted = lrf.Tangent(zero.up, scale * np.array([[0.1, 1e-4], [-1e-4, 0.1]]), zero.vp)
+    refused(lambda: manifold.exp(w, tilted), "the velocity is neither")
+    manifold.exp(w, lrf.Tangent(zero.up, 0.1 * scale * np.eye(2), zero.vp))
+
+
+def test_the_opposite_sign_is_named(rng):
+    w = lrf.random_point(4, 3, 2, rng=rng)
+    refused(lambda: FixedRank(4, 3, 2).dist(w, lrf.LowRankMatrix(-w.u, w.s, w.vt)), "opposite sign")

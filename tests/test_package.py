@@ -23,7 +23,7 @@ FLOORS = {
     "matrices": 1, "report": 1,
     "metrics": 2, "losses": 2, "data": 2,
     "gradients": 3, "hessians": 3, "retractions": 3, "geodesics": 3, "charts": 3, "steppers": 3, "solvers": 3,
-    "checkpoint": 4, "trajectory": 4, "run": 4, "driver": 4, "flow": 4, "descent": 4, "checks": 4,
+    "checkpoint": 4, "trajectory": 4, "run": 4, "driver": 4, "flow": 4, "descent": 4, "separation": 4, "checks": 4,
     "compare": 5,
     "plotting": 6, "html_report": 6, "pymanopt_manifold": 6,
     "cli": 7, "__main__": 7, "__init__": 8,

@@ -579,3 +579,9 @@ def test_flow_at_a_tiny_singular_value(metric, oracle, rng):
     assert largest_gap(flow(metric, loss, w), want) < 1e-8
     faster = [1.01 * t for t in TIMES]
     assert largest_gap(flow(metric, loss, w, times=faster), want) > 1e-4  # control: another clock
+
+
+def test_rounded_sums_of_imbalances_are_still_multiple_roots():
+    """0.1 + 0.2 - 0.3 is 5.6e-17 in floating point, and 0 is a double root of p."""
+    assert lrf.KappaBalancedMetric((0.1, 0.2, -0.3)).preserves_rank
+    assert not lrf.KappaBalancedMetric((0.1, 0.2)).preserves_rank  # control

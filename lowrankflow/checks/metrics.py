@@ -18,6 +18,7 @@ from .slopes import order
 __all__ = ["check_metric"]
 
 _SOURCE = "derived: docs/theory.md#metrics"
+_NEAR = 1e-6  # relative distance over which a derivative is a difference quotient: its own error, and eps / 1e-6
 _KEPT = 5  #: singular values that the Gram matrix is taken with, so that it stays small
 
 
@@ -36,8 +37,8 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     Returns
     -------
     Report
-        Claims ``symmetric``, ``positive``, ``rank``, ``order``, ``ties``, ``gradient`` and ``differences``, each with a
-        control. ``report.raise_if_failed()`` turns a failure into an exception.
+        Claims ``symmetric``, ``positive``, ``rank``, ``order``, ``ties``, ``gradient``, ``differences`` and ``differences at
+        ties``, each with a control. ``report.raise_if_failed()`` turns a failure into an exception.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     problem = {"metric": repr(metric), "shape": [m, n], "rank": start.rank, "singular values": [s.max(), s.min()]}
     claims = [check.symmetric(), check.positive(), check.full_rank(), check.order(), check.ties(), check.gradient()]
     if callable(getattr(metric, "differences", None)) and not check.degenerate:
-        claims.append(check.differences())
+        claims += [check.differences(), check.ties_of_differences()]
     return Report("check-metric", problem, claims)
 
 
@@ -141,14 +142,16 @@ class _Check:
 
         def rank(c: Coefficients) -> float:
             # the Gram matrix <Z_a, A Z_b> of the dual metric, scaled by the coefficients: they may span many decades
-            root = Coefficients(*(_inverse_root(part) for part in (c.core, c.up, c.vp)))
+            off = c.core - np.diag(np.diag(c.core)) + _diagonal(c)
+            root = Coefficients(*(_inverse_root(part) for part in (off, c.up, c.vp)))
             scaled = [root.apply(z) for z in vectors]
             flat = np.array([np.concatenate([part.ravel() for part in c.apply(z)]) for z in scaled])
             plain = np.array([np.concatenate([part.ravel() for part in z]) for z in scaled])
             values = np.linalg.eigvalsh((flat @ plain.T + plain @ flat.T) / 2)
             return float((values > 1e-9 * values.max()).sum() / dimension)
 
-        broken = replace(c, core=c.core - _diagonal(c), determinant=None)
+        off = 1 - np.eye(r)
+        broken = replace(c, core=c.core * off, mix=None if c.mix is None else c.mix * off, determinant=None)
         return _claim(
             "rank",
             "The Gram matrix of random tangent vectors has the rank of the manifold's dimension (their ratio).",
@@ -267,6 +270,37 @@ class _Check:
             Control("differences plus 0.1 %", gap(d + 1e-3 * np.abs(full).max() / x.max()), bound),
         )
 
+    def ties_of_differences(self) -> Claim:
+        """Where the quotient is a derivative, it is that of the coefficients."""
+        s, c, r = self.w.s, self.c, self.w.rank
+        d = self.metric.differences(s)  # type: ignore[attr-defined]
+        # beside each singular value one more: c at (s_i (1 + e), s_k), the last k for s = 0
+        near = s * (1 + _NEAR)
+        both = self.metric.coefficients(np.concatenate([s, near]))
+        there = np.hstack([both.core[r:, :r], both.vp[r:, None]])
+        here = np.hstack([c.core, c.vp[:, None]])
+        step = (near**2 - s**2)[:, None]
+        slope = (there - here) / step
+        # of first order in the distance, and the roundoff of the coefficients over it
+        error = _NEAR * np.abs(slope) + 10 * EPS * np.abs(here) / step
+        tied = np.abs(s[:, None] - s) <= EPS * s.max()
+
+        def gap(d: Array) -> float:
+            ratio = np.abs(d[:r, :r] - slope[:, None, :]) / np.where(error > 0, error, 1.0)[:, None, :]
+            return float(ratio[tied].max())
+
+        bound = 100.0
+        return _claim(
+            "differences at ties",
+            "differences(s)[i, i, k] is the derivative of c_ik by s_i^2: its error over that of a difference quotient.",
+            gap(d),
+            "<=",
+            bound,
+            [],
+            Control("differences plus 1 % of the largest", gap(d + 0.01 * (np.abs(slope).max() or 1.0)), bound),
+            f"quotient over a relative distance of {_NEAR:g}",
+        )
+
 
 def _unit(a: Array) -> Array:
     return a / np.linalg.norm(a)
@@ -274,7 +308,7 @@ def _unit(a: Array) -> Array:
 
 def _diagonal(c: Coefficients) -> Array:
     """Return what A multiplies the diagonal of the r x r block by, as a diagonal matrix."""
-    return np.diag(np.diag(c.core if c.mix is None else c.core + c.mix))
+    return np.diag(np.diag(c.core_block(np.eye(c.up.size))))
 
 
 def _inverse_root(part: Array) -> Array:

@@ -47,8 +47,12 @@ def _carry_out(args: argparse.Namespace, make: Callable[[np.random.Generator], C
                     report = measure(progress=progress)
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
-                print("lowrankflow: interrupted; keeping what was computed.", file=sys.stderr)
-            show(report, write(report, folder, args.json), args.quiet)
+                print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
+            try:
+                show(report, write(report, folder, args.json), args.quiet)
+            except KeyboardInterrupt:
+                print("lowrankflow: interrupted while writing; the files are not all there.", file=sys.stderr)
+                return INTERRUPTED
     if status == INTERRUPTED:
         return status
     return PASSED if report.passed else FAILED

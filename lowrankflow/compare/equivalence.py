@@ -11,7 +11,7 @@ from .. import validation
 from ..charts import Chart, Lifted
 from ..matrices import LinearNetwork, LowRankMatrix
 from ..report import Claim, Report
-from . import descents, identities, limits, trajectories
+from . import descents, identities, limits, theory, trajectories
 from .experiment import Experiment, gap, natural_time_unit
 
 __all__ = ["Interrupted", "default_widths", "verify_equivalence"]
@@ -179,7 +179,7 @@ def verify_equivalence(
     tell = (lambda stage, fraction: None) if progress is None else progress
     x = Experiment(loss, start, network, rtol, unit, t_end, max_evaluations, rng, chart, tell)
     report = Report("verify", {"data": dict(about or {}), "loss": getattr(loss, "normalisation", repr(loss))})
-    report.figures = x.figures
+    report.figures, report.tables = x.figures, x.tables
     try:
         _describe(x, report)
         last = limits.departure if np.isfinite(x.horizon) else limits.limits
@@ -187,6 +187,7 @@ def verify_equivalence(
             tell(measure.__name__, number / (len(_MEASURES) + 1))
             result = measure(x)
             report.claims += result if isinstance(result, list) else [result]
+        x.tables.insert(0, theory.theorems(x, report.claims, x.scout.points[-1]))
     except KeyboardInterrupt:
         report.interrupted = True
         raise Interrupted(report) from None

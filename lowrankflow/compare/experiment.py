@@ -19,7 +19,7 @@ from ..flow import FactorFlow, RiemannianFlow, Save, integrate
 from ..gradients import project
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
 from ..metrics import DepthMetric
-from ..report import Curve, Figure, Hypothesis
+from ..report import Curve, Figure, Hypothesis, Table
 from ..trajectory import Progress, Status, Trajectory
 from ..validation import Array
 
@@ -180,6 +180,7 @@ class Experiment:
     chart: Chart | None
     progress: Callable[[str, float], None]
     figures: list[Figure] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     stage: str = ""
 
     @property

@@ -15,6 +15,7 @@ from ..report import Claim, Control, Hypothesis
 from ..trajectory import Trajectory
 from .claims import claim
 from .experiment import HORIZON, REDUCTION, Experiment, curve
+from .separable import is_separated, separable
 
 
 class Limit:
@@ -89,9 +90,11 @@ def _set(indices: list[int]) -> str:
 
 
 def limits(x: Experiment) -> list[Claim]:
-    """Stationarity and, for the square loss, the index set and the best value."""
+    """Stationarity and, for the square loss, the index set and the best value; for separated samples, the margin."""
     limit = Limit(x)
     _draw_loss(x, limit)
+    if is_separated(x, limit.w):  # there is no limit
+        return separable(x, limit.w)
     asked = x.scout.status.converged
     went_on = Hypothesis("the run went on until the projected gradient fell", asked, x.scout.message)
     tenth = int(np.argmin(np.abs(limit.path.t - 0.1 * limit.path.t[-1])))

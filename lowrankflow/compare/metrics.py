@@ -100,7 +100,7 @@ def _named(name: str) -> Metric:
     if kind not in ("lambda", "kappa") and len(numbers) == 1:
         return DepthMetric(numbers[0])
     known = ", ".join(_PLAIN)
-    raise ValueError(f"`metrics` must be of {known}, a depth, lambda:NUMBER or kappa:NUMBER:..., got {name!r}.")
+    raise ValueError(f"`metrics` must be one of {known}, a depth, lambda:NUMBER or kappa:NUMBER:..., got {name!r}.")
 
 
 def compare_metrics(
@@ -191,12 +191,13 @@ def compare_metrics(
     if t_end is not None:
         t_end = validation.check_number("t_end", t_end)
     max_evaluations = validation.check_integer("max_evaluations", max_evaluations, low=100)
-    chosen, functions = _metrics(metrics, start), _measures(measures)
+    chosen, functions = _metrics(metrics, start), _measures(measures, start)
     x = _Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
     report = Report("compare", {"data": dict(about or {}), "loss": getattr(loss, "normalisation", repr(loss))})
     try:
         x.run(clock, t_end, functions)
-        report.claims += [_dissipation(x), _conversion(x), _clock(x)]
+        for measure in (_dissipation, _conversion, _clock):
+            report.claims.append(measure(x))
     except KeyboardInterrupt:
         report.interrupted = True
         raise Interrupted(report) from None
@@ -221,13 +222,15 @@ def _metrics(metrics: Any, start: LowRankMatrix) -> dict[str, Metric]:
             raise ValueError(f"`metrics` must name each metric once, got {label} twice.")
         if is_symmetric(metric):
             validation.check_symmetric_point("start", start, metric)
+        validation.check_positive(metric, start.s, start.shape, degenerate=True)
         while label in chosen:  # two of one class
             label += "'"
         chosen[label] = metric
     return chosen
 
 
-def _measures(measures: Any) -> dict[str, Callable[[LowRankMatrix], float]]:
+def _measures(measures: Any, start: LowRankMatrix) -> dict[str, Callable[[LowRankMatrix], float]]:
+    """Return the user's own numbers by name, each asked once before anything is run."""
     if measures is None:
         return {}
     if not isinstance(measures, Mapping):
@@ -235,6 +238,13 @@ def _measures(measures: Any) -> dict[str, Callable[[LowRankMatrix], float]]:
     for name, function in measures.items():
         if not callable(function):
             raise TypeError(f"`measures[{name!r}]` must be callable, got {validation.describe(function)}.")
+        try:
+            float(function(start))
+        except Exception as error:  # a user's function may raise anything
+            raise ValueError(
+                f"`measures[{name!r}]` must return a number at `start`, but raises {type(error).__name__}:"
+                f" {validation.reason(error)}."
+            ) from None
     return {str(name): function for name, function in measures.items()}
 
 

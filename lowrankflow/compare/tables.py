@@ -39,19 +39,20 @@ def tables(courses: list[Course], modes: Modes | None, loss: Any) -> list[Table]
 
 
 def groups(courses: list[Course], loss: Any) -> list[str]:
-    """Return a letter for the limit of each flow, the same one where ends coincide."""
+    """Return a letter for the limit of each flow that came to rest, the same one where a chain of near ends joins them."""
     seen = loss.whiten if Modes.known(loss) else lambda w: w
-    firsts: list[Course] = []
-    found = []
-    for course in courses:
-        for i, first in enumerate(firsts):
-            if gap(seen(course.end), seen(first.end)) <= _SAME:
-                found.append(_letter(i))
-                break
-        else:
-            found.append(_letter(len(firsts)))
-            firsts.append(course)
-    return found
+    rested = [course for course in courses if course.ending in ("gradient", "stalled")]
+    letters: dict[int, str] = {}
+    for course in rested:
+        if id(course) in letters:
+            continue
+        chain, letter = [course], _letter(len(set(letters.values())))
+        while chain:
+            member = chain.pop()
+            letters[id(member)] = letter
+            near = (c for c in rested if id(c) not in letters and gap(seen(c.end), seen(member.end)) <= _SAME)
+            chain += list(near)
+    return [letters.get(id(course), "-") for course in courses]
 
 
 def _letter(i: int) -> str:
@@ -79,7 +80,8 @@ def _limits(courses: list[Course], loss: Any) -> Table:
             row += [float(values[-1]), float(values.min())]
         rows.append(tuple(row))
     caption = (
-        f"Limit: ends nearer than {_SAME:g}, relative, share a letter. Gradient: Frobenius norm of the projected gradient"
+        f"Limit: a chain of ends nearer than {_SAME:g}, relative, shares a letter; none where the flow had not come to rest."
+        " Gradient: Frobenius norm of the projected gradient"
         " over that at the start, one ruler for all. Rank: nuclear over spectral norm of W; exp of the entropy of its"
         " singular values."
     )
@@ -137,7 +139,7 @@ def _distances(courses: list[Course]) -> Table:
         " directions that the data hardly see, where the loss is flat and all are slow."
     )
     return Table(
-        "distances", "How far the limits lie apart", caption, ("metric", *(c.label for c in courses)), tuple(rows)
+        "distances", "How far the ends lie apart", caption, ("metric", *(c.label for c in courses)), tuple(rows)
     )
 
 

@@ -8,7 +8,7 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
   `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, or a function).
 - `from_function`: an autograd function of the dense W.
 - `Schatten`, `BuresWasserstein`: functions of the singular values.
-- `Sum`, `Scaled`, `Mean`.
+- `Sum`, `Scaled`, `Mean`, `Logarithm`.
 """
 
 from ._protocol import Loss
@@ -29,6 +29,7 @@ from .links import (
     SquaredHinge,
     Traced,
 )
+from .logarithm import Logarithm
 from .measured import Measured
 from .measurements import Bilinear, Entries, Inputs, Measurement, MeasurementSum, Sensing
 from .spectral import BuresWasserstein, Schatten
@@ -45,6 +46,7 @@ __all__ = [
     "LeastSquares",
     "Link",
     "LogCosh",
+    "Logarithm",
     "Logistic",
     "Loss",
     "Mean",

@@ -54,7 +54,10 @@ class Sum:
             validation.check_loss(loss)
             if tuple(loss.shape) != tuple(losses[0].shape):
                 raise ValueError(f"`losses` must have one shape, got {tuple(losses[0].shape)} and {tuple(loss.shape)}.")
-        values = [1.0] * len(losses) if weights is None else [validation.check_number("weights", c) for c in weights]
+        given = (1.0,) * len(losses) if weights is None else validation.as_tuple(weights)
+        if given is None:
+            raise TypeError(f"`weights` must be numbers, one a loss, got {validation.describe(weights)}.")
+        values = [validation.check_number("weights", c) for c in given]
         if len(values) != len(losses):
             raise ValueError(f"`weights` must be as many as the losses, got {len(values)} for {len(losses)}.")
         self.losses, self.weights, self.shape = losses, values, tuple(losses[0].shape)

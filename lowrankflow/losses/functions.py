@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -52,6 +53,8 @@ def scalar_valued(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     if not callable(function):
         raise TypeError(f"`function` must be callable, got {validation.describe(function)}.")
 
+    from autograd.tracer import isbox
+
     @wraps(function)
     def checked(x: Any) -> Any:
         try:
@@ -63,11 +66,26 @@ def scalar_valued(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 "`function` must be written with autograd.numpy to be differentiated, got a call that autograd cannot"
                 f" trace ({validation.reason(error)})."
             ) from error
-        if np.shape(value) != () or getattr(value, "dtype", np.asarray(value).dtype).kind not in "fiu":
-            raise TypeError(f"`function` must return one real number, got {validation.describe(value)}.")
-        return value
+        if isbox(x) and isinstance(value, numbers.Real):
+            raise ValueError(
+                "`function` must depend on its argument where autograd traces it, got a constant."
+                " Write it with autograd.numpy."
+            )
+        return scalar("function", value)
 
     return checked
+
+
+def scalar(name: str, value: Any) -> Any:
+    """Return what a function of a user returned, traced or not; refuse what is not one real number."""
+    if isinstance(value, float):
+        return value
+    kind = getattr(getattr(value, "dtype", None), "kind", "i" if isinstance(value, int) else "O")
+    if getattr(value, "shape", ()) != () or kind not in "fiu" or isinstance(value, bool):
+        while hasattr(value, "_value"):  # what autograd traces
+            value = value._value
+        raise TypeError(f"`{name}` must return one real number, got {validation.describe(value)}.")
+    return value
 
 
 def name_of(checked: Any) -> str:

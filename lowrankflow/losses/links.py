@@ -8,6 +8,7 @@ whether the second derivative is continuous.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -54,7 +55,7 @@ class _Pointwise:
     curvature: float | None = 1.0  #: largest second derivative
 
     def __init__(self, targets: ArrayLike, name: str = "targets") -> None:
-        self.targets = _as_reals(name, targets)
+        self.targets = as_reals(name, targets)
         if self.targets.size == 0:
             raise ValueError(f"`{name}` must not be empty: nothing was observed.")
 
@@ -83,11 +84,9 @@ class _Pointwise:
         return f"{type(self).__name__}({' x '.join(map(str, self.targets.shape))} targets)"
 
 
-def _as_reals(name: str, values: ArrayLike) -> Array:
+def as_reals(name: str, values: ArrayLike) -> Array:
     """Return finite real numbers of any shape."""
-    array = validation.as_numbers(name, values)
-    validation.check_real(name, array)
-    array = np.asarray(array, dtype=np.float64)
+    array = np.asarray(validation._as_real(name, values), dtype=np.float64)
     validation.check_finite(name, array)
     return array
 
@@ -119,24 +118,27 @@ class Squared(_Pointwise):
 
     def __init__(self, targets: ArrayLike, weights: ArrayLike | None = None) -> None:
         super().__init__(targets)
-        self.weights: Any = 1.0
+        self.weights: Array | None = None
+        self.curvature = 1.0
         if weights is not None:
-            self.weights = _as_reals("weights", weights)
+            self.weights = as_reals("weights", weights)
             validation.check_shape("weights", self.weights.shape, self.targets.shape, "the targets have shape")
             if self.weights.min() < 0 or not self.weights.any():
                 raise ValueError(
                     f"`weights` must be non-negative and not all zero, got a smallest of {self.weights.min():g}."
                 )
-        self.curvature = float(np.max(self.weights))
+            self.curvature = float(self.weights.max())
 
     def _terms(self, z: Any, xp: Any) -> Any:
-        return 0.5 * self.weights * (z - self.targets) ** 2
+        squares = 0.5 * (z - self.targets) ** 2
+        return squares if self.weights is None else self.weights * squares
 
     def _slopes(self, z: Array) -> Array:
-        return self.weights * (z - self.targets)
+        e = z - self.targets
+        return e if self.weights is None else self.weights * e
 
     def _curvatures(self, z: Array) -> Array:
-        return np.broadcast_to(self.weights, z.shape)
+        return np.ones_like(z) if self.weights is None else self.weights
 
 
 class Huber(_Pointwise):
@@ -242,6 +244,10 @@ class Logistic(_Binary):
     def _curvatures(self, z: Array) -> Array:
         return special.expit(z) * special.expit(-z)
 
+    def margins(self, z: Array) -> Array:
+        """Return y z: positive where a sample is classified."""
+        return self.targets * z
+
 
 class SquaredHinge(_Binary):
     r"""The squared hinge :math:`\tfrac12 \sum_i \max(0, 1 - y_i z_i)^2` of labels y = -1 or 1.
@@ -326,7 +332,7 @@ class Softmax:
     convex, twice, curvature = True, True, 0.5  #: the largest eigenvalue of diag(p) - p p^T is at most 1/2
 
     def __init__(self, labels: ArrayLike, classes: int | None = None) -> None:
-        self.labels: NDArray[np.intp] = validation.as_labels("labels", _as_reals("labels", labels), classes)
+        self.labels: NDArray[np.intp] = validation.as_labels("labels", as_reals("labels", labels), classes)
         self.classes = int(self.labels.max()) + 1 if classes is None else int(classes)
         if self.classes < 2:
             raise ValueError("`labels` must name two classes at least, got 0 alone. Pass classes=2 or more.")
@@ -340,9 +346,25 @@ class Softmax:
 
     def value(self, z: Any) -> Any:
         """Return the sum over the samples."""
+        if _numpy_of(z) is np:
+            # ln(1 + sum over the other classes of e^(z_c - z_y)), which keeps its digits where it is tiny
+            others = self._others(z)
+            top = np.maximum(others.max(axis=0), 0.0)
+            rest = np.exp(others - top).sum(axis=0)
+            return float((top + np.log1p(np.expm1(-top) + rest)).sum())
         xp = _numpy_of(z)
-        top = z.max(axis=0) if xp is np else xp.max(z, axis=0)
+        top = xp.max(z, axis=0)
         return (top + xp.log(xp.sum(xp.exp(z - top), axis=0)) - z[self._at]).sum()
+
+    def _others(self, z: Array) -> Array:
+        """Return z_c - z_y for the classes other than the sample's own, minus infinity for that."""
+        others = z - z[self._at]
+        others[self._at] = -np.inf
+        return others
+
+    def margins(self, z: Array) -> Array:
+        """Return z_y minus the largest of the other outputs: positive where a sample is classified."""
+        return -self._others(z).max(axis=0)
 
     def probabilities(self, z: Array) -> Array:
         """Return the softmax of the columns."""
@@ -353,7 +375,8 @@ class Softmax:
     def gradient(self, z: Array) -> Array:
         """Return the probabilities minus the one-hot labels."""
         p = self.probabilities(z)
-        p[self._at] -= 1.0
+        p[self._at] = 0.0
+        p[self._at] = -p.sum(axis=0)  # p_y - 1, which would cancel where the sample is classified
         return p
 
     def hessian(self, z: Array, dz: Array) -> Array:
@@ -405,6 +428,20 @@ class Traced:
 
     def __repr__(self) -> str:
         return f"Traced({name_of(self._function)})"
+
+
+_SEPARABLE = (Squared, Huber, LogCosh, Logistic, SquaredHinge, Poisson)
+
+
+def reordered(link: Any, order: NDArray[Any]) -> Any:
+    """Return a link of the outputs ``z[order]`` with the same value; None where it may not be a sum over outputs."""
+    if type(link) not in _SEPARABLE:  # a subclass may hold more than targets and weights
+        return None
+    other = copy(link)
+    other.targets = link.targets[order]
+    if getattr(link, "weights", None) is not None:
+        other.weights = link.weights[order]
+    return other
 
 
 def Hinge(*args: Any, **options: Any) -> NoReturn:

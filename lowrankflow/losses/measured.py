@@ -9,7 +9,9 @@ import numpy as np
 
 from .. import validation
 from ..validation import Array
-from .links import Traced
+from .functions import scalar
+from .links import Traced, reordered
+from .measurements import in_order
 
 __all__ = ["Measured"]
 
@@ -69,6 +71,7 @@ class Measured:
                 f" {tuple(measurement.outputs)}."
             )
         self.measurement, self.link, self.reduction = measurement, link, reduction
+        self._map, self._function = _in_memory_order(measurement, link)
         self.shape, self._outputs_shape = tuple(measurement.shape), tuple(measurement.outputs)
         self._weight = 1.0 if reduction == "sum" else 1.0 / measurement.samples
         self.convex: bool | None = getattr(link, "convex", None)
@@ -76,6 +79,8 @@ class Measured:
         self.differentiable_by_autograd = bool(getattr(link, "traceable", False))
         if not callable(getattr(link, "hessian", None)):
             self.hessian = None  # type: ignore[assignment, method-assign]
+        if not callable(getattr(link, "margins", None)):
+            self.margins = None  # type: ignore[assignment, method-assign]
 
     @property
     def normalisation(self) -> str:
@@ -85,32 +90,39 @@ class Measured:
 
     def _outputs(self, w: Any) -> Any:
         validation.check_matrix("w", w, self.shape)
-        return self.measurement.forward(w)
+        return self._map.forward(w)
 
     def value(self, w: Any) -> Any:
         """Return L(W)."""
-        return self._weight * self.link.value(self._outputs(w))
+        return self._weight * scalar("link.value", self._function.value(self._outputs(w)))
 
     def gradient(self, w: Any) -> Any:
         """Return the gradient, as the measurement's adjoint makes it."""
-        return self._adjoint(self.link.gradient(self._outputs(w)))
+        return self._adjoint(self._function.gradient(self._outputs(w)))
 
     def value_and_gradient(self, w: Any) -> tuple[float, Any]:
         """Return both, sharing the outputs."""
         z = self._outputs(w)
-        return self._weight * float(self.link.value(z)), self._adjoint(self.link.gradient(z))
+        return self._weight * float(scalar("link.value", self._function.value(z))), self._adjoint(
+            self._function.gradient(z)
+        )
 
     def hessian(self, w: Any, z: Any) -> Any:
         """Return the Hessian at W applied to Z."""
         validation.check_matrix("z", z, self.shape)
-        return self._adjoint(self.link.hessian(self._outputs(w), self.measurement.forward(z)))
+        return self._adjoint(self._function.hessian(self._outputs(w), self._map.forward(z)))
+
+    def margins(self, w: Any) -> Array:
+        """Return the margin of every sample, where the link classifies."""
+        return self.link.margins(self._outputs(w))
 
     def _adjoint(self, r: Array) -> Any:
-        if np.shape(r) != self._outputs_shape:
+        r = np.asarray(r)
+        if r.shape != self._outputs_shape:
             raise ValueError(
-                f"`link` must have derivatives of the shape of the outputs {self._outputs_shape}, got {np.shape(r)}."
+                f"`link` must have derivatives of the shape of the outputs {self._outputs_shape}, got {r.shape}."
             )
-        return self.measurement.adjoint(r if self._weight == 1.0 else self._weight * r)
+        return self._map.adjoint(r if self._weight == 1.0 else self._weight * r)
 
     @cached_property
     def curvature(self) -> float:
@@ -123,3 +135,10 @@ class Measured:
 
     def __repr__(self) -> str:
         return f"Measured({self.measurement!r}, {self.link!r}, reduction={self.reduction!r})"
+
+
+def _in_memory_order(measurement: Any, link: Any) -> tuple[Any, Any]:
+    """Return both with their outputs as the gradient stores them, where both can be: it is then written, not sorted."""
+    other, order = in_order(measurement)
+    sorted_link = None if order is None else reordered(link, order)
+    return (measurement, link) if sorted_link is None else (other, sorted_link)

@@ -7,6 +7,7 @@ unless a factor of it is.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from ..matrices import Product
 from ..sampling import sampled_product
 from ..validation import Array
 from ._operators import OperatorSum, Sandwich
+from .links import as_reals
 
 __all__ = ["Bilinear", "Entries", "Inputs", "Measurement", "MeasurementSum", "Sensing"]
 
@@ -71,9 +73,7 @@ class Inputs(_Sums):
 
     def __init__(self, inputs: ArrayLike, rows: int) -> None:
         self._x = validation.as_matrix("inputs", inputs)
-        validation.check_peak("inputs", self._x)
-        if not self._x.any():
-            raise ValueError("`inputs` must not be all zero: the loss would not depend on W.")
+        _check_size("inputs", self._x)
         m = validation.check_integer("rows", rows, low=1)
         self.samples = self._x.shape[1]
         self.shape, self.outputs = (m, self._x.shape[0]), (m, self.samples)
@@ -115,16 +115,14 @@ class Entries(_Sums):
 
     def __init__(self, rows: ArrayLike, cols: ArrayLike, *, shape: tuple[int, int]) -> None:
         m, n = self.shape = validation.check_sizes("shape", shape)
-        self._rows, self._cols = validation.as_positions(rows, cols, (m, n))
-        self.samples = self._rows.size
+        self._pattern = _Pattern(*validation.as_positions(rows, cols, (m, n)), (m, n))
+        self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
-        self._pattern = _Pattern(self._rows, self._cols, (m, n))
 
     def forward(self, w: Any) -> Array:
         """Return W at the positions."""
-        if hasattr(w, "entries"):
-            return w.entries(self._rows, self._cols)
-        return w[self._rows, self._cols]
+        rows, cols = self._pattern.rows, self._pattern.cols
+        return w.entries(rows, cols) if hasattr(w, "entries") else w[rows, cols]
 
     def adjoint(self, r: Array) -> Any:
         """Return the sparse array with the values r at the positions."""
@@ -137,7 +135,7 @@ class Entries(_Sums):
 
 
 class _Pattern:
-    """A CSR pattern, sorted once, that takes data in the order of its positions."""
+    """A CSR pattern, sorted once, that takes data in the order of the positions that it was made of."""
 
     def __init__(self, rows: NDArray[Any], cols: NDArray[Any], shape: tuple[int, int]) -> None:
         self.shape = shape
@@ -146,12 +144,33 @@ class _Pattern:
         if csr.nnz < rows.size:  # it added up what stood at one position
             validation.refuse_repeated(rows, cols)
         order = csr.data.astype(np.intp) - 1
-        self._order = None if np.array_equal(order, key) else order
-        self._indices, self._indptr = csr.indices, csr.indptr
+        #: which of the positions come where in memory; None: they were given so
+        self.order = None if np.array_equal(order, key) else order
+        self.rows, self.cols, self._indices, self._indptr = rows, cols, csr.indices, csr.indptr
 
     def with_data(self, r: Array) -> Any:
-        data = r if self._order is None else np.take(r, self._order)
+        """Return the sparse array with the values r at the positions."""
+        # mode="clip" skips numpy's bounds check, a sixth of the time: the order is a permutation
+        data = r if self.order is None else np.take(r, self.order, mode="clip")
         return sparse.csr_array((data, self._indices, self._indptr), shape=self.shape)
+
+    def in_order(self) -> _Pattern:
+        """Return the same pattern made of positions in memory order."""
+        other = copy(self)
+        other.order, other.cols = None, self._indices
+        other.rows = np.repeat(np.arange(self.shape[0], dtype=self._indices.dtype), np.diff(self._indptr))
+        return other
+
+
+def in_order(measurement: Any) -> tuple[Any, NDArray[Any] | None]:
+    """Return a measurement with its outputs in memory order, and which of the outputs come where; None: as they were."""
+    own = type(measurement) in (Entries, Bilinear)  # a subclass may count on the order given
+    pattern = measurement._pattern if own else None
+    if pattern is None or pattern.order is None:
+        return measurement, None
+    other = copy(measurement)
+    other._pattern = pattern.in_order()
+    return other, pattern.order
 
 
 class Bilinear(_Sums):
@@ -169,8 +188,8 @@ class Bilinear(_Sums):
     Raises
     ------
     ValueError, TypeError
-        If an array is not a finite matrix, the numbers of rows differ without `rows` and `cols`, or a position lies
-        outside or occurs twice.
+        If an array is not a finite matrix or is all zero, the numbers of rows differ without `rows` and `cols`, or a
+        position lies outside or occurs twice.
 
     Notes
     -----
@@ -181,6 +200,8 @@ class Bilinear(_Sums):
         self, left: ArrayLike, right: ArrayLike, rows: ArrayLike | None = None, cols: ArrayLike | None = None
     ) -> None:
         self._left, self._right = validation.as_matrix("left", left), validation.as_matrix("right", right)
+        _check_size("left", self._left)
+        _check_size("right", self._right)
         (a, m), (b, n) = self._left.shape, self._right.shape
         self.shape = (m, n)
         self._pattern: _Pattern | None = None
@@ -191,24 +212,21 @@ class Bilinear(_Sums):
                 raise ValueError(f"`right` must have as many rows as `left`, got {b} and {a}. Or pass rows and cols.")
             self.samples = a
         else:
-            self._rows, self._cols = validation.as_positions(rows, cols, (a, b))
-            self._pattern, self.samples = _Pattern(self._rows, self._cols, (a, b)), self._rows.size
+            self._pattern = _Pattern(*validation.as_positions(rows, cols, (a, b)), (a, b))
+            self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
 
     def forward(self, w: Any) -> Array:
         """Return the forms."""
         left, right = (w, None) if not hasattr(w, "split") else w.split()
-        if right is None:  # an array, autograd's too
-            image = self._left @ left
-            if self._pattern is None:
-                return (image * self._right).sum(axis=1)
-            if isinstance(image, np.ndarray):
-                return sampled_product(image, self._right.T, self._rows, self._cols)
-            return (image @ self._right.T)[self._rows, self._cols]
-        x, y = self._left @ left, self._right @ right.T
+        x = self._left @ left
+        y = self._right.T if right is None else right @ self._right.T
         if self._pattern is None:
-            return np.einsum("qk,qk->q", x, y)
-        return sampled_product(x, y.T, self._rows, self._cols)
+            return (x * y.T).sum(axis=1)
+        rows, cols = self._pattern.rows, self._pattern.cols
+        if isinstance(x, np.ndarray):
+            return sampled_product(x, y, rows, cols)
+        return (x @ y)[rows, cols]  # what autograd traces
 
     def adjoint(self, r: Array) -> Any:
         """Return sum_q r_q x_q y_q^T as a product."""
@@ -246,12 +264,10 @@ class Sensing(_Sums):
     """
 
     def __init__(self, matrices: ArrayLike) -> None:
-        self._a = validation.as_numbers("matrices", matrices).astype(np.float64)
+        self._a = as_reals("matrices", matrices)
         if self._a.ndim != 3 or self._a.size == 0:
             raise ValueError(f"`matrices` must have shape (p, m, n), got shape {self._a.shape}.")
-        validation.check_finite("matrices", self._a)
-        if not self._a.any():
-            raise ValueError("`matrices` must not be all zero: the loss would not depend on W.")
+        _check_size("matrices", self._a)
         self.samples, m, n = self._a.shape
         self.shape, self.outputs = (m, n), (self.samples,)
         self._flat = self._a.reshape(self.samples, m * n)
@@ -313,6 +329,13 @@ class MeasurementSum(_Sums):
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self._terms))
+
+
+def _check_size(name: str, array: Array) -> None:
+    """Refuse data that are all zero, or whose squares over- or underflow."""
+    validation.check_peak(name, array)
+    if not array.any():
+        raise ValueError(f"`{name}` must not be all zero: the loss would not depend on W.")
 
 
 def _squared_norm(a: Any) -> float:

@@ -74,7 +74,8 @@ class KappaBalancedMetric:
     @property
     def preserves_rank(self) -> bool:
         """Whether the factor flow keeps the rank of W: 0 is a multiple root of p."""
-        return int((self.shifts == 0).sum()) > 1
+        shifts = self.shifts
+        return int((shifts <= len(shifts) * _EPS * shifts.max()).sum()) > 1
 
     def roots(self, s: Array) -> Array:
         """Return the largest roots x_i of p(x) = s_i^2, zero for zero."""

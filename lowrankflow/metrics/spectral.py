@@ -42,7 +42,12 @@ class Coefficients:
 
     def core_block(self, m: Array) -> Array:
         """Return the r x r block of A applied to a matrix with the block `m`."""
-        return self.core * m if self.mix is None else self.core * m + self.mix * m.T
+        if self.mix is None:
+            return self.core * m
+        block = self.core * m + self.mix * m.T
+        if self.determinant is not None:  # core + mix, where the sum would cancel
+            np.fill_diagonal(block, self._pairs(self.mix)[1] * np.diag(m))
+        return block
 
     def apply(self, z: Tangent) -> Tangent:
         """Return A(z)."""

@@ -1,0 +1,79 @@
+"""Separable classification: claims about the margin, where there is no limit to make claims about."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..matrices import LowRankMatrix
+from ..report import Claim, Control, Hypothesis, Table
+from ..separation import Separation, follow_margin, least_margin
+from .claims import claim
+from .experiment import Experiment, curve
+
+__all__ = ["is_separated", "separable"]
+
+_FALL = 1e-6  # the loss is followed down to this share of what it is at the end of the compared run
+
+
+def is_separated(x: Experiment, w: LowRankMatrix) -> bool:
+    """Return whether the loss classifies, and W classifies every sample."""
+    return callable(getattr(x.loss, "margins", None)) and least_margin(x.loss, w) > 0
+
+
+def separable(x: Experiment, w: LowRankMatrix) -> list[Claim]:
+    """From a W that separates the samples on: the margin in normalised time instead of a limit."""
+    x.stage = "normalised time"
+    found = follow_margin(x.loss, w, x.metric, loss_end=_FALL, max_evaluations=max(1000, x.max_evaluations // 10))
+    x.tables.append(_table(found))
+    _draw(x, found)
+    margin, wrong = least_margin(x.loss, w) / w.norm(), least_margin(x.loss, LowRankMatrix._trusted(-w.u, w.s, w.vt))
+    tiny = float(np.finfo(np.float64).tiny)
+    separated = claim(
+        "separation", margin, ">=", tiny, [], [Control("minus W", wrong / w.norm(), tiny, ">=")],
+        f"at t={x.times[-1]:.4g}; at the end of normalised time {found.margin[-1]:.4g}",
+    )  # fmt: skip
+    return [separated, _margin(x, found)]
+
+
+def _margin(x: Experiment, found: Separation) -> Claim:
+    """The smoothed margin over the norm of the factors never falls."""
+    samples = getattr(getattr(x.loss, "measurement", None), "samples", 1)
+    total = found.loss * (samples if getattr(x.loss, "reduction", "sum") == "mean" else 1)
+    small = total < np.log(2.0)
+    enough = Hypothesis("the summed loss is below ln 2 for five steps", int(small.sum()) >= 5, int(small.sum()))
+    # the margin that one sample alone would need for this loss, over the norm of balanced factors to the power N
+    smoothed = -np.log(np.expm1(total[small]))
+    points = [w for w, kept in zip(found.path.points, small, strict=True) if kept]
+    norm = np.sqrt(x.depth * np.array([(w.s ** (2 / x.depth)).sum() for w in points]))
+
+    def least_step(power: float) -> float:
+        ratio = smoothed / norm**power
+        return float((np.diff(ratio) / np.abs(ratio[:-1])).min()) if ratio.size > 1 else np.nan
+
+    bound = -1e-5  # ten times the tolerance of the run, a step
+    return claim(
+        "margin", least_step(x.depth), ">=", bound, [enough],
+        [Control("the norm to the power N + 1", least_step(x.depth + 1), bound, ">=")],
+        f"least relative change over {len(points)} steps, while the loss falls by {_FALL:g}",
+    )  # fmt: skip
+
+
+def _table(found: Separation) -> Table:
+    rows = []
+    for i in np.unique(np.linspace(0, found.tau.size - 1, 6).astype(int)):
+        values = (found.tau, found.loss, found.norm, found.margin, found.alignment, found.effective_rank)
+        rows.append(tuple(float(v[i]) for v in values))
+    return Table(
+        "normalised time", "Separable data: the margin instead of a limit",
+        "The flow from the end of the compared run on, in the time d tau = L dt. Margin: least margin of a sample over the"
+        " Frobenius norm of W. Alignment: cosine of W and the projected -grad L. Rank: nuclear over spectral norm.",
+        ("tau", "loss", "norm of W", "margin", "alignment", "rank"), tuple(rows),
+    )  # fmt: skip
+
+
+def _draw(x: Experiment, found: Separation) -> None:
+    x.draw(
+        "margin", "Separable data: no limit, but a direction",
+        "Least margin of a sample over the Frobenius norm of W, in normalised time.",
+        "norm of W", "margin over norm", [curve("margin", found.norm, found.margin, "a")],
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Which theorems apply to this loss, on these data, with these widths: each hypothesis with its number."""
+
+from __future__ import annotations
+
+from ..matrices import LowRankMatrix
+from ..report import Claim, Hypothesis, Table
+from .experiment import Experiment
+from .separable import is_separated
+
+__all__ = ["theorems"]
+
+_LAURENT = "Laurent, von Brecht (2018): every local minimum of the factors' loss is global"
+_BAH = "Bah et al. (2022): the factor flow converges to a critical point"
+_NGUEGNANG = "Nguegnang et al. (2024): so does gradient descent with small steps"
+_EQUIVALENCE = "Bah et al. (2022): the product follows the Riemannian flow"
+
+
+def theorems(x: Experiment, claims: list[Claim], end: LowRankMatrix | None) -> Table:
+    """Return a row a theorem and hypothesis; the last column says whether all of its hypotheses are met.
+
+    Parameters
+    ----------
+    x : Experiment
+        The problem.
+    claims : list of Claim
+        What was measured, of which ``gradient`` says whether the loss has the derivative that it says it has.
+    end : LowRankMatrix, optional
+        The last W, which may separate the samples of a classification.
+
+    Returns
+    -------
+    Table
+        ``name`` "theory".
+    """
+    differentiable = _differentiable(claims)
+    groups = {
+        _EQUIVALENCE: [differentiable, x.balanced],
+        _LAURENT: [_convex(x), differentiable, _width(x)],
+        _BAH: [_square(x), x.full_rank_inputs],
+        _NGUEGNANG: [_square(x), x.full_rank_inputs],
+    }
+    rows = []
+    for name, hypotheses in groups.items():
+        applies = "applies" if all(h.met for h in hypotheses) else "not claimed"
+        for first, h in enumerate(hypotheses):
+            rows.append(
+                (name if first == 0 else "", h.name, h.value, "yes" if h.met else "no", applies if first == 0 else "")
+            )
+    caption = (
+        "A theorem of which a hypothesis is not met, or not known, is not claimed. That of Laurent and von Brecht says"
+        " nothing of whether a minimum exists"
+    )
+    if end is not None and is_separated(x, end):
+        caption += ": here none does, because W classifies every sample and the loss falls for ever along its direction"
+    columns = ("theorem", "hypothesis", "value", "met", "theorem applies")
+    return Table("theory", "What theory says of this problem", caption + ".", columns, tuple(rows))
+
+
+def _differentiable(claims: list[Claim]) -> Hypothesis:
+    found = next((c for c in claims if c.name == "gradient"), None)
+    if found is None:
+        return Hypothesis("differentiable", False, "not measured")
+    return Hypothesis("differentiable: gradient against differentiation", found.holds, found.measured)
+
+
+def _convex(x: Experiment) -> Hypothesis:
+    convex = getattr(x.loss, "convex", None)
+    says = {True: "yes, by construction", False: "no", None: "not known: the loss has no `convex`"}[convex]
+    return Hypothesis("convex in W", convex is True, says)
+
+
+def _width(x: Experiment) -> Hypothesis:
+    """The thinnest layer is the input or the output layer."""
+    narrow, ends = min(x.network.widths), min(x.network.shape)
+    return Hypothesis("no hidden layer below min(m, n)", narrow >= ends, f"{narrow} against {ends}")
+
+
+def _square(x: Experiment) -> Hypothesis:
+    known = hasattr(x.loss, "spectrum")
+    return Hypothesis("square loss of inputs and targets", known, "yes" if known else type(x.loss).__name__)

@@ -1,0 +1,64 @@
+"""The logarithm of a loss: its flow is that of the loss in normalised time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from ._operators import Multiple
+
+__all__ = ["Logarithm"]
+
+
+class Logarithm:
+    r"""The loss :math:`\ln L(W)`, whose flow is that of L in the time :math:`d\tau = L\, dt`.
+
+    .. math:: \frac{dW}{d\tau} = -A_W(\nabla \ln L) = -\frac{A_W(\nabla L)}{L} .
+
+    Where L tends to zero only as W grows without bound, as for classification of separable data, the steps in this time
+    stay of moderate size.
+
+    Parameters
+    ----------
+    loss : Loss
+        Positive wherever it is asked.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no loss; on use, if its value is not positive.
+    """
+
+    convex = None
+
+    def __init__(self, loss: Any) -> None:
+        validation.check_loss(loss)
+        self.loss, self.shape = loss, tuple(loss.shape)
+
+    def value(self, w: Any) -> float:
+        """Return ln L(W)."""
+        return float(np.log(self._positive(self.loss.value(w))))
+
+    def gradient(self, w: Any) -> Any:
+        """Return the gradient of L over L."""
+        return self.value_and_gradient(w)[1]
+
+    def value_and_gradient(self, w: Any) -> tuple[float, Any]:
+        """Return both."""
+        if hasattr(self.loss, "value_and_gradient"):
+            value, g = self.loss.value_and_gradient(w)
+        else:
+            value, g = self.loss.value(w), self.loss.gradient(w)
+        size = self._positive(value)
+        return float(np.log(size)), Multiple(g, 1.0 / size)
+
+    def _positive(self, value: Any) -> float:
+        number = float(value)
+        if number <= 0:
+            raise ValueError(f"`loss` must be positive to be followed in normalised time, got {number:g}.")
+        return number
+
+    def __repr__(self) -> str:
+        return f"Logarithm({self.loss!r})"

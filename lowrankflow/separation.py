@@ -1,0 +1,165 @@
+r"""Classification of separable data, where the flow has no limit: normalised time and the margin.
+
+The logistic and the softmax loss vanish only at infinity. Once W classifies every sample, it grows for ever, ever more
+slowly in the time of the flow; in :math:`d\tau = L\, dt` it does so at a moderate speed, and what converges is the
+direction. The number to watch is the margin over the norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import validation
+from .flow import Event, RiemannianFlow, integrate
+from .gradients import project
+from .losses import Logarithm
+from .matrices import LowRankMatrix
+from .metrics import Metric
+from .trajectory import Progress, Status, Trajectory
+from .validation import Array
+
+__all__ = ["Separation", "follow_margin", "least_margin"]
+
+_LONGEST = 1e9  # normalised time at most: no run gets there
+_STATIONARY = 1e-6  # ||P_T grad ln L|| ||W||, a pure number, at which a minimiser is taken for reached
+
+
+@dataclass(frozen=True)
+class Separation:
+    """A flow in normalised time, and what it does instead of converging.
+
+    Attributes
+    ----------
+    tau : ndarray
+        Normalised time, d tau = L dt.
+    loss : ndarray
+        L(W).
+    norm : ndarray
+        Frobenius norm of W.
+    margin : ndarray
+        Least margin of a sample over the Frobenius norm; positive where all samples are classified.
+    alignment : ndarray
+        Cosine of the angle between W and the projected -grad L: 1 where only the norm still grows.
+    effective_rank : ndarray
+        Nuclear over spectral norm of W.
+    path : Trajectory
+        The flow itself; its loss is ln L, its time tau.
+    """
+
+    tau: Array
+    loss: Array
+    norm: Array
+    margin: Array
+    alignment: Array
+    effective_rank: Array
+    path: Trajectory
+
+    @property
+    def separable(self) -> bool:
+        """Whether the last W classifies every sample: then there is no minimiser."""
+        return bool(self.margin[-1] > 0)
+
+
+def least_margin(loss: Any, w: Any) -> float:
+    """Return the least margin of a sample at W, unnormalised.
+
+    Parameters
+    ----------
+    loss : Loss
+        One with ``margins(w)``: `Measured` with `Logistic` or `Softmax`, or your own.
+    w : LowRankMatrix, Product, LinearNetwork or array, (m, n)
+        Where.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If the loss has no margins.
+    """
+    if not callable(getattr(loss, "margins", None)):
+        raise TypeError(
+            f"`loss` must have margins(w), got {validation.describe(loss)}. Use Measured with Logistic or Softmax."
+        )
+    return float(np.min(loss.margins(w)))
+
+
+def follow_margin(
+    loss: Any,
+    start: LowRankMatrix,
+    metric: Metric,
+    *,
+    loss_end: float = 1e-6,
+    rtol: float = 1e-6,
+    max_evaluations: int = 20_000,
+    callback: Callable[[Progress], None] | None = None,
+) -> Separation:
+    r"""Follow a classification loss in normalised time until it has fallen far enough, or has come to rest.
+
+    Parameters
+    ----------
+    loss : Loss
+        Positive, with ``margins(w)``.
+    start : LowRankMatrix, (m, n) of rank k
+        W(0).
+    metric : Metric
+        For instance ``DepthMetric(3)``.
+    loss_end : float
+        The value of the loss, relative to that at the start, at which to stop.
+    rtol : float
+        Tolerance of the flow.
+    max_evaluations : int
+        Budget of gradients.
+    callback : callable, optional
+        Called with a `Progress` after every step; its time is tau.
+
+    Returns
+    -------
+    Separation
+        ``separable`` says whether a W was found that classifies every sample.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the loss has no margins or an argument breaks its rule.
+
+    References
+    ----------
+    .. [1] Z. Ji, M. Telgarsky, Gradient descent aligns the layers of deep linear networks, ICLR 2019.
+    .. [2] K. Lyu, J. Li, Gradient descent maximizes the margin of homogeneous neural networks, ICLR 2020.
+    """
+    validation.check_point("start", start)
+    least_margin(loss, start)
+    end = validation.check_number("loss_end", loss_end)
+    followed = Logarithm(loss)
+    level = followed.value(start) + np.log(end)
+
+    def at_rest(tau: float, w: LowRankMatrix) -> float:
+        return project(w, followed.gradient(w)).norm() * w.norm() - _STATIONARY
+
+    events = [
+        Event("loss", lambda tau, w: followed.value(w) - level, terminal=True, direction=-1),
+        Event("at rest", at_rest, terminal=True, direction=-1),
+    ]
+    path = integrate(
+        RiemannianFlow(followed, metric), start, t_span=(0.0, _LONGEST), rtol=rtol, events=events, method="auto",
+        max_evaluations=max_evaluations, callback=callback,
+    )  # fmt: skip
+    if path.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    rows = [_row(loss, w) for w in path.points]
+    norm, margin, alignment, rank = (np.array(column) for column in zip(*rows, strict=True))
+    return Separation(path.t, np.exp(path.loss), norm, margin, alignment, rank, path)
+
+
+def _row(loss: Any, w: LowRankMatrix) -> tuple[float, float, float, float]:
+    """Return the norm, the margin over it, the cosine of W and -grad L, and the effective rank."""
+    norm, z = w.norm(), project(w, loss.gradient(w))
+    pairing = float(w.s @ np.diag(z.core))
+    return norm, least_margin(loss, w) / norm, -pairing / (norm * (z.norm() or 1.0)), float(w.s.sum() / w.s.max())

@@ -56,7 +56,7 @@ def as_tuple(value: Any) -> tuple[Any, ...] | None:
         return None
 
 
-def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
+def as_real(name: str, value: ArrayLike) -> NDArray[Any]:
     """Return an array of real numbers of any shape."""
     try:
         array = np.asarray(value)
@@ -96,7 +96,7 @@ def reason(error: BaseException) -> str:
 
 def as_vector(name: str, values: ArrayLike, size: int | None = None) -> Array:
     """Return a finite real vector, of the given size."""
-    array = np.asarray(_as_real(name, values), dtype=np.float64)
+    array = np.asarray(as_real(name, values), dtype=np.float64)
     if array.ndim != 1 and size is None:
         raise ValueError(f"`{name}` must be a vector, got shape {array.shape}.")
     if size is not None and array.shape != (size,):
@@ -107,7 +107,7 @@ def as_vector(name: str, values: ArrayLike, size: int | None = None) -> Array:
 
 def as_matrix(name: str, value: ArrayLike, *, column: bool = False) -> Array:
     """Return a finite, non-empty real matrix; with ``column=True`` a vector becomes one column."""
-    array = _as_real(name, value)
+    array = as_real(name, value)
     if column and array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -377,9 +377,9 @@ def check_measurement(a: Any) -> None:
     """Refuse what is not a measurement: shape, outputs, samples, forward(w), adjoint(r)."""
     missing = [name for name in ("shape", "outputs", "samples", "forward", "adjoint") if not hasattr(a, name)]
     if missing or isinstance(a, type):
-        lacks = f" lacks {' and '.join(missing)}" if missing and not isinstance(a, type) else ""
+        lacks = f", which lacks {' and '.join(missing)}" if missing and not isinstance(a, type) else ""
         raise TypeError(
-            f"`measurement` must have shape, outputs, samples, forward(w) and adjoint(r); {describe(a)}{lacks}."
+            f"`measurement` must have shape, outputs, samples, forward(w) and adjoint(r), got {describe(a)}{lacks}."
             " Use Inputs, Entries, Bilinear or Sensing."
         )
 
@@ -388,9 +388,9 @@ def check_link(link: Any) -> None:
     """Refuse what is not a link: value(z) and gradient(z)."""
     missing = [name for name in ("value", "gradient") if not callable(getattr(link, name, None))]
     if missing or isinstance(link, type):
-        lacks = f" lacks {' and '.join(missing)}" if missing and not isinstance(link, type) else ""
+        lacks = f", which lacks {' and '.join(missing)}" if missing and not isinstance(link, type) else ""
         raise TypeError(
-            f"`link` must be a function or have value(z) and gradient(z); {describe(link)}{lacks}."
+            f"`link` must be a function or have value(z) and gradient(z), got {describe(link)}{lacks}."
             " Use Squared(targets), Huber(targets), Logistic(labels), ..."
         )
 

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
 
 import lowrankflow as lrf
+from lowrankflow import losses
 from lowrankflow.steppers import RK4, RKC, ROCK4, Euler
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,13 +144,80 @@ def log_cosh(m, n, rng):
     return LogCosh(rng.standard_normal((m, n)))
 
 
+def _features(rows, size, rng):
+    return rng.standard_normal((rows, size)) / np.sqrt(size)
+
+
+def _entries(m, n, rng):
+    """Positions in no order, half of all."""
+    return losses.Entries(*np.divmod(rng.permutation(m * n)[: (m * n + 1) // 2], n), shape=(m, n))
+
+
+def bilinear(m, n, rng):
+    """Features of four users and five items, of which twelve pairs meet; quadratic."""
+    pairs = np.divmod(rng.permutation(20)[:12], 5)
+    measurement = losses.Bilinear(_features(4, m, rng), _features(5, n, rng), *pairs)
+    return losses.Measured(measurement, losses.Squared(rng.standard_normal(12), rng.uniform(0.5, 2.0, 12)))
+
+
+def sum_of_losses(m, n, rng):
+    """Quadratic: weighted observations and inputs."""
+    return losses.Sum(completion(m, n, rng), least_squares(m, n, rng), weights=[0.5, 2.0])
+
+
+def huber_inputs(m, n, rng):
+    measurement = losses.Inputs(_features(2 * n, n, rng).T, m)
+    return losses.Measured(measurement, losses.Huber(rng.standard_normal((m, 2 * n)), delta=0.5), reduction="mean")
+
+
+def logistic_entries(m, n, rng):
+    a = _entries(m, n, rng)
+    return losses.Measured(a, losses.Logistic(rng.choice([-1.0, 1.0], a.outputs)))
+
+
+def poisson_entries(m, n, rng):
+    a = _entries(m, n, rng)
+    return losses.Measured(a, losses.Poisson(rng.integers(0, 4, a.outputs)), reduction="mean")
+
+
+def softmax_inputs(m, n, rng):
+    labels = rng.integers(0, m, 3 * n)
+    return losses.Measured(losses.Inputs(_features(3 * n, n, rng).T, m), losses.Softmax(labels, m), reduction="mean")
+
+
+def sensing(m, n, rng):
+    matrices = rng.standard_normal((7, m, n)) / np.sqrt(m * n)
+    return losses.Measured(losses.Sensing(matrices), losses.LogCosh(rng.standard_normal(7)))
+
+
+def function(m, n, rng):
+    y = rng.standard_normal((m, n))
+    return losses.from_function(lambda w: anp.sum(anp.sqrt(1 + (w - y) ** 2)), (m, n), convex=True)
+
+
 LEAST_SQUARES = [
     _case(least_squares, "leastsquares"),
     _case(mean_rows, "meanrows"),
     _case(few_samples, "fewsamples"),
     _case(deficient_inputs, "deficient"),
 ]
-LOSSES = [*LEAST_SQUARES, _case(completion, "completion"), _case(log_cosh, "logcosh")]
+#: with a Hessian that does not depend on W
+QUADRATIC_LOSSES = [
+    *LEAST_SQUARES,
+    _case(completion, "completion"),
+    _case(bilinear, "bilinear"),
+    _case(sum_of_losses, "sum"),
+]
+#: with a Hessian that does
+CURVED_LOSSES = [
+    _case(huber_inputs, "huber-inputs"),
+    _case(logistic_entries, "logistic-entries"),
+    _case(poisson_entries, "poisson-entries"),
+    _case(softmax_inputs, "softmax-inputs"),
+    _case(sensing, "logcosh-sensing"),
+    _case(function, "function"),
+]
+LOSSES = [*QUADRATIC_LOSSES, _case(log_cosh, "logcosh"), *CURVED_LOSSES]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # charts of a Riemannian flow, and solvers

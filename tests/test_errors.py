@@ -998,7 +998,7 @@ CASES = {
     "a measurement class": (lambda: ls.Measured(ls.Entries, ls.Squared([1, 2])), TypeError,
         re.compile(r"`measurement` must have shape, outputs, .*the class Entries\. Use Inputs, Entries, Bilinear or Sensing\.")),
     "targets for a link": (lambda: measured([1.0, 2.0]), TypeError,
-        re.compile(r"`link` must be a function or have value\(z\) and gradient\(z\).*list lacks value and gradient\..*\.")),
+        re.compile(r"`link` must be a function or have value\(z\) and gradient\(z\).*list, which lacks value and gradient\..*\.")),
     "measured reduction": (lambda: measured(ls.Squared([1, 2]), reduction="max"), ValueError,
         "`reduction` must be one of sum, mean; got 'max'."),
     "a link with a list too short": (lambda: measured(UserLink(gradient=[0.0])).gradient(START), ValueError,

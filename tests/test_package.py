@@ -162,13 +162,13 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
 
 
 def test_the_commands_of_the_readme_are_understood():
-    from lowrankflow.cli import _parser
+    from lowrankflow.cli import parser
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^lowrankflow (verify|compare|check-loss|datasets)([^\n#]*)", text, flags=re.MULTILINE)
     assert len(commands) > 5
     for command, rest in commands:
-        _parser().parse_args([command, *rest.replace("\\", "").split()])
+        parser().parse_args([command, *rest.replace("\\", "").split()])
 
 
 def test_sources_of_claims_point_to_headings_that_exist():

@@ -16,7 +16,8 @@ class Loss(Protocol):
     ``value_and_gradient(w)``
         Both at once, sharing the residual.
     ``curvature``
-        The largest eigenvalue of the Hessian with respect to W; sets the unit of time.
+        The largest eigenvalue of the Hessian with respect to W; sets the unit of time. A loss with one that does not know
+        its ``best_value`` is taken to be non-negative where the stiffness is bounded.
     ``convex``, ``twice_differentiable``
         True, False or None (not known): what theory may be claimed.
     ``fixed_rank``

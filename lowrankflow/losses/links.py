@@ -86,7 +86,7 @@ class _Pointwise:
 
 def as_reals(name: str, values: ArrayLike) -> Array:
     """Return finite real numbers of any shape."""
-    array = np.asarray(validation._as_real(name, values), dtype=np.float64)
+    array = np.asarray(validation.as_real(name, values), dtype=np.float64)
     validation.check_finite(name, array)
     return array
 

@@ -102,6 +102,8 @@ def main(quick=False, out=None):
         "rms by rank": {r: [rms(runs[r][0][i], image, unseen) for i in (int(np.argmin(curves[r])), -1)] for r in ranks},
     }
     report(numbers, image.shape)
+    error = numbers["rms"]
+    assert error["floor"] < error["flow, stopped"] < error["rescaled SVD"] < error["mean"]
     if out is not None:
         draw(Path(out), image, seen, pictures, {r: (units, curve) for r, curve in curves.items()}, numbers)
     return numbers

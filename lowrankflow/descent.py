@@ -81,7 +81,9 @@ def gradient_descent(
     validation.check_callable("callback", callback)
     egrads = factor_gradients(loss, net)  # checks loss and shapes
     if not (np.isfinite(squared_norm(egrads)) and np.isfinite(loss.value(net))):
-        raise ValueError("`loss` must be finite at `net`, got a value or gradient that is not.")
+        raise ValueError(
+            "`loss` must be finite at the start, got a value or gradient that is not. Start elsewhere or nearer."
+        )
     t, t_end = 0.0, steps * constant if constant is not None else np.nan
     rows: list[tuple[float, float, Array, float]] = []
     points: list[LinearNetwork] = []
@@ -148,7 +150,9 @@ def sharpness(loss: Any, net: LinearNetwork, *, tol: float = 1e-3) -> float:
     validation.check_network("net", net)
     tol = validation.check_number("tol", tol)
     if not np.isfinite(squared_norm(factor_gradients(loss, net))):
-        raise ValueError("`loss.gradient(w)` must be finite at `net`, got a value that is not.")
+        raise ValueError(
+            "`loss.gradient(w)` must be finite at the start, got a value that is not. Start elsewhere or nearer."
+        )
     shapes = [f.shape for f in net.factors]
     cuts = np.cumsum([a * b for a, b in shapes])
     norm = np.sqrt(squared_norm(net.factors)) or 1.0

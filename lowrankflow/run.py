@@ -86,6 +86,9 @@ class Run:
     def velocity(self, t: float, y: Array) -> Array:
         """Velocity for the solver, counted; remembers whether the last one could be stepped."""
         self.nfev += 1
+        if not np.isfinite(y).all():  # a step that blew up: no loss is asked at such a W
+            self.last_finite, self.not_finite_in = False, self.steps
+            return np.full_like(y, np.nan)
         self.evaluating = True
         dy: Array = self.full.velocity(t, y)
         self.evaluating = False

@@ -10,7 +10,8 @@ from lowrankflow.checks import Tampered
 from lowrankflow.compare import CLAIMS, Interrupted
 from lowrankflow.compare.experiment import HORIZON, unbalanced
 
-FLOW_CLAIMS = [name for name in CLAIMS if name not in ("stationarity", "index_set", "best_loss", "departure")]
+ABOUT_LIMITS = ("stationarity", "index_set", "best_loss", "departure", "separation", "margin")
+FLOW_CLAIMS = [name for name in CLAIMS if name not in ABOUT_LIMITS]
 
 
 def least_squares(m, n, seed, samples=40):
@@ -238,3 +239,32 @@ def test_a_constant_in_the_loss_changes_no_verdict():
     for shift in (-plain, 1e3):
         loss.shift = shift
         assert lrf.verify_equivalence(loss, w, depth=3, t_end=4.0)["dissipation"].verdict == "passed"
+
+
+def test_a_problem_that_is_diagonal_in_the_frames_of_the_start(rng):
+    """The geometric means are no control where U^T G V is diagonal: the identity is claimed with the others."""
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([3.0, 2.0, 1.0, 0.5]))
+    start = lrf.LowRankMatrix(np.eye(4)[:, :2], [0.3, 0.1], np.eye(4)[:2])
+    claim = lrf.verify_equivalence(loss, start, depth=3, t_end=0.1)["pointwise"]
+    assert claim.verdict == "passed" and not any("geometric" in k.change for k in claim.controls)
+    turned = lrf.random_point(4, 4, 2, rng=rng, singular_values=[0.3, 0.1])
+    claim = lrf.verify_equivalence(loss, turned, depth=3, t_end=0.1)["pointwise"]
+    assert claim.verdict == "passed" and any("geometric" in k.change for k in claim.controls)
+
+
+def test_a_loss_is_never_asked_at_a_matrix_that_is_not_finite(rng):
+    """The wrong sign blows up; a loss that raises there does not end the report."""
+
+    class Strict(lrf.losses.LeastSquares):
+        def _finite(self, w):
+            left, right = w.split() if hasattr(w, "split") else (w, np.zeros(1))
+            if not (np.isfinite(left).all() and np.isfinite(right).all()):
+                raise np.linalg.LinAlgError("not finite")
+
+        def gradient(self, w):
+            self._finite(w)
+            return super().gradient(w)
+
+    loss = Strict(rng.standard_normal((4, 20)), rng.standard_normal((3, 20)))
+    start = lrf.random_point(3, 4, 2, rng=rng)
+    assert lrf.verify_equivalence(loss, start, depth=3, t_end=0.5)["trajectory"].verdict == "passed"

@@ -375,10 +375,10 @@ CASES = {
         "`about` must be a mapping of JSON values, got 'digits'."),
     "loss that is not finite in descent": (
         lambda: lrf.gradient_descent(Loss(gradient=lambda w: np.full(SHAPE, NAN)), NET, step_size=1.0, steps=1), ValueError,
-        "`loss` must be finite at `net`, got a value or gradient that is not."),
+        "`loss` must be finite at the start, got a value or gradient that is not. Start elsewhere or nearer."),
     "sharpness of a loss that is not finite": (
         lambda: lrf.sharpness(Loss(gradient=lambda w: np.full(SHAPE, NAN)), NET), ValueError,
-        "`loss.gradient(w)` must be finite at `net`, got a value that is not."),
+        "`loss.gradient(w)` must be finite at the start, got a value that is not. Start elsewhere or nearer."),
 
     "gradient_from_factors at a point": (lambda: lrf.riemannian_gradient_from_factors(START, NET.factors), TypeError,
         "`net` must be a LinearNetwork, got LowRankMatrix. Use LinearNetwork([W_1, ..., W_N]) or"
@@ -998,7 +998,7 @@ CASES = {
     "a measurement class": (lambda: ls.Measured(ls.Entries, ls.Squared([1, 2])), TypeError,
         re.compile(r"`measurement` must have shape, outputs, .*the class Entries\. Use Inputs, Entries, Bilinear or Sensing\.")),
     "targets for a link": (lambda: measured([1.0, 2.0]), TypeError,
-        re.compile(r"`link` must be a function or have value\(z\) and gradient\(z\).*list, which lacks value and gradient\..*\.")),
+        re.compile(r"`link` must be a function or have value\(z\) and gradient.*list, which lacks value and gradient\..*\.")),
     "measured reduction": (lambda: measured(ls.Squared([1, 2]), reduction="max"), ValueError,
         "`reduction` must be one of sum, mean; got 'max'."),
     "a link with a list too short": (lambda: measured(UserLink(gradient=[0.0])).gradient(START), ValueError,

@@ -89,8 +89,8 @@ class _Check:
         self.u, self.v = rng.standard_normal((m, 4)), rng.standard_normal((n, 4))
         self.value = validation.check_value(loss.value(start))
         self.g = validation.check_gradient(loss.gradient(start), start.shape)
-        for product in (self.g @ self.v, self.g.T @ self.u):
-            validation.check_finite("loss.gradient(w)", np.asarray(product))
+        if not all(np.isfinite(product).all() for product in (self.g @ self.v, self.g.T @ self.u)):
+            raise ValueError("`loss.gradient(w)` must be finite at `start`, got a value that is not. Start elsewhere.")
         self.finite = Hypothesis("value is finite", bool(np.isfinite(self.value)), self.value)
         self.courses = [self._course() for _ in range(16)]
 

@@ -305,7 +305,7 @@ class _FrameSystem:
         u, core, v = self._frames
         return y[:a].reshape(u), y[a:b].reshape(core), y[b:].reshape(v)
 
-    def _evaluate(self, y: Array) -> tuple[Array, tuple[Array, Tangent] | None]:
+    def evaluate(self, y: Array) -> tuple[Array, tuple[Array, Tangent] | None]:
         """Return dy/dt and (s, P_T G in the rotated frames); None where y is not finite."""
         u, core, v = self._parts(y)
         if not np.isfinite(core).all():  # a trial step that blew up: let the step control reject it
@@ -330,10 +330,10 @@ class _FrameSystem:
         return dy, (s, z)
 
     def velocity(self, t: float, y: Array) -> Array:
-        return self._evaluate(y)[0]
+        return self.evaluate(y)[0]
 
     def rates(self, t: float, y: Array) -> tuple[Array, float]:
-        dy, spectral = self._evaluate(y)
+        dy, spectral = self.evaluate(y)
         if spectral is None:
             return dy, np.nan
         s, z = spectral

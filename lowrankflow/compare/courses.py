@@ -63,7 +63,7 @@ class _Measured:
         self._scale = np.array([1e-3 * speed / abs(rate) if rate else 1.0 for rate in first[-_PASSENGERS:]])
 
     def velocity(self, t: float, y: Array) -> Array:
-        dy, spectral = self._inner._evaluate(y[:-_PASSENGERS])
+        dy, spectral = self._inner.evaluate(y[:-_PASSENGERS])
         if spectral is None:
             return np.append(dy, np.full(_PASSENGERS, np.nan))
         s, z = spectral
@@ -132,7 +132,10 @@ class NormalisedClock:
 
     def coefficients(self, s: Array) -> Coefficients:
         c, a = self.metric.coefficients(s), self._mean(s)
-        return Coefficients(c.core / a, c.up / a, c.vp / a, None if c.mix is None else c.mix / a)
+        mix, determinant = (
+            None if part is None else part / scale for part, scale in ((c.mix, a), (c.determinant, a * a))
+        )
+        return Coefficients(c.core / a, c.up / a, c.vp / a, mix, determinant)
 
     def frame_rates(self, s: Array) -> tuple[Array, Array]:
         (left, right), a = frame_rates(self.metric, s), self._mean(s)
@@ -150,17 +153,17 @@ class Modes:
         spectrum = loss.spectrum
         positive = int((spectrum.sigma > 1e-8 * spectrum.sigma[0]).sum())
         self.loss, self.count = loss, positive if count is None else min(count, positive)
-        self.u, self.sigma, self.vt = (a[..., : self.count] for a in (spectrum.u, spectrum.sigma, spectrum.vt.T))
+        self.u, self.sigma, self.v = (a[..., : self.count] for a in (spectrum.u, spectrum.sigma, spectrum.vt.T))
 
     def shares(self, w: LowRankMatrix) -> Array:
         """Return u_i^T B v_i / sigma_i for B the whitened W."""
         b = self.loss.whiten(w)
-        return np.einsum("ir,ri->i", self.u.T @ b.left, b.right @ self.vt) / self.sigma
+        return np.einsum("ir,ri->i", self.u.T @ b.left, b.right @ self.v) / self.sigma
 
     def learned(self, w: LowRankMatrix) -> tuple[list[int], float]:
         """Return J, the pairs learned by half or more, from 1, and the distance of W from their sum, relative."""
         b, j = self.loss.whiten(w).to_dense(), np.flatnonzero(self.shares(w) > 0.5)
-        apart = np.linalg.norm(b - (self.u[:, j] * self.sigma[j]) @ self.vt[:, j].T) / np.linalg.norm(b)
+        apart = np.linalg.norm(b - (self.u[:, j] * self.sigma[j]) @ self.v[:, j].T) / np.linalg.norm(b)
         return [int(i) + 1 for i in j], float(apart)
 
     @staticmethod

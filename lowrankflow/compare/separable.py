@@ -74,6 +74,6 @@ def _table(found: Separation) -> Table:
 def _draw(x: Experiment, found: Separation) -> None:
     x.draw(
         "margin", "Separable data: no limit, but a direction",
-        "Least margin of a sample over the Frobenius norm of W, in normalised time.",
+        "Least margin of a sample over the Frobenius norm of W, against that norm, which grows for ever.",
         "norm of W", "margin over norm", [curve("margin", found.norm, found.margin, "a")],
     )  # fmt: skip

@@ -24,8 +24,8 @@ _DEPTH = (
 )
 _FROZEN = (
     "A metric marked degenerate is so below full rank: the row and column spaces stay those of the start, and only the"
+    " r x r block can move."
 )
-_FROZEN += " r x r block comes to rest."
 
 
 def tables(courses: list[Course], modes: Modes | None, loss: Any) -> list[Table]:
@@ -199,7 +199,9 @@ def figures(courses: list[Course], modes: Modes | None, loss: Any, clock: str) -
             _curves(courses, lambda c: c.evaluations[1:], lambda c: (c.projected / c.projected[0])[1:]), "log", "log",
         ),
     ]  # fmt: skip
-    if modes is not None:
+    if courses[0].path.singular_values.shape[1] == 1:  # of rank one: a constant
+        found = [figure for figure in found if figure.name != "effective_rank"]
+    if modes is not None and modes.count > 1:
         found[4:4] = [
             Figure(
                 "modes", "When each mode is learnt", f"Time at which half of a mode is learnt. {_DEPTH}",

@@ -35,6 +35,8 @@ def load_object(name: str, reference: str) -> Any:
     if not path or not wanted:
         raise ValueError(f"`{name}` must be FILE.py:Name, got {reference!r}.")
     file = validation.check_file(name, path)
+    if file.suffix != ".py":
+        raise ValueError(f"`{name}` must name a .py file, got {path!r}.")
     try:
         found = runpy.run_path(str(Path(file)), run_name=Path(file).stem)
     except SystemExit as stop:
@@ -48,7 +50,8 @@ def load_object(name: str, reference: str) -> Any:
             f" {validation.reason(error)}."
         ) from None
     if wanted not in found:
-        known = ", ".join(key for key in found if not key.startswith("_")) or "nothing"
+        own = (k for k, v in found.items() if not k.startswith("_") and getattr(v, "__module__", None) == file.stem)
+        known = ", ".join(own) or "nothing"
         raise ValueError(f"`{name}` must name something in {path!r}, which defines {known}; got {wanted!r}.")
     return found[wanted]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import validation
 from .flow import Event, RiemannianFlow, integrate
-from .gradients import project
+from .gradients import project, riemannian_gradient
 from .losses import Logarithm
 from .matrices import LowRankMatrix
 from .metrics import Metric
@@ -43,7 +43,7 @@ class Separation:
     margin : ndarray
         Least margin of a sample over the Frobenius norm; positive where all samples are classified.
     alignment : ndarray
-        Cosine of the angle between W and the projected -grad L: 1 where only the norm still grows.
+        Cosine of the angle between W and its velocity -A_W(grad L): 1 where only the norm still grows.
     effective_rank : ndarray
         Nuclear over spectral norm of W.
     path : Trajectory
@@ -60,7 +60,7 @@ class Separation:
 
     @property
     def separable(self) -> bool:
-        """Whether the last W classifies every sample: then there is no minimiser."""
+        """Whether the last W classifies every sample: then the logistic and the softmax loss have no minimiser."""
         return bool(self.margin[-1] > 0)
 
 
@@ -137,6 +137,8 @@ def follow_margin(
     validation.check_point("start", start)
     least_margin(loss, start)
     end = validation.check_number("loss_end", loss_end)
+    if end >= 1:
+        raise ValueError(f"`loss_end` must be below 1, a share of the loss at the start, got {end:g}.")
     followed = Logarithm(loss)
     level = followed.value(start) + np.log(end)
 
@@ -153,13 +155,14 @@ def follow_margin(
     )  # fmt: skip
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
-    rows = [_row(loss, w) for w in path.points]
+    rows = [_row(loss, w, metric) for w in path.points]
     norm, margin, alignment, rank = (np.array(column) for column in zip(*rows, strict=True))
     return Separation(path.t, np.exp(path.loss), norm, margin, alignment, rank, path)
 
 
-def _row(loss: Any, w: LowRankMatrix) -> tuple[float, float, float, float]:
-    """Return the norm, the margin over it, the cosine of W and -grad L, and the effective rank."""
-    norm, z = w.norm(), project(w, loss.gradient(w))
-    pairing = float(w.s @ np.diag(z.core))
-    return norm, least_margin(loss, w) / norm, -pairing / (norm * (z.norm() or 1.0)), float(w.s.sum() / w.s.max())
+def _row(loss: Any, w: LowRankMatrix, metric: Metric) -> tuple[float, float, float, float]:
+    """Return the norm, the margin over it, the cosine of W and its velocity, and the effective rank."""
+    norm, velocity = w.norm(), -riemannian_gradient(w, loss.gradient(w), metric)
+    pairing = float(w.s @ np.diag(velocity.core))
+    alignment = pairing / (norm * (velocity.norm() or 1.0))
+    return norm, least_margin(loss, w) / norm, alignment, float(w.s.sum() / w.s.max())

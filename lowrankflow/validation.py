@@ -360,6 +360,17 @@ def check_loss(loss: Any) -> None:
     shape = loss.shape
     if not (isinstance(shape, tuple) and len(shape) == 2):
         raise TypeError(f"`loss.shape` must be a tuple (m, n), got {describe(shape)}.")
+    for name in ("convex", "twice_differentiable"):
+        flag = getattr(loss, name, None)
+        if not (flag is None or isinstance(flag, (bool, np.bool_))):
+            raise TypeError(f"`loss.{name}` must be True, False or None, got {describe(flag)}.")
+
+
+def check_curvature(loss: Any) -> float | None:
+    """Return the curvature that a loss declares, positive and finite; None where it declares none."""
+    if not hasattr(loss, "curvature"):
+        return None
+    return check_number("loss.curvature", loss.curvature)
 
 
 def check_gradient(

@@ -242,7 +242,80 @@ def test_a_hessian_of_none_is_no_hessian(w):
     loss = LogCosh(np.ones((5, 4)))
     loss.hessian = None
     names = [c.name for c in lrf.check_loss(loss, w)]
-    assert names == ["gradient", "gradient order", "adjoint", "representations", "state", "convexity"]
+    assert names == ["gradient", "gradient order", "adjoint", "representations", "state"]
+
+
+class Tukey:
+    """The biweight loss: quadratic near zero, constant beyond c."""
+
+    def __init__(self, y, c=1.0):
+        self.y, self.shape, self.c = y, y.shape, c
+
+    def value(self, w):
+        e = np.minimum(np.abs(w.to_dense() - self.y) / self.c, 1.0)
+        return float((1 - (1 - e**2) ** 3).sum() * self.c**2 / 6)
+
+    def gradient(self, w):
+        e = w.to_dense() - self.y
+        return e * (1 - np.minimum(np.abs(e) / self.c, 1.0) ** 2) ** 2
+
+
+@pytest.mark.parametrize("size", [0.01, 0.3, 1.0, 3.0, 10.0])
+def test_right_losses_pass_at_every_scale(size, rng):
+    """Plateaus, kinks of the second derivative and saturated tails are no faults of a gradient."""
+    x, y = rng.standard_normal((6, 40)), rng.standard_normal((4, 40))
+    inputs, labels = lrf.losses.Inputs(x, 4), rng.choice([-1.0, 1.0], (4, 40))
+    made = (
+        lrf.losses.Huber(y), lrf.losses.Huber(y, delta=0.1), lrf.losses.Logistic(labels), lrf.losses.LogCosh(y),
+        lrf.losses.SquaredHinge(labels), lrf.losses.Softmax(rng.integers(0, 4, 40), 4),
+    )  # fmt: skip
+    right = [lrf.losses.Measured(inputs, link) for link in made] + [Tukey(y[:, :6])]
+    for loss in right:
+        for _ in range(3):
+            w = lrf.random_point(4, 6, 2, rng=rng, singular_values=[size, 0.6 * size])
+            failed = [(c.name, c.measured, [k.measured for k in c.controls]) for c in lrf.check_loss(loss, w).failed]
+            assert failed == [], loss
+
+
+def test_losses_of_degree_one_pass(rng):
+    """The nuclear norm and a linear function: what says nothing there is not claimed."""
+    w, c = lrf.random_point(5, 4, 2, rng=rng), rng.standard_normal((5, 4))
+    assert lrf.check_loss(lrf.losses.Schatten((5, 4), depth=2), w).passed
+    report = lrf.check_loss(lrf.losses.from_function(lambda m: (c * m).sum(), (5, 4), convex=True), w)
+    assert report.passed
+    for name in ("hessian", "hessian order", "hessian symmetric", "convexity", "state"):
+        assert report[name].verdict == "not claimed"
+
+
+def test_multiples_are_what_the_loss_is(rng):
+    x = rng.standard_normal((4, 12))
+    hinge = lrf.losses.Measured(lrf.losses.Inputs(x, 1), lrf.losses.SquaredHinge(rng.choice([-1.0, 1.0], (1, 12))))
+    assert lrf.losses.Scaled(hinge, 2.0).twice_differentiable is False
+    logistic = lrf.losses.Measured(lrf.losses.Inputs(x, 1), lrf.losses.Logistic(rng.choice([-1.0, 1.0], (1, 12))))
+    w = lrf.random_point(1, 4, 1, rng=rng)
+    np.testing.assert_array_equal(lrf.losses.Scaled(logistic, 2.0).margins(w), logistic.margins(w))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("convex", "yes", "`loss.convex` must be True, False or None, got 'yes'"),
+        ("twice_differentiable", 1, "`loss.twice_differentiable` must be True, False or None, got int 1"),
+    ],
+)
+def test_flags_of_a_loss_are_flags(name, value, message, w):
+    loss = LogCosh(np.ones((5, 4)))
+    setattr(loss, name, value)
+    with pytest.raises(TypeError, match=message):
+        lrf.check_loss(loss, w)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.inf, "big", None])
+def test_a_curvature_is_a_positive_number(value, w):
+    loss = LogCosh(np.ones((5, 4)))
+    loss.curvature = value
+    with pytest.raises((ValueError, TypeError), match=r"`loss\.curvature` must be positive and finite"):
+        lrf.verify_equivalence(loss, w, t_end=0.1)
 
 
 def test_memory_is_told_where_the_matrix_is_large(rng):

@@ -307,3 +307,135 @@ def test_the_module_runs_as_a_program_without_a_traceback(table):
     done = subprocess.run(command, cwd=table, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "lowrankflow: error: `inputs` must be an existing file, got 'nowhere.npy'.\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# losses of the user's own
+
+MINE = '''
+import numpy as np
+
+
+class Good:
+    def __init__(self, inputs, targets, delta=1.0):
+        self.x, self.y, self.delta = inputs, targets, delta
+        self.shape = (targets.shape[0], inputs.shape[0])
+
+    def value(self, w):
+        e = (w @ self.x - self.y) / self.delta
+        return float(self.delta**2 * np.sum(np.sqrt(1 + e**2) - 1))
+
+    def gradient(self, w):
+        e = w @ self.x - self.y
+        return (e / np.sqrt(1 + (e / self.delta) ** 2)) @ self.x.T
+
+
+class Wrong(Good):
+    def gradient(self, w):
+        return 1.01 * super().gradient(w)
+
+
+class Turned(Good):
+    def __init__(self, inputs, targets):
+        super().__init__(inputs, targets)
+        self.shape = self.shape[::-1]
+
+
+class Raises(Good):
+    def value(self, w):
+        return 1 / 0
+
+
+class NotANumber(Good):
+    def value(self, w):
+        return float("nan")
+
+
+class Observed:
+    def __init__(self, rows, cols, values, shape):
+        self.r, self.c, self.v, self.shape = rows, cols, values, shape
+
+    def value(self, w):
+        return 0.5 * float(((w.entries(self.r, self.c) - self.v) ** 2).sum())
+
+    def gradient(self, w):
+        g = np.zeros(self.shape)
+        np.add.at(g, (self.r, self.c), w.entries(self.r, self.c) - self.v)
+        return g
+'''
+
+
+@pytest.fixture
+def mine(table):
+    (table / "mine.py").write_text(MINE)
+    (table / "broken.py").write_text("class (")
+    (table / "labels.csv").write_text("\n".join(str(i % 3) for i in range(30)))
+    (table / "negative.csv").write_text("\n".join(f"{i},{j},-1" for i in range(5) for j in range(4)))
+    return table
+
+
+def test_check_loss_and_verify_take_a_file(mine, capsys):
+    data = ["--inputs", str(mine / "x.npy"), "--targets", str(mine / "y.csv"), "--quiet"]
+    good, wrong = (["--loss", f"{mine}/mine.py:{name}"] for name in ("Good", "Wrong"))
+    assert cli.main(["check-loss", *good, "--loss-arg", "delta=0.5", *data, "--json", str(mine / "c.json")]) == 0
+    report = lrf.Report.from_json(mine / "c.json")
+    assert report["gradient"].verdict == "passed" and report.problem["data"]["name"] == "x.npy"
+    assert cli.main(["check-loss", *wrong, *data]) == 1
+    assert cli.main(["verify", *good, *data, "--rank", "2", "--t-end", "1", "--json", str(mine / "v.json")]) == 0
+    assert lrf.Report.from_json(mine / "v.json").table("theory").rows
+    assert cli.main(["verify", *wrong, *data, "--rank", "2", "--t-end", "1"]) == 1  # control
+    assert cli.main(["compare", *good, *data, "--metrics", "2,3", "--t-end", "1"]) == 0
+    capsys.readouterr()
+
+
+def test_losses_by_name(mine, capsys):
+    x = ["--inputs", str(mine / "x.npy"), "--quiet"]
+    labels, y = ["--targets", str(mine / "labels.csv")], ["--targets", str(mine / "y.csv")]
+    assert cli.main(["check-loss", "--loss", "softmax", *x, *labels]) == 0
+    for name, *options in (("huber", "--loss-arg", "delta=0.3"), ("log-cosh",), ("squared",)):
+        assert cli.main(["check-loss", "--loss", name, *options, *x, *y]) == 0
+    (mine / "counts.csv").write_text("\n".join(f"{i},{j},{(i * j) % 5}" for i in range(6) for j in range(5)))
+    assert cli.main(["check-loss", "--loss", "poisson", "--observed", str(mine / "counts.csv"), "--quiet"]) == 0
+    assert cli.main(["check-loss", "--loss", f"{mine}/mine.py:Observed", "--observed", str(mine / "counts.csv"), "--quiet"]) == 0
+    capsys.readouterr()
+
+
+XY = ["--inputs", "{d}/x.npy", "--targets", "{d}/y.csv"]
+BAD_LOSSES = {
+    "no such name": (["--loss", "{d}/mine.py:Gone", *XY],
+                     "which defines Good, Wrong, Turned, Raises, NotANumber, Observed; got 'Gone'"),
+    "no such file": (["--loss", "{d}/gone.py:Good", *XY], "`--loss` must be an existing file"),
+    "not Python": (["--loss", "{d}/broken.py:Good", *XY], "raises SyntaxError in line 1"),
+    "not a .py file": (["--loss", "{d}/y.csv:Good", *XY], "`--loss` must name a .py file"),
+    "no name": (["--loss", "{d}/mine.py", *XY], "or FILE.py:Name, got"),
+    "unknown loss": (["--loss", "nope", *XY], "`--loss` must be one of least-squares, completion, squared, huber"),
+    "cannot be called": (["--loss", "{d}/mine.py:Good", "--loss-arg", "epsilon=1", *XY],
+                         "`--loss` Good must be callable with inputs="),
+    "turned": (["--loss", "{d}/mine.py:Turned", *XY], "but the data ask for (3, 4). Did you mean the transpose?"),
+    "raises": (["--loss", "{d}/mine.py:Raises", *XY], "raises ZeroDivisionError: division by zero"),
+    "nan": (["--loss", "{d}/mine.py:NotANumber", *XY], "`loss.value(w)` must be finite at"),
+    "hinge": (["--loss", "hinge", *XY], "Use SquaredHinge."),
+    "absolute": (["--loss", "absolute", *XY], "Use Huber or LogCosh."),
+    "argument without =": (["--loss", "huber", "--loss-arg", "delta", *XY], "`--loss-arg` must be KEY=VALUE, got 'delta'"),
+    "argument twice": (["--loss", "huber", "--loss-arg", "delta=1", "--loss-arg", "delta=2", *XY], "must name each keyword once"),
+    "argument unknown": (["--loss", "huber", "--loss-arg", "foo=1", *XY], "`--loss-arg` foo: huber takes delta."),
+    "argument without a loss": (["--loss-arg", "delta=1", *XY], "`--loss-arg` must come with a --loss that takes one"),
+    "softmax without labels": (["--loss", "softmax", "--inputs", "{d}/x.npy"], "needs targets of its own"),
+    "softmax of numbers": (["--loss", "softmax", *XY], "`labels` must"),
+    "softmax of entries": (["--loss", "softmax", "--observed", "{d}/negative.csv"], "it has one label a sample"),
+    "logistic labels": (["--loss", "logistic", *XY[:3], "{d}/labels.csv"], "`labels` must be -1 or 1"),
+    "negative counts": (["--loss", "poisson", "--observed", "{d}/negative.csv"], "`counts` must be non-negative"),
+    "completion of inputs": (["--loss", "completion", *XY], "`--loss` must be least-squares for --inputs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["check-loss", "verify"])
+@pytest.mark.parametrize("name", BAD_LOSSES)
+def test_bad_losses_are_one_line_and_leave_nothing(name, command, mine, capsys):
+    arguments, message = BAD_LOSSES[name]
+    before = sorted(mine.iterdir())
+    arguments = [a.replace("{d}", str(mine)) for a in arguments]
+    assert cli.main([command, *arguments, "--out", str(mine / "out")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err, captured.err
+    assert sorted(p for p in mine.iterdir() if p.name != "__pycache__") == before

@@ -10,7 +10,7 @@ from lowrankflow.checks import Tampered
 from lowrankflow.compare import CLAIMS, Interrupted
 from lowrankflow.compare.experiment import HORIZON, unbalanced
 
-ABOUT_LIMITS = ("stationarity", "index_set", "best_loss", "departure", "separation", "margin")
+ABOUT_LIMITS = ("stationarity", "index_set", "best_loss", "departure", "margin")
 FLOW_CLAIMS = [name for name in CLAIMS if name not in ABOUT_LIMITS]
 
 

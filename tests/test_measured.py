@@ -332,9 +332,12 @@ def test_adjoint(make, rng):
 
 @EVERY_MEASUREMENT
 def test_squared_norm(make, rng):
-    """Against the dense matrix of the map; Lanczos iteration stops at 1e-10."""
+    """Against the dense matrix of the map; a bound, within the product or sum of norms, where it says so."""
     a = make(rng)
     want = linalg.svdvals(dense_map(a))
+    if isinstance(a, MeasurementSum) or (getattr(a, "_pattern", None) is not None and isinstance(a, Bilinear)):
+        assert want[0] ** 2 <= a.squared_norm * (1 + 1e-12) and a.squared_norm < 10 * want[0] ** 2
+        return
     np.testing.assert_allclose(a.squared_norm, want[0] ** 2, rtol=1e-9)
     second = want[want < want[0] * (1 - 1e-12)]  # control: the second one, of any multiplicity of the first
     if second.size:
@@ -368,7 +371,8 @@ def test_bilinear_forms_are_rank_one_sensing(rng):
     for other in (b, c):
         np.testing.assert_allclose(a.forward(w), other.forward(w), rtol=0, atol=1e-13)
         np.testing.assert_allclose(a.adjoint(r) @ np.eye(N), other.adjoint(r) @ np.eye(N), rtol=0, atol=1e-13)
-        np.testing.assert_allclose(a.squared_norm, other.squared_norm, rtol=1e-9)
+    np.testing.assert_allclose(a.squared_norm, b.squared_norm, rtol=1e-9)
+    assert a.squared_norm <= c.squared_norm  # a bound, where the pairs are given by their positions
 
 
 def test_an_earlier_gradient_is_left_alone(rng):

@@ -43,19 +43,24 @@ class Tampered:
 def directional_derivative(function: Callable[[float], float]) -> float:
     """Return the derivative at 0 by the five-point central difference, with the step that is most consistent.
 
-    Truncation falls like h^4, roundoff grows like eps / h; where they balance depends on the function,
-    so steps 1e-4 .. 1000 (relative to the direction that the caller scaled) are tried, and the value that
-    agrees best with both its neighbours is returned.
+    Truncation falls like h^4, roundoff grows like eps / h; where they balance depends on the function, so steps 1e-7 ..
+    1000 (relative to the direction that the caller scaled) are tried, from the smallest on, for as long as a value
+    agrees with the one before to a tenth and the roundoff of both: further out the function may be flat, and its
+    differences agree on nothing. Of these the value that agrees best with both its neighbours is returned.
     """
 
     def stencil(h: float) -> float:
         near, far = function(h) - function(-h), function(2 * h) - function(-2 * h)
         return (8 * near - far) / (12 * h)
 
+    steps = 10.0 ** np.arange(-7, 3.5, 0.5)
     with np.errstate(over="ignore", invalid="ignore"):
-        values = np.array([stencil(h) for h in 10.0 ** -np.arange(-3, 4.5, 0.5)])
-    gaps = np.nan_to_num(np.abs(np.diff(values)), nan=np.inf)
-    return float(values[1 + int(np.argmin(np.maximum(gaps[:-1], gaps[1:])))])
+        values = np.array([stencil(h) for h in steps])
+        gaps = np.nan_to_num(np.abs(np.diff(values)), nan=np.inf)
+        noise = 100 * EPS * abs(function(0.0)) / steps[:-1]
+    apart = gaps > 0.1 * np.abs(values[:-1]) + noise
+    last = max(2, int(np.argmax(apart)) if apart.any() else gaps.size)  # gaps before the first that is too wide
+    return float(values[1 + int(np.argmin(np.maximum(gaps[: last - 1], gaps[1:last])))])
 
 
 def gradient_error(

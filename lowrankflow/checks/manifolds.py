@@ -293,10 +293,10 @@ class _Check:
 
             return order(rest, floor=100 * EPS * float(np.linalg.norm(start)))
 
-        wrong = slope(1.01)
+        right, wrong = slope(1.0), slope(1.01)
         return _claim(
             "retraction", "R(tZ) - x - tZ vanishes at order 2.",
-            slope(1.0), ">=", 1.95, Control("Z times 1.01", wrong, 1.95, ">="), hypotheses=(_resolved(wrong),),
+            right, ">=", 1.95, Control("Z times 1.01", wrong, 1.95, ">="), hypotheses=(_resolved(wrong), _steady(right)),
         )  # fmt: skip
 
     def exponential(self) -> Claim | None:
@@ -334,10 +334,11 @@ class _Check:
 
             return order(rest, floor=self.roundoff_of(value))
 
-        wrong = remainder(1.1)
+        right, wrong = remainder(1.0), remainder(1.1)
         return _claim(
             "gradient", "f(R(tZ)) - f(x) - t g(grad f, Z) vanishes at order 2.",
-            remainder(1.0), ">=", 1.95, Control("gradient times 1.1", wrong, 1.95, ">="), _FASTER, (_resolved(wrong),),
+            right, ">=", 1.95, Control("gradient times 1.1", wrong, 1.95, ">="), _FASTER,
+            (_resolved(wrong), _steady(right)),
         )  # fmt: skip
 
     def hessian(self, problem: Any) -> list[Claim]:
@@ -377,14 +378,14 @@ class _Check:
 
         def remainder(factor: float) -> float:
             # the median of three: along one of them the next term may be small by accident
-            return float(np.median([along(z, factor) for z in directions]))
+            return float(np.nanmedian([along(z, factor) for z in directions]))
 
-        wrong = remainder(1.1)
+        right, wrong = remainder(1.0), remainder(1.1)
         claims.append(
             _claim(
                 "Hessian", "f(R(tZ)) - f(x) - t g(grad f, Z) - t^2/2 g(Hess f[Z], Z) vanishes at order 3.",
-                remainder(1.0), ">=", 2.95, Control("Hessian times 1.1", wrong, 2.95, ">="), _FASTER,
-                (known, _resolved(wrong)),
+                right, ">=", 2.95, Control("Hessian times 1.1", wrong, 2.95, ">="), _FASTER,
+                (known, _resolved(wrong), _steady(right)),
             )
         )  # fmt: skip
         return claims
@@ -414,6 +415,11 @@ def _dense(value: Any) -> Array | None:
 def _resolved(wrong: float) -> Hypothesis:
     """Whether the remainder of the control rises above roundoff: else that of the claim says nothing."""
     return Hypothesis("remainders above roundoff", bool(np.isfinite(wrong)), wrong)
+
+
+def _steady(right: float) -> Hypothesis:
+    """Whether the remainder falls with one order over some range of steps."""
+    return Hypothesis("a steady order", not np.isnan(right), right)
 
 
 def _norm(z: Any) -> float:

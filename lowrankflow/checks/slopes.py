@@ -16,8 +16,8 @@ def order(remainder: Callable[[float], float], *, floor: float = 0.0) -> float:
     """Return the order p at which ``|remainder(t)|`` falls like t^p as t -> 0, fitted over five halvings.
 
     The window is that of the smallest steps over which five successive orders agree to 0.02, or else to 0.1, because
-    large steps leave the asymptotic range and small ones end in roundoff; the steadiest where none do. A remainder that
-    is not above `floor`, its roundoff, for five halvings vanishes faster than can be seen: infinity. nan if a value is
+    large steps leave the asymptotic range and small ones end in roundoff. A remainder that is not above `floor`, its
+    roundoff, for five halvings vanishes faster than can be seen: infinity. nan where no order is steady, or a value is
     none.
     """
     with np.errstate(all="ignore"):
@@ -35,4 +35,4 @@ def order(remainder: Callable[[float], float], *, floor: float = 0.0) -> float:
         steady = [w for w in windows if np.ptp(w) <= spread]
         if steady:
             return float(np.mean(steady[-1]))
-    return float(np.mean(min(windows, key=np.ptp)))
+    return np.nan

@@ -141,3 +141,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lowrankflow: interrupted before anything was measured.", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if ":" not in (getattr(args, "loss", None) or ""):
+            raise
+        # a loss of the user's may raise anything
+        print(
+            f"lowrankflow: error: `--loss` {args.loss} raises {type(error).__name__}: {validation.reason(error)}.",
+            file=sys.stderr,
+        )
+        return BAD_INPUT

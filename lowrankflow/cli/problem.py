@@ -6,6 +6,7 @@ import argparse
 import ast
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,10 @@ class _Make(NamedTuple):
 
 def _loss_of(args: argparse.Namespace) -> _Make:
     """Return how the loss that was asked for is made."""
-    options = dict(_option(text) for text in args.loss_arg)
+    pairs = [_option(text) for text in args.loss_arg]
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise ValueError(f"`--loss-arg` must name each keyword once, got {', '.join(key for key, _ in pairs)}.")
     if args.loss in (None, "least-squares", "completion"):
         return _Make(
             partial(losses.LeastSquares, reduction=args.reduction),
@@ -97,8 +101,14 @@ def _loss_of(args: argparse.Namespace) -> _Make:
 
         def fit(inputs: Any, targets: Any) -> Any:
             if raw and targets.shape[0] == 1 and link is losses.Softmax:
-                return _measured(link(targets[0], **options), inputs)
-            return _measured(link(targets, **options), inputs)
+                return _measured(_link(targets[0]), inputs)
+            return _measured(_link(targets), inputs)
+
+        def _link(targets: Any) -> Any:
+            known = [k for k, p in signature(link).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+            if not set(options) <= set(known):
+                raise ValueError(f"`--loss-arg` {', '.join(options)}: {args.loss} takes {', '.join(known) or 'none'}.")
+            return link(targets, **options)
 
         def _measured(made: Any, inputs: Any) -> Any:
             rows = made.classes if isinstance(made, losses.Softmax) else made.targets.shape[0]
@@ -107,19 +117,23 @@ def _loss_of(args: argparse.Namespace) -> _Make:
         def complete(rows: Any, cols: Any, values: Any, shape: Any) -> Any:
             if link is losses.Softmax:
                 raise ValueError("`--loss` softmax needs --inputs and --targets: it has one label a sample.")
-            return losses.Measured(
-                losses.Entries(rows, cols, shape=shape), link(values, **options), reduction=args.reduction
-            )
+            return losses.Measured(losses.Entries(rows, cols, shape=shape), _link(values), reduction=args.reduction)
 
         return _Make(fit, complete, raw)
     if ":" not in args.loss:
-        known = ", ".join(["least-squares", "completion", *_LINKS])
+        known = ", ".join(["least-squares", "completion", *(k for k in _LINKS if k not in ("hinge", "absolute"))])
         raise ValueError(f"`--loss` must be one of {known} or FILE.py:Name, got {args.loss!r}.")
     factory = load_object("--loss", args.loss)
 
     def make(**data: Any) -> Any:
         loss = call("--loss", factory, data | options)
         validation.check_loss(loss)
+        rows = data["targets"].shape[0] if "targets" in data else data["shape"][0]
+        asked = (rows, data["inputs"].shape[0] if "inputs" in data else data["shape"][1])
+        if loss.shape != asked and loss.shape == asked[::-1]:
+            raise ValueError(
+                f"`--loss` has shape {loss.shape} but the data ask for {asked}. Did you mean the transpose?"
+            )
         return loss
 
     return _Make(

@@ -149,19 +149,11 @@ CLAIMS: dict[str, Explanation] = {
         "full-rank inputs; the run went on until the projected gradient fell, not to an end time of yours or the budget",
         "the projected gradient at a tenth of the time",
     ),
-    "separation": Explanation(
-        "W classifies every sample: the loss has no minimiser, and the flow no limit.",
-        _derived("separable-data"),
-        "For the logistic and the softmax loss, in place of the claims about a limit. Along c W with growing c the loss"
-        " falls towards zero, which no W attains. Measured: the least margin of a sample over the Frobenius norm of W."
-        " Bound: positive.",
-        "none",
-        "minus W",
-    ),
     "margin": Explanation(
         "The smoothed margin over the norm of the factors never falls.",
         "Lyu, Li (2020), recalled; " + _derived("separable-data"),
-        "The run goes on in normalised time, d tau = L dt, until the loss has fallen by 1e-6. With L the summed loss,"
+        "In place of the claims about a limit, where W classifies every sample of a logistic or softmax loss: there is no"
+        " minimiser. The run goes on in normalised time, d tau = L dt, until the loss has fallen by 1e-6. With L the summed loss,"
         " -ln(e^L - 1) is the margin that a single sample would need for it; over (sum_j ||W_j||^2)^(N/2) of balanced"
         " factors it must not fall once L is below ln 2. Measured: its least relative change in a step. Bound: -1e-5, ten"
         " times the tolerance.",

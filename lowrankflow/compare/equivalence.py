@@ -175,6 +175,9 @@ def verify_equivalence(
     max_evaluations = validation.check_integer("max_evaluations", max_evaluations, low=100)
     rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
     start, network = _sides(loss, start, network, depth, widths, rng)
+    value = validation.check_value(loss.value(start))
+    if not np.isfinite(value):
+        raise ValueError(f"`loss.value(w)` must be finite at the start, got {value:g}. Start elsewhere.")
     unit = natural_time_unit(loss, start, network.depth)
     tell = (lambda stage, fraction: None) if progress is None else progress
     x = Experiment(loss, start, network, rtol, unit, t_end, max_evaluations, rng, chart, tell)

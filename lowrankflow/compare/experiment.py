@@ -54,12 +54,12 @@ def natural_time_unit(loss: Any, start: LowRankMatrix, depth: float) -> float:
         # the data may have fewer directions than the start; none at all where the targets vanish
         rank = min(start.rank, int((loss.spectrum.sigma > 1e-8 * loss.spectrum.sigma[0]).sum()))
         w = loss.minimiser(rank) if rank else start
-    if hasattr(loss, "curvature"):
-        return float(1 / (depth * loss.curvature * w.s.max() ** (2 - 2 / depth)))
+    if (curvature := validation.check_curvature(loss)) is not None:
+        return float(1 / (depth * curvature * w.s.max() ** (2 - 2 / depth)))
     found = sharpness(loss, LinearNetwork.balanced(w, max(2, round(depth))))
     if not found > 0:
         raise ValueError(
-            f"`loss` must be curved at `start` to set a unit of time, got sharpness {found:g}. Pass t_end."
+            f"`loss` must be curved at `start` to set a unit of time, got sharpness {found:g}. Give it a `curvature`."
         )
     return 1 / found
 
@@ -226,6 +226,14 @@ class Experiment:
         if q < n:
             return Hypothesis("full-rank inputs", False, f"rank {q} of {n}")
         return Hypothesis("full-rank inputs", True, f"condition of X X^T {condition:.2g}")
+
+    @cached_property
+    def smooth(self) -> Hypothesis:
+        """Whether the orders of solvers, and of what is expanded, may be expected: a kink lowers them."""
+        twice = getattr(self.loss, "twice_differentiable", None)
+        return Hypothesis(
+            "a loss that is twice differentiable", twice is not False, "no" if twice is False else "not denied"
+        )
 
     @cached_property
     def within_horizon(self) -> Hypothesis:

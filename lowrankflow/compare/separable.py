@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..losses import Measured
 from ..matrices import LowRankMatrix
 from ..report import Claim, Control, Hypothesis, Table
 from ..separation import Separation, follow_margin, least_margin
@@ -12,33 +13,34 @@ from .experiment import Experiment, curve
 
 __all__ = ["is_separated", "separable"]
 
+_RTOL = 1e-6
 _FALL = 1e-6  # the loss is followed down to this share of what it is at the end of the compared run
 
 
 def is_separated(x: Experiment, w: LowRankMatrix) -> bool:
-    """Return whether the loss classifies, and W classifies every sample."""
-    return callable(getattr(x.loss, "margins", None)) and least_margin(x.loss, w) > 0
+    """Return whether W classifies every sample of a loss that then has no minimiser: logistic, softmax."""
+    if not (getattr(x.loss, "exponential_tail", False) and callable(getattr(x.loss, "margins", None))):
+        return False
+    return least_margin(x.loss, w) > 0
 
 
 def separable(x: Experiment, w: LowRankMatrix) -> list[Claim]:
     """From a W that separates the samples on: the margin in normalised time instead of a limit."""
     x.stage = "normalised time"
-    found = follow_margin(x.loss, w, x.metric, loss_end=_FALL, max_evaluations=max(1000, x.max_evaluations // 10))
+    budget = max(1000, x.max_evaluations // 10)
+    found = follow_margin(x.loss, w, x.metric, loss_end=_FALL, rtol=_RTOL, max_evaluations=budget)
     x.tables.append(_table(found))
     _draw(x, found)
-    margin, wrong = least_margin(x.loss, w) / w.norm(), least_margin(x.loss, LowRankMatrix._trusted(-w.u, w.s, w.vt))
-    tiny = float(np.finfo(np.float64).tiny)
-    separated = claim(
-        "separation", margin, ">=", tiny, [], [Control("minus W", wrong / w.norm(), tiny, ">=")],
-        f"at t={x.times[-1]:.4g}; at the end of normalised time {found.margin[-1]:.4g}",
-    )  # fmt: skip
-    return [separated, _margin(x, found)]
+    return [_margin(x, found)]
 
 
 def _margin(x: Experiment, found: Separation) -> Claim:
     """The smoothed margin over the norm of the factors never falls."""
-    samples = getattr(getattr(x.loss, "measurement", None), "samples", 1)
-    total = found.loss * (samples if getattr(x.loss, "reduction", "sum") == "mean" else 1)
+    known = Hypothesis(
+        "the loss is a sum over samples of known number", isinstance(x.loss, Measured), type(x.loss).__name__
+    )
+    mean = isinstance(x.loss, Measured) and x.loss.reduction == "mean"
+    total = found.loss * (x.loss.measurement.samples if mean else 1)
     small = total < np.log(2.0)
     enough = Hypothesis("the summed loss is below ln 2 for five steps", int(small.sum()) >= 5, int(small.sum()))
     # the margin that one sample alone would need for this loss, over the norm of balanced factors to the power N
@@ -50,11 +52,12 @@ def _margin(x: Experiment, found: Separation) -> Claim:
         ratio = smoothed / norm**power
         return float((np.diff(ratio) / np.abs(ratio[:-1])).min()) if ratio.size > 1 else np.nan
 
-    bound = -1e-5  # ten times the tolerance of the run, a step
+    bound = -10 * _RTOL  # each step is right to rtol
     return claim(
-        "margin", least_step(x.depth), ">=", bound, [enough],
+        "margin", least_step(x.depth), ">=", bound, [known, enough],
         [Control("the norm to the power N + 1", least_step(x.depth + 1), bound, ">=")],
-        f"least relative change over {len(points)} steps, while the loss falls by {_FALL:g}",
+        f"least relative change over {len(points)} steps, while the loss falls by {_FALL:g}; least margin over the norm of W"
+        f" {found.margin[0]:.4g} at first, {found.margin[-1]:.4g} at last",
     )  # fmt: skip
 
 
@@ -66,7 +69,8 @@ def _table(found: Separation) -> Table:
     return Table(
         "normalised time", "Separable data: the margin instead of a limit",
         "The flow from the end of the compared run on, in the time d tau = L dt. Margin: least margin of a sample over the"
-        " Frobenius norm of W. Alignment: cosine of W and the projected -grad L. Rank: nuclear over spectral norm.",
+        " Frobenius norm of W. Alignment: cosine of W and its velocity, 1 where only the"
+        " norm still grows. Rank: nuclear over spectral norm.",
         ("tau", "loss", "norm of W", "margin", "alignment", "rank"), tuple(rows),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..losses import LeastSquares
 from ..matrices import LowRankMatrix
 from ..report import Claim, Hypothesis, Table
 from .experiment import Experiment
@@ -32,7 +33,7 @@ def theorems(x: Experiment, claims: list[Claim], end: LowRankMatrix | None) -> T
     Table
         ``name`` "theory".
     """
-    differentiable = _differentiable(claims)
+    differentiable = _differentiable(x, claims)
     groups = {
         _EQUIVALENCE: [differentiable, x.balanced],
         _LAURENT: [_convex(x), differentiable, _width(x)],
@@ -52,21 +53,28 @@ def theorems(x: Experiment, claims: list[Claim], end: LowRankMatrix | None) -> T
     )
     if end is not None and is_separated(x, end):
         caption += ": here none does, because W classifies every sample and the loss falls for ever along its direction"
+    if x.rank < min(x.start.shape):
+        caption += (
+            f". From rank {x.rank} below min(m, n) the flow stays at that rank: where it ends is in general a saddle of the"
+            " factors' loss, not one of its minima"
+        )
     columns = ("theorem", "hypothesis", "value", "met", "theorem applies")
     return Table("theory", "What theory says of this problem", caption + ".", columns, tuple(rows))
 
 
-def _differentiable(claims: list[Claim]) -> Hypothesis:
+def _differentiable(x: Experiment, claims: list[Claim]) -> Hypothesis:
     found = next((c for c in claims if c.name == "gradient"), None)
+    if getattr(x.loss, "fixed_rank", False):
+        return Hypothesis("differentiable", False, "only along matrices of one rank")
     if found is None:
         return Hypothesis("differentiable", False, "not measured")
-    return Hypothesis("differentiable: gradient against differentiation", found.holds, found.measured)
+    return Hypothesis("differentiable: gradient against differentiation, on the path", found.holds, found.measured)
 
 
 def _convex(x: Experiment) -> Hypothesis:
     convex = getattr(x.loss, "convex", None)
-    says = {True: "yes, by construction", False: "no", None: "not known: the loss has no `convex`"}[convex]
-    return Hypothesis("convex in W", convex is True, says)
+    says = "not known: the loss has no `convex`" if convex is None else ("declared" if convex else "no")
+    return Hypothesis("convex in W", bool(convex), says)
 
 
 def _width(x: Experiment) -> Hypothesis:
@@ -76,5 +84,5 @@ def _width(x: Experiment) -> Hypothesis:
 
 
 def _square(x: Experiment) -> Hypothesis:
-    known = hasattr(x.loss, "spectrum")
+    known = isinstance(x.loss, LeastSquares)
     return Hypothesis("square loss of inputs and targets", known, "yes" if known else type(x.loss).__name__)

@@ -117,7 +117,7 @@ def tolerance(x: Experiment) -> Claim:
     enough = Hypothesis("three gaps above roundoff, of eight steps or more", int(above.sum()) >= 3, float(above.sum()))
     controls = [Control(f"depth {x.depth + 1}", slope(rtols, np.array(wrong)), 0.7, ">=")]
     detail = "gaps " + ", ".join(f"{v:.1e}" for v in values) + " at rtol " + ", ".join(f"{t:.0e}" for t in rtols)
-    return claim("tolerance", measured, ">=", 0.7, [x.balanced, x.within_horizon, enough], controls, detail)
+    return claim("tolerance", measured, ">=", 0.7, [x.balanced, x.within_horizon, x.smooth, enough], controls, detail)
 
 
 def _factor_errors(x: Experiment) -> Array:
@@ -310,5 +310,5 @@ def imbalance(x: Experiment) -> Claim:
         last = np.log2(values[-3:-1] / values[-2:])
     settled = Hypothesis("the order has settled", bool(abs(last[1] - last[0]) <= 0.1), orders(values))
     detail = f"{orders(values)}; fitted to the finest three, up to t={times[-1]:.4g}, where half of the loss is lost"
-    hypotheses = [x.balanced, settled]
+    hypotheses = [x.balanced, x.smooth, settled]
     return claim("imbalance", slope(size[-4:], values[-4:]), "in", (0.9, 1.1), hypotheses, controls, detail)

@@ -22,6 +22,8 @@ class Loss(Protocol):
         True, False or None (not known): what theory may be claimed.
     ``fixed_rank``
         True if it is smooth along matrices of one rank alone.
+    ``margins(w)``, ``exponential_tail``
+        The margin of every sample of a classification, and True if the loss falls to zero for ever as they grow.
     ``best_value(rank)``
         The least value among matrices of a rank.
     ``differentiable_by_autograd``

@@ -63,10 +63,15 @@ class Sum:
         self.losses, self.weights, self.shape = losses, values, tuple(losses[0].shape)
         convex = [getattr(loss, "convex", None) for loss in losses]
         self.convex: bool | None = all(convex) if None not in convex else None
+        twice = [getattr(loss, "twice_differentiable", None) for loss in losses]
+        self.twice_differentiable: bool | None = False if False in twice else (None if None in twice else True)
         self.fixed_rank = any(getattr(loss, "fixed_rank", False) for loss in losses)
         self.differentiable_by_autograd = all(getattr(loss, "differentiable_by_autograd", False) for loss in losses)
         if not all(callable(getattr(loss, "hessian", None)) for loss in losses):
             self.hessian = None  # type: ignore[assignment, method-assign]
+        if len(losses) == 1:  # a multiple: classifies where the loss does
+            self.margins = getattr(losses[0], "margins", None)
+            self.exponential_tail = getattr(losses[0], "exponential_tail", False)
 
     def value(self, w: Any) -> Any:
         """Return the sum of the values."""

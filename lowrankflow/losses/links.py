@@ -234,6 +234,7 @@ class Logistic(_Binary):
     """
 
     curvature = 0.25
+    exponential_tail = True  #: falls to zero for ever as the margins grow, and never reaches it
 
     def _terms(self, z: Any, xp: Any) -> Any:
         return xp.logaddexp(0.0, -self.targets * z)
@@ -329,6 +330,7 @@ class Softmax:
     """
 
     traceable = True
+    exponential_tail = True  #: falls to zero for ever as the margins grow, and never reaches it
     convex, twice, curvature = True, True, 0.5  #: the largest eigenvalue of diag(p) - p p^T is at most 1/2
 
     def __init__(self, labels: ArrayLike, classes: int | None = None) -> None:

@@ -79,6 +79,7 @@ class Measured:
         self.differentiable_by_autograd = bool(getattr(link, "traceable", False))
         if not callable(getattr(link, "hessian", None)):
             self.hessian = None  # type: ignore[assignment, method-assign]
+        self.exponential_tail = bool(getattr(link, "exponential_tail", False))
         if not callable(getattr(link, "margins", None)):
             self.margins = None  # type: ignore[assignment, method-assign]
 

@@ -277,7 +277,7 @@ class SquaredHinge(_Binary):
 
 
 class Poisson(_Pointwise):
-    r"""The Poisson likelihood of counts under the log link, :math:`\sum_i e^{z_i} - y_i z_i`.
+    r"""Minus the log-likelihood of Poisson counts under the log link, :math:`\sum_i e^{z_i} - y_i z_i`.
 
     Parameters
     ----------

@@ -41,7 +41,8 @@ class Measured:
     convex : bool or None
         Whether the loss is convex in W; None where the link does not say.
     curvature : float
-        A bound on the eigenvalues of the Hessian, attained by the square; missing where the link has none.
+        A bound on the eigenvalues of the Hessian, attained by the square without weights; missing where the link has
+        none.
 
     Raises
     ------

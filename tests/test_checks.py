@@ -433,6 +433,16 @@ def test_every_metric_passes_check_manifold(metric, case, rng):
     assert ("Hessian" in [c.name for c in report.claims]) == hasattr(metric, "differences")
 
 
+@pytest.mark.parametrize("s", [(1.0, 1e-2), (1.0, 1e-4), (1e-4, 1e-4), (1e4, 1.0)])
+def test_small_and_large_singular_values_are_no_fault_of_the_manifold(s, rng):
+    """Steps are taken within reach of the distance to lower rank."""
+    w = lrf.random_point(6, 5, 2, rng=rng, singular_values=s)
+    for metric in (lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(3.5)):
+        report = lrf.check_manifold(FixedRank(6, 5, 2, metric), point=w)
+        assert [(c.name, c.measured) for c in report.failed] == []
+        assert report["gradient"].verdict == report["Hessian"].verdict == "passed"
+
+
 def test_slopes_are_two_and_three(rng):
     """Within 0.05, at a point where no term vanishes by accident."""
     w = lrf.random_point(7, 6, 3, rng=rng)

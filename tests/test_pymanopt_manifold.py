@@ -171,6 +171,20 @@ def test_frames_stay_orthonormal_on_ill_conditioned_tangents(kind, small, rng):
     assert np.linalg.norm(got.vt @ got.vt.T - np.eye(r)) < 1e-14
 
 
+@pytest.mark.parametrize("kind", ["svd", "product"])
+def test_a_step_to_lower_rank_stays_on_the_manifold(kind, rng):
+    """W + Z of rank one: the other singular value is kept at roundoff, where the metric is still defined."""
+    w = lrf.LowRankMatrix(np.eye(4)[:, :2], [1.0, 0.5], np.eye(2, 3))
+    metric = lrf.DepthMetric(2)
+    manifold = FixedRank(4, 3, 2, metric, retraction=kind)
+    # at depth 2 the product (l + l c)(l + c l) vanishes where c = -1
+    core = np.diag([0.0, -0.5 if kind == "svd" else -1.0])
+    z = lrf.Tangent(np.zeros((4, 2)), core, np.zeros((3, 2)))
+    y = manifold.retraction(w, z)
+    assert 0 < y.s.min() < 1e-14 and abs(y.s.max() - 1) < 1e-14
+    assert np.isfinite(manifold.norm(y, manifold.transport(w, y, z)))
+
+
 def test_pymanopts_retraction_loses_orthogonality(rng):
     """Control of the test above."""
     theirs = FixedRankEmbedded(60, 40, 5)

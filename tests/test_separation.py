@@ -142,6 +142,17 @@ def test_a_loss_that_is_attained_is_not_called_separable(rng):
     report = lrf.verify_equivalence(loss, lrf.random_point(1, 4, 1, rng=rng, singular_values=[0.1]), depth=2)
     assert "margin" not in [c.name for c in report] and "here none does" not in report.table("theory").caption
 
+    class WithMargins(ls.Measured):
+        """The same, and it says its margins: they do not make a loss one that is never attained."""
+
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.margins = lambda w: signs * (w @ x)
+
+    loss = WithMargins(ls.Inputs(x, 1), ls.SquaredHinge(signs), reduction="mean")
+    report = lrf.verify_equivalence(loss, lrf.random_point(1, 4, 1, rng=rng, singular_values=[0.1]), depth=2)
+    assert "margin" not in [c.name for c in report] and "here none does" not in report.table("theory").caption
+
 
 def test_a_loss_of_fixed_rank_is_not_differentiable_for_theory(rng):
     loss = ls.Sum(ls.LeastSquares(rng.standard_normal((3, 30)), rng.standard_normal((4, 30))), ls.Schatten((4, 3), depth=2))

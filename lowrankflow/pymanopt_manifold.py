@@ -29,7 +29,7 @@ from .validation import Array
 __all__ = ["FixedRank", "FixedRankProblem", "Iterate", "PositiveSemidefinite"]
 
 Retraction = Literal["svd", "product", "geodesic"]
-_CONTRADICTION = 1e-4  #: relative: roundoff reaches it where the gradient has fallen to 1e-12 of its terms
+_CONTRADICTION = 1e-4  #: over the whole gradient: roundoff reaches it where that has fallen to 1e-12 of its terms
 
 
 class FixedRank(Manifold):
@@ -319,7 +319,7 @@ class FixedRank(Manifold):
         core = u.T @ gv
         # U^T G V three times: from du, from dvt, and its diagonal from ds
         gap = np.hypot(np.linalg.norm(core - (vt @ gu).T), np.linalg.norm(np.diag(core) - ds))
-        if gap > _CONTRADICTION * (np.linalg.norm(core) + np.linalg.norm(ds)):
+        if gap > _CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds)):
             warnings.warn(
                 f"The cost must be computed from the product (u * s) @ vt: its derivatives contradict each other by {gap:.2g},"
                 " and the gradient is wrong.",

@@ -540,3 +540,33 @@ def test_wrong_dimension_and_hessian_are_caught():
     problem = manifold.problem(lrf.losses.LeastSquares(np.eye(5), np.eye(6, 5)))
     problem.__class__ = Wrong
     assert [c.name for c in lrf.check_manifold(manifold, problem).failed] == ["dimension", "Hessian"]
+
+
+def test_a_problem_without_a_hessian_makes_no_claim_about_one():
+    sphere, a = manifolds.Sphere(6), np.diag(np.arange(6.0))
+    wrap = pymanopt.function.numpy(sphere)
+    problem = pymanopt.Problem(sphere, wrap(lambda x: 0.5 * x @ a @ x), euclidean_gradient=wrap(lambda x: a @ x))
+    report = lrf.check_manifold(sphere, problem)
+    assert report.passed and "Hessian" not in [c.name for c in report]
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, AttributeError])
+def test_a_mistake_in_a_method_is_shown_not_taken_for_its_absence(error):
+    class Broken(FixedRank):
+        def transport(self, a, b, z):
+            raise error("a mistake of mine")
+
+    manifold = Broken(6, 5, 2, lrf.DepthMetric(3), rng=np.random.default_rng(0))
+    with pytest.raises(error, match="a mistake of mine"):
+        lrf.check_manifold(manifold)
+
+    def hessian(x, z):
+        raise error("a mistake of mine")
+
+    sphere = manifolds.Sphere(4)
+    wrap = pymanopt.function.numpy(sphere)
+    problem = pymanopt.Problem(
+        sphere, wrap(lambda x: x[0]), euclidean_gradient=wrap(lambda x: np.eye(4)[0]), euclidean_hessian=wrap(hessian)
+    )
+    with pytest.raises(error, match="a mistake of mine"):
+        lrf.check_manifold(sphere, problem)

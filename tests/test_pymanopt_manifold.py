@@ -516,3 +516,17 @@ def test_spectral_costs_are_told(rng):
 
     with pytest.warns(UserWarning, match="must be computed from the product"):
         pymanopt.Problem(manifold, cost).riemannian_gradient(manifold.random_point())
+
+
+def test_a_core_at_roundoff_is_no_contradiction(rng):
+    """Where the r x r block of the gradient has vanished and the frames have not, nothing is wrong (warnings are errors)."""
+    w = lrf.random_point(8, 7, 3, rng=rng, singular_values=[1.0, 0.5, 0.3])
+    manifold, noise = FixedRank(8, 7, 3, lrf.DepthMetric(3)), rng.standard_normal((8, 7))
+    target = w.to_dense() + noise - w.u @ (w.u.T @ noise)
+
+    @pymanopt.function.autograd(manifold)
+    def cost(u, s, vt):
+        return 0.5 * anp.sum(((u * s) @ vt - target) ** 2)
+
+    z = pymanopt.Problem(manifold, cost).riemannian_gradient(w)
+    assert np.linalg.norm(z.core) < 1e-13 and np.linalg.norm(z.up) > 0.1

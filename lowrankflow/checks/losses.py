@@ -285,12 +285,10 @@ class _Check:
         """The Taylor remainder of second order."""
         if not self._has("hessian"):
             return None
-        bends = sorted(((abs(self._bend(c)), self._bend(c), c) for c in self.courses), key=lambda row: -row[0])[:5]
-        right, wrong = ([self._remainder(c, 1.0, f * bend) for _, bend, c in bends] for f in (1.0, 1.1))
-        measured, curved = (
-            _median(right),
-            Hypothesis("a second derivative that is not zero", bends[0][0] > 0, bends[0][0]),
-        )
+        bends = sorted(((self._bend(c), c) for c in self.courses), key=lambda row: -abs(row[0]))[:5]
+        right, wrong = ([self._remainder(c, 1.0, f * bend) for bend, c in bends] for f in (1.0, 1.1))
+        measured, most = _median(right), abs(bends[0][0])
+        curved = Hypothesis("a second derivative that is not zero", most > 0, most)
         return self._claim(
             "hessian order", "value(w + tz) - value(w) - t <gradient, z> - t^2/2 <hessian z, z> vanishes at order 3.",
             measured, ">=", 2.95, Control("Hessian times 1.1", _median(wrong), 2.95, ">="),

@@ -11,6 +11,8 @@ import scipy.sparse
 
 import lowrankflow as lrf
 from lowrankflow import cli
+from lowrankflow.cli.arguments import parser
+from lowrankflow.cli.problem import read_problem
 
 FAST = ["--t-end", "3", "--rtol", "1e-6"]
 
@@ -260,6 +262,28 @@ def test_missing_entries_are_found_where_there_is_structure(structure, tmp_path,
     assert np.all(errors < 0.01) if structure else np.all(errors > 0.9)
 
 
+def test_hidden_labels_and_counts_are_judged_by_their_loss(tmp_path, rng):
+    a = rng.standard_normal((30, 2)) @ rng.standard_normal((2, 20))
+    labels = np.sign(a)
+    for name, values in {"structure": labels, "none": rng.permutation(labels.ravel()).reshape(a.shape)}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+        args = ["compare", "--inputs", str(tmp_path / f"{name}.npy"), "--missing", "0.4", "--rank", "2", "--loss", "logistic"]
+        out = ["--metrics", "embedded,2", "--t-end", "30000", *QUICK, "--json", str(tmp_path / f"{name}.json")]
+        assert cli.main([*args, *out]) == 0
+        table = lrf.Report.from_json(tmp_path / f"{name}.json").table("limits")
+        assert "hidden error" not in table.columns
+        found = np.array(table.column("hidden loss")) < np.log(2)  # of W = 0, which knows nothing
+        assert np.all(found) if name == "structure" else not np.any(found)
+    # Poisson: seen and hidden sums of e^w - y w make that of all entries
+    counts = rng.poisson(np.exp(a))
+    np.save(tmp_path / "counts.npy", counts)
+    args = ["compare", "--inputs", str(tmp_path / "counts.npy"), "--missing", "0.4", "--rank", "2", "--loss", "poisson"]
+    problem = read_problem(parser().parse_args(args), rng)
+    w, seen = problem.start.to_dense(), problem.loss.link.targets.size
+    whole = seen * problem.loss.value(problem.start) + (w.size - seen) * problem.measures["hidden loss"](problem.start)
+    np.testing.assert_allclose(whole, np.sum(np.exp(w) - counts * w), rtol=1e-13)
+
+
 def test_observed_entries_can_be_held_out(tmp_path, rng):
     dense = rng.standard_normal((20, 1)) @ rng.standard_normal((1, 15))
     scipy.sparse.save_npz(tmp_path / "o.npz", scipy.sparse.coo_array(np.where(rng.random(dense.shape) < 0.7, dense, 0.0)))
@@ -424,6 +448,9 @@ BAD_LOSSES = {
     "softmax of numbers": (["--loss", "softmax", *XY], "`labels` must"),
     "softmax of entries": (["--loss", "softmax", "--observed", "{d}/negative.csv"], "it has one label a sample"),
     "logistic labels": (["--loss", "logistic", *XY[:3], "{d}/labels.csv"], "`labels` must be -1 or 1"),
+    "counts centred": (
+        ["--loss", "poisson", "--observed", "{d}/negative.csv", "--preprocess", "center"],
+        "`--preprocess` must be none for --loss poisson, whose values are taken as they stand, got center."),
     "negative counts": (["--loss", "poisson", "--observed", "{d}/negative.csv"], "`counts` must be non-negative"),
     "completion of inputs": (["--loss", "completion", *XY], "`--loss` must be least-squares for --inputs"),
 }  # fmt: skip

@@ -194,8 +194,8 @@ def _add_compare(commands: Any) -> None:
     problem.add_argument(
         "--missing", type=float, metavar="SHARE",
         help="hide this share of the entries of the data matrix (of --inputs or --data: one sample a row), complete it"
-        " from the others, and report the error on the hidden ones; rank by default up to 10 with four seen entries for"
-        " each number of W",
+        " from the others, and report the error on the hidden ones (labels and counts: the loss); rank by default up to"
+        " 10 with four seen entries for each number of W",
     )  # fmt: skip
     run = _add_run(compare)
     run.add_argument(

@@ -97,39 +97,44 @@ def _loss_of(args: argparse.Namespace) -> _Make:
             False,
         )
     if args.loss in _LINKS:
-        link, raw = _LINKS[args.loss]
-
-        def fit(inputs: Any, targets: Any) -> Any:
-            if raw and targets.shape[0] == 1 and link is losses.Softmax:
-                return _measured(_link(targets[0]), inputs)
-            return _measured(_link(targets), inputs)
-
-        def _link(targets: Any) -> Any:
-            known = [k for k, p in signature(link).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
-            if not set(options) <= set(known):
-                raise ValueError(f"`--loss-arg` {', '.join(options)}: {args.loss} takes {', '.join(known) or 'none'}.")
-            return link(targets, **options)
-
-        def _measured(made: Any, inputs: Any) -> Any:
-            rows = made.classes if isinstance(made, losses.Softmax) else made.targets.shape[0]
-            return losses.Measured(losses.Inputs(inputs, rows), made, reduction=args.reduction)
-
-        def complete(rows: Any, cols: Any, values: Any, shape: Any) -> Any:
-            if link is losses.Softmax:
-                raise ValueError("`--loss` softmax needs --inputs and --targets: it has one label a sample.")
-            return losses.Measured(losses.Entries(rows, cols, shape=shape), _link(values), reduction=args.reduction)
-
-        return _Make(fit, complete, raw)
+        return _named(args, options)
     if ":" not in args.loss:
         known = ", ".join(["least-squares", "completion", *(k for k in _LINKS if k not in ("hinge", "absolute"))])
         raise ValueError(f"`--loss` must be one of {known} or FILE.py:Name, got {args.loss!r}.")
+    return _own(args, options)
+
+
+def _named(args: argparse.Namespace, options: dict[str, Any]) -> _Make:
+    """Return how a link of ours is put on inputs or on entries."""
+    link, raw = _LINKS[args.loss]
+
+    def linked(targets: Any) -> Any:
+        known = [k for k, p in signature(link).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        if not set(options) <= set(known):
+            raise ValueError(f"`--loss-arg` {', '.join(options)}: {args.loss} takes {', '.join(known) or 'none'}.")
+        return link(targets, **options)
+
+    def fit(inputs: Any, targets: Any) -> Any:
+        labels = link is losses.Softmax and targets.shape[0] == 1
+        made = linked(targets[0] if labels else targets)
+        rows = made.classes if isinstance(made, losses.Softmax) else made.targets.shape[0]
+        return losses.Measured(losses.Inputs(inputs, rows), made, reduction=args.reduction)
+
+    def complete(rows: Any, cols: Any, values: Any, shape: Any) -> Any:
+        if link is losses.Softmax:
+            raise ValueError("`--loss` softmax needs --inputs and --targets: it has one label a sample.")
+        return losses.Measured(losses.Entries(rows, cols, shape=shape), linked(values), reduction=args.reduction)
+
+    return _Make(fit, complete, raw)
+
+
+def _own(args: argparse.Namespace, options: dict[str, Any]) -> _Make:
+    """Return how a loss of the user's file is made."""
     factory = load_object("--loss", args.loss)
 
-    def make(**data: Any) -> Any:
+    def make(asked: tuple[int, int], **data: Any) -> Any:
         loss = call("--loss", factory, data | options)
         validation.check_loss(loss)
-        rows = data["targets"].shape[0] if "targets" in data else data["shape"][0]
-        asked = (rows, data["inputs"].shape[0] if "inputs" in data else data["shape"][1])
         if loss.shape != asked and loss.shape == asked[::-1]:
             raise ValueError(
                 f"`--loss` has shape {loss.shape} but the data ask for {asked}. Did you mean the transpose?"
@@ -137,8 +142,8 @@ def _loss_of(args: argparse.Namespace) -> _Make:
         return loss
 
     return _Make(
-        lambda inputs, targets: make(inputs=inputs, targets=targets),
-        lambda rows, cols, values, shape: make(rows=rows, cols=cols, values=values, shape=shape),
+        lambda inputs, targets: make((targets.shape[0], inputs.shape[0]), inputs=inputs, targets=targets),
+        lambda rows, cols, values, shape: make(shape, rows=rows, cols=cols, values=values, shape=shape),
         False,
     )
 
@@ -174,7 +179,7 @@ def _steps(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _completion(args: argparse.Namespace, rng: np.random.Generator, make: _Make) -> _Read:
-    """Return the loss of the entries that are seen, what to say of them, and the error on those that were hidden."""
+    """Return the loss of the entries that are seen, what to say of them, and how to judge W by those that were hidden."""
     entries = _entries(args)
     seen, hidden = entries, None
     if args.missing is not None:
@@ -183,14 +188,20 @@ def _completion(args: argparse.Namespace, rng: np.random.Generator, make: _Make)
         if not 0 < away.sum() < away.size:
             raise ValueError(f"`missing` must hide some of the {away.size} entries and leave some, got {share:g}.")
         seen, hidden = _part(entries, ~away), _part(entries, away)
-    steps = {"steps": "none"} if make.raw else _steps(args)
-    prepared, preparation = data.prepare_observed(seen, **steps)
-    loss = make.complete(prepared.rows, prepared.cols, prepared.values, prepared.shape)
+    if make.raw and args.preprocess not in (None, "none"):
+        raise ValueError(
+            f"`--preprocess` must be none for --loss {args.loss}, whose values are taken as they stand,"
+            f" got {args.preprocess}."
+        )
+    prepared, preparation = data.prepare_observed(seen, **({"steps": "none"} if make.raw else _steps(args)))
+    loss = _of_entries(make, prepared)
     about: dict[str, Any] = {"name": entries.name, "description": entries.description}
     about["preparation"] = preparation.describe()
     if hidden is None:
         return loss, about, {}
     about |= {"missing": args.missing, "hidden entries": hidden.values.size}
+    if make.raw:  # W is no guess of a label or a count: it is judged by its loss
+        return loss, about, {"hidden loss": _of_entries(make, hidden).value}
     values = (hidden.values - preparation.mean) / (preparation.rms if "scale" in preparation.steps else 1.0)
     size = float(np.linalg.norm(values)) or 1.0
 
@@ -198,6 +209,10 @@ def _completion(args: argparse.Namespace, rng: np.random.Generator, make: _Make)
         return float(np.linalg.norm(w.entries(hidden.rows, hidden.cols) - values)) / size
 
     return loss, about, {"hidden error": error}
+
+
+def _of_entries(make: _Make, entries: data.Observations) -> Any:
+    return make.complete(entries.rows, entries.cols, entries.values, entries.shape)
 
 
 def _entries(args: argparse.Namespace) -> data.Observations:

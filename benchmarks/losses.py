@@ -22,8 +22,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model._linear_loss import LinearModelLoss
 
 import lowrankflow as lrf
+from lowrankflow.entries import sampled_product
 from lowrankflow.losses import Entries, Huber, Inputs, Measured, Softmax, Squared, from_function
-from lowrankflow.sampling import sampled_product
 
 RANK = 10
 

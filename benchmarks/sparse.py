@@ -20,7 +20,7 @@ import numpy as np
 from memory import resident, work
 
 import lowrankflow as lrf
-from lowrankflow import sampling
+from lowrankflow import entries
 
 METHOD = "RK45"  # hardly stiff, as the teacher is well conditioned: RKC, ROCK4 and DOP853 take more evaluations
 RANK, DEPTH, RTOL, LEVEL, LIMIT, EXPONENT = 10, 3, 1e-4, 1e-3, 2000.0, 1.1
@@ -119,9 +119,9 @@ def parts(loss: Any, repeats: int) -> dict[str, Any]:
         "sampling and residual": lambda: loss.gradient(w),
         "g @ v": lambda: g @ v,
         "g.T @ u": lambda: transposed @ u,
-        "numpy": lambda: sampling._by_chunks(left, v, rows, cols, out),
+        "numpy": lambda: entries._by_chunks(left, v, rows, cols, out),
     }
-    if (kernel := sampling._compiled()) is not None:
+    if (kernel := entries._compiled()) is not None:
         calls["numba"] = lambda: kernel(left, v, rows, cols, out)
     seconds = interleaved(calls, repeats=repeats)
     names = ("sampling and residual", "g @ v", "g.T @ u")
@@ -129,7 +129,7 @@ def parts(loss: Any, repeats: int) -> dict[str, Any]:
     share["the rest"] = 1 - sum(share.values())
     speed = ratio(seconds["numpy"], seconds["numba"]) if "numba" in seconds else None
     return {"share of a velocity": share, "numpy over numba": speed, "velocity [s]": float(seconds["velocity"].min()),
-            "sampled by": sampling._kernel(rows, cols).__name__}  # fmt: skip
+            "sampled by": entries._kernel(rows, cols).__name__}  # fmt: skip
 
 
 def over_observations(folder: Path, n: int, repeats: int) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def show(n: int, run: dict[str, Any], memory: list[Any], share: dict[str, Any], 
     table(memory)
     print("\nshares of one velocity:", ", ".join(f"{k} {v:.2f}" for k, v in share["share of a velocity"].items()))
     if share["numpy over numba"] is not None:
-        print(f"sampling, numpy over numba: {share['numpy over numba']:.2f}; the velocity took {share['sampled by']}")
+        print(f"entries, numpy over numba: {share['numpy over numba']:.2f}; the velocity took {share['sampled by']}")
     print(f"\none velocity at {n} x {n} over the number of observations; target: exponent <= {EXPONENT:g}")
     table(cost["rows"])
     print(f"exponent {cost['exponent']:.2f}, of the largest four {cost['exponent of the largest four']:.2f}")

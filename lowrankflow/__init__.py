@@ -1,11 +1,14 @@
 """lowrankflow: the laboratory for deep linear networks."""
 
 from . import losses
+from ._version import __version__ as __version__
 from .charts import Factors, Lifted, SingularFrame
 from .checks import check_loss, check_manifold, check_metric
 from .compare import CLAIMS, Interrupted, compare_metrics, explain, natural_time_unit, verify_equivalence
 from .descent import DescentDiverged, gradient_descent, sharpness
 from .flow import CheckpointFailed, Event, FactorFlow, RiemannianFlow, Save, integrate
+from .flow.trajectory import Passage, Status, Trajectory
+from .geometry.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
 from .gradients import (
     convert_gradient,
     end_to_end_operator,
@@ -21,7 +24,6 @@ from .gradients import (
     tangent_kernel_spectrum,
     tangent_norm,
 )
-from .hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
 from .html_report import write_html
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent, random_point
 from .metrics import (
@@ -39,9 +41,6 @@ from .metrics import (
 )
 from .report import Claim, Control, Hypothesis, Report, Table
 from .separation import Separation, follow_margin, least_margin
-from .trajectory import Passage, Status, Trajectory
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CLAIMS",

@@ -19,8 +19,11 @@ from scipy import linalg
 
 from . import validation
 from .gradients import is_symmetric, project, pullback, squared_norm
-from .matrices import EPS, LinearNetwork, LowRankMatrix, Tangent, _qr, _svd, symmetric_part
+from .losses.protocol import require_gradient, require_loss
+from .matrices import EPS, LinearNetwork, LowRankMatrix, Tangent, symmetric_part, thin_qr, thin_svd
+from .matrices.requirements import require_depth, require_symmetric_point
 from .metrics import DepthMetric, Metric, root_coefficients
+from .metrics.requirements import require_coefficients
 from .validation import Array
 
 __all__ = ["Chart", "Factors", "Lifted", "SingularFrame", "System"]
@@ -124,7 +127,7 @@ class Lifted:
             raise TypeError(
                 f"`chart` Lifted() takes a RiemannianFlow under DepthMetric, got {validation.describe(metric)}."
             )
-        depth = int(validation.check_depth(metric.depth, integer=True))
+        depth = int(require_depth(metric.depth, integer=True))
         return _LiftedSystem(flow.loss, LinearNetwork.balanced(start, depth))
 
 
@@ -174,7 +177,7 @@ class SingularFrame:
                 " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
             )
         root = getattr(flow.metric, "root", 1.0) if self.root is None else self.root
-        root = validation.check_number("root", root)
+        root = validation.require_number("root", root)
         if root < 1:
             raise ValueError(f"`root` must be at least 1, got {root:g}.")
         if isinstance(flow.metric, DepthMetric) and flow.metric.depth < 2:
@@ -202,9 +205,9 @@ class _FactorSystem:
     """y = all factors, one after the other."""
 
     def __init__(self, loss: Any, start: LinearNetwork) -> None:
-        validation.check_loss(loss)
-        validation.check_shape("start", start.shape, loss.shape)
-        validation.check_gradient(loss.gradient(start), start.shape)
+        require_loss(loss)
+        validation.require_shape("start", start.shape, loss.shape)
+        require_gradient(loss.gradient(start), start.shape)
         self.loss = loss
         self.shapes = [f.shape for f in start.factors]
         self.y0 = np.concatenate([f.ravel() for f in start.factors])
@@ -287,14 +290,14 @@ class _FrameSystem:
     """y = U, T, V, one after the other."""
 
     def __init__(self, loss: Any, metric: Metric, start: LowRankMatrix, root: float) -> None:
-        validation.check_loss(loss)
-        validation.check_shape("start", start.shape, loss.shape)
-        validation.check_gradient(loss.gradient(start), start.shape)
-        validation.check_coefficients(metric, start.s)
+        require_loss(loss)
+        validation.require_shape("start", start.shape, loss.shape)
+        require_gradient(loss.gradient(start), start.shape)
+        require_coefficients(metric, start.s)
         self.loss, self.metric, self.root = loss, metric, root
         self._symmetric = is_symmetric(metric)
         if self._symmetric:
-            validation.check_symmetric_point("start", start, metric)
+            require_symmetric_point("start", start, metric)
         (m, n), k = start.shape, start.rank
         self._cuts = (m * k, m * k + k * k)
         self._frames = ((m, k), (k, k), (n, k))
@@ -341,10 +344,10 @@ class _FrameSystem:
 
     def point(self, y: Array) -> LowRankMatrix:
         u, core, v = self._parts(y)
-        p, l, qt = _svd(core)  # noqa: E741
+        p, l, qt = thin_svd(core)  # noqa: E741
         # between steps the frames are orthonormal only to the solver's tolerance: the same W in exact frames
-        (qu, ru), (qv, rv) = _qr(u @ p), _qr(v @ qt.T)
-        a, s, bt = _svd((ru * l**self.root) @ rv.T)
+        (qu, ru), (qv, rv) = thin_qr(u @ p), thin_qr(v @ qt.T)
+        a, s, bt = thin_svd((ru * l**self.root) @ rv.T)
         w = LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)
         return symmetric_part(w) if self._symmetric else w
 
@@ -459,5 +462,5 @@ def _gradient_bound(loss: Any, curvature: float, value: float) -> float | None:
 
 def _polar(a: Array) -> Array:
     """Return the nearest matrix with orthonormal columns."""
-    p, _, qt = _svd(a)
+    p, _, qt = thin_svd(a)
     return p @ qt

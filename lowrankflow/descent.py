@@ -9,9 +9,10 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import validation
+from .flow.trajectory import Progress, Status, Trajectory, singular_values
 from .gradients import factor_gradients, product_retraction, pullback, squared_norm
 from .matrices import EPS, LinearNetwork
-from .trajectory import Progress, Status, Trajectory, singular_values
+from .matrices.requirements import require_network
 from .validation import Array
 
 __all__ = ["DescentDiverged", "gradient_descent", "sharpness"]
@@ -74,11 +75,11 @@ def gradient_descent(
     >>> path.nsteps, path.singular_values[-1].round(6).tolist()
     (200, [2.0, 1.0])
     """
-    steps = validation.check_integer("steps", steps, low=1)
-    every = max(1, steps // 100) if every is None else validation.check_integer("every", every, low=1)
-    constant = None if callable(step_size) else validation.check_number("step_size", step_size)
-    validation.check_network("net", net)
-    validation.check_callable("callback", callback)
+    steps = validation.require_integer("steps", steps, low=1)
+    every = max(1, steps // 100) if every is None else validation.require_integer("every", every, low=1)
+    constant = None if callable(step_size) else validation.require_number("step_size", step_size)
+    require_network("net", net)
+    validation.require_callable("callback", callback)
     egrads = factor_gradients(loss, net)  # checks loss and shapes
     if not (np.isfinite(squared_norm(egrads)) and np.isfinite(loss.value(net))):
         raise ValueError(
@@ -102,7 +103,7 @@ def gradient_descent(
     k = 0
     try:
         for k in range(steps):
-            h = constant if constant is not None else validation.check_number("step_size(k)", step_size(k))  # type: ignore[operator]
+            h = constant if constant is not None else validation.require_number("step_size(k)", step_size(k))  # type: ignore[operator]
             with np.errstate(over="ignore", invalid="ignore"):
                 net = product_retraction(net, [-h * g for g in egrads])
                 egrads = pullback(net, loss.gradient(net))
@@ -147,8 +148,8 @@ def sharpness(loss: Any, net: LinearNetwork, *, tol: float = 1e-3) -> float:
     Lanczos on central differences of the factor gradients, two gradients a product, from a fixed start
     vector; no second derivative of the loss is needed.
     """
-    validation.check_network("net", net)
-    tol = validation.check_number("tol", tol)
+    require_network("net", net)
+    tol = validation.require_number("tol", tol)
     if not np.isfinite(squared_norm(factor_gradients(loss, net))):
         raise ValueError(
             "`loss.gradient(w)` must be finite at the start, got a value that is not. Start elsewhere or nearer."

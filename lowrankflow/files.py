@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from . import validation
 
-__all__ = ["read_arrays", "replacing", "write_arrays", "write_text"]
+__all__ = [
+    "read_arrays",
+    "replacing",
+    "require_file",
+    "require_output_folder",
+    "require_path",
+    "write_arrays",
+    "write_text",
+]
 
 
 @contextmanager
@@ -31,7 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     one; a link stays a link, and what it names is written. A path that cannot be written, or names a pipe or a device, is
     a ValueError; an error while writing (a full disk) stays an OSError.
     """
-    target = Path(os.path.realpath(validation.check_path("path", path)))
+    target = Path(os.path.realpath(require_path("path", path)))
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise ValueError(f"`path` must be a regular file, got {str(target)!r}, a pipe or a device. Choose another.")
     prefix = f".{target.name}-{platform.node()}-"
@@ -127,3 +135,40 @@ def _sync_folder(folder: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def require_path(name: str, path: Any) -> Path:
+    """Return a path."""
+    try:
+        found = Path(path)
+    except TypeError:
+        raise TypeError(f"`{name}` must be the path of a file, got {validation.describe(path)}.") from None
+    if "\0" in str(found):
+        raise ValueError(f"`{name}` must be the path of a file, got {validation.describe(path)} with a null character.")
+    return found
+
+
+def require_output_folder(path: str | os.PathLike[str]) -> Path:
+    """Create the folder if need be and make sure that it can be written, before any work is done."""
+    folder = require_path("out", path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".lowrankflow-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"`out` must be a folder that can be written, got {str(folder)!r} ({error.strerror}). Choose another."
+        ) from None
+    return folder
+
+
+def require_file(name: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that exists and is not empty."""
+    file = require_path(name, path)
+    if not os.path.isfile(file):  # False, not an error, below a folder that may not be entered
+        what = "the folder " if os.path.isdir(file) else ""
+        raise ValueError(f"`{name}` must be an existing file, got {what}{str(file)!r}.")
+    if file.stat().st_size == 0:
+        raise ValueError(f"`{name}` must not be empty, got {str(file)!r} with 0 bytes.")
+    return file

@@ -14,8 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import validation
+from .losses.protocol import require_gradient, require_loss
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent
+from .matrices.requirements import (
+    as_directions,
+    require_balanced,
+    require_network,
+    require_point,
+    require_symmetric_point,
+    require_symmetric_tangent,
+    require_tangent,
+)
 from .metrics import DepthMetric, Metric
+from .metrics.requirements import require_coefficients, require_metric
 from .validation import Array
 
 __all__ = [
@@ -78,8 +89,8 @@ def project(w: LowRankMatrix, egrad: Any) -> Tangent:
     >>> bool(np.allclose(w.u.T @ z.up, 0))
     True
     """
-    validation.check_point("w", w)
-    validation.check_gradient(egrad, w.shape, "egrad", "`w` has shape")
+    require_point("w", w)
+    require_gradient(egrad, w.shape, "egrad", "`w` has shape")
     v = w.vt.T
     gv, gu = egrad @ v, egrad.T @ w.u
     core = w.u.T @ gv
@@ -115,10 +126,10 @@ def riemannian_gradient(w: LowRankMatrix, egrad: Any, metric: Metric) -> Tangent
     ----------
     .. [1] B. Bah, H. Rauhut, U. Terstiege, M. Westdickenberg, Inf. Inference 11(1), 2022.
     """
-    validation.check_metric(metric)
+    require_metric(metric)
     z = project(w, egrad)
     if is_symmetric(metric):
-        validation.check_symmetric_point("w", w, metric)
+        require_symmetric_point("w", w, metric)
         z = z.symmetrised()
     return metric.coefficients(w.s).apply(z)
 
@@ -264,15 +275,15 @@ def is_symmetric(metric: Metric) -> bool:
 
 def _check_tangents(w: LowRankMatrix, metric: Metric, **tangents: Tangent) -> None:
     """Refuse points and tangent vectors on which the metric is not defined."""
-    validation.check_point("w", w)
-    validation.check_metric(metric)
-    validation.check_coefficients(metric, w.s)
+    require_point("w", w)
+    require_metric(metric)
+    require_coefficients(metric, w.s)
     for name, z in tangents.items():
-        validation.check_tangent(name, z, w)
+        require_tangent(name, z, w)
     if is_symmetric(metric):
-        validation.check_symmetric_point("w", w, metric)
+        require_symmetric_point("w", w, metric)
         for name, z in tangents.items():
-            validation.check_symmetric_tangent(name, z, metric)
+            require_symmetric_tangent(name, z, metric)
 
 
 def pullback(net: LinearNetwork, egrad: Any) -> list[Array]:
@@ -352,10 +363,10 @@ def factor_gradients(loss: Any, net: LinearNetwork) -> list[Array]:
     >>> [g.diagonal().tolist() for g in lrf.factor_gradients(loss, net)]
     [[-2.0, -1.0, 0.0], [-2.0, -1.0, 0.0]]
     """
-    validation.check_loss(loss)
-    validation.check_network("net", net)
-    validation.check_shape("net", net.shape, loss.shape)
-    return pullback(net, validation.check_gradient(loss.gradient(net), net.shape))
+    require_loss(loss)
+    require_network("net", net)
+    validation.require_shape("net", net.shape, loss.shape)
+    return pullback(net, require_gradient(loss.gradient(net), net.shape))
 
 
 def product_rule(net: LinearNetwork, directions: Sequence[ArrayLike]) -> Product:
@@ -378,8 +389,8 @@ def product_rule(net: LinearNetwork, directions: Sequence[ArrayLike]) -> Product
     ValueError, TypeError
         If the number or a shape of the directions does not fit the network, or a value is not finite.
     """
-    validation.check_network("net", net)
-    return _product_rule(net, validation.as_directions("directions", directions, net.factors))
+    require_network("net", net)
+    return _product_rule(net, as_directions("directions", directions, net.factors))
 
 
 def _product_rule(net: LinearNetwork, directions: Sequence[Array]) -> Product:
@@ -426,8 +437,8 @@ def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[ArrayL
     ValueError, TypeError
         If the number or a shape of the gradients does not fit, or a value is not finite.
     """
-    validation.check_network("net", net)
-    return _product_rule(net, validation.as_directions("egrads", egrads, net.factors))
+    require_network("net", net)
+    return _product_rule(net, as_directions("egrads", egrads, net.factors))
 
 
 def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> list[Array]:
@@ -463,9 +474,9 @@ def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> l
         raise TypeError(
             "`z` must be a matrix, got a Tangent, whose coordinates need the frames of its base point. Pass z.at(w)."
         )
-    validation.check_network("net", net)
-    validation.check_balanced(net.relative_imbalance(), validation.check_number("tolerance", tolerance, positive=False))
-    validation.check_gradient(z, net.shape, "z", "the network has shape")
+    require_network("net", net)
+    require_balanced(net.relative_imbalance(), validation.require_number("tolerance", tolerance, positive=False))
+    require_gradient(z, net.shape, "z", "the network has shape")
     w = net.to_low_rank()
     return pullback(net, DepthMetric(net.depth).coefficients(w.s).solve(project(w, z)).at(w))
 
@@ -483,10 +494,10 @@ def end_to_end_operator(net: LinearNetwork) -> Callable[[Any], Product]:
     callable
         Takes a matrix-like Z of shape (m, n), returns a `Product`.
     """
-    validation.check_network("net", net)
+    require_network("net", net)
 
     def operator(z: Any) -> Product:
-        validation.check_gradient(z, net.shape, "z", "the network has shape")
+        require_gradient(z, net.shape, "z", "the network has shape")
         return _product_rule(net, pullback(net, z))
 
     return operator

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import validation
+from .files import require_file
 
 __all__ = ["call", "load_object"]
 
@@ -34,7 +35,7 @@ def load_object(name: str, reference: str) -> Any:
     path, _, wanted = reference.rpartition(":")
     if not path or not wanted:
         raise ValueError(f"`{name}` must be FILE.py:Name, got {reference!r}.")
-    file = validation.check_file(name, path)
+    file = require_file(name, path)
     if file.suffix != ".py":
         raise ValueError(f"`{name}` must name a .py file, got {path!r}.")
     try:

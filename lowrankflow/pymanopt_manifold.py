@@ -18,12 +18,15 @@ import pymanopt
 from pymanopt.manifolds.manifold import Manifold
 
 from . import validation
-from .geodesics import distance, exponential, logarithm
+from .geometry.geodesics import distance, exponential, logarithm
+from .geometry.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
+from .geometry.retractions import product_step, truncated_step
 from .gradients import is_symmetric, project
-from .hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
+from .losses.protocol import require_loss
 from .matrices import LowRankMatrix, Product, Tangent, random_point
+from .matrices.requirements import require_rank, require_symmetric_point
 from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric
-from .retractions import product_step, truncated_step
+from .metrics.requirements import require_differences, require_metric, require_positive
 from .validation import Array
 
 __all__ = ["FixedRank", "FixedRankProblem", "Iterate", "PositiveSemidefinite"]
@@ -91,17 +94,17 @@ class FixedRank(Manifold):
         retraction: Retraction = "svd",
         rng: np.random.Generator | None = None,
     ) -> None:
-        shape = validation.check_integer("m", m, low=1), validation.check_integer("n", n, low=1)
-        self.shape, self.rank = shape, validation.check_rank(rank, shape)
+        shape = validation.require_integer("m", m, low=1), validation.require_integer("n", n, low=1)
+        self.shape, self.rank = shape, require_rank(rank, shape)
         self.metric: Metric = EmbeddedMetric() if metric is None else metric
-        validation.check_metric(self.metric)
+        require_metric(self.metric)
         self.symmetric = is_symmetric(self.metric)
         if self.symmetric and m != n:
             raise ValueError(f"`m` and `n` must be equal for {type(self.metric).__name__}, got {m} and {n}.")
-        validation.check_positive(self.metric, np.linspace(1.0, 0.5, self.rank), shape)
+        require_positive(self.metric, np.linspace(1.0, 0.5, self.rank), shape)
         self._check_retraction(retraction)
         self.retraction_kind: Retraction = retraction
-        self.rng = None if rng is None else validation.check_rng(rng)
+        self.rng = None if rng is None else validation.require_rng(rng)
         r, (rows, cols) = self.rank, shape
         dimension = rows * r - r * (r - 1) // 2 if self.symmetric else r * (rows + cols - r)
         kind = "positive semidefinite" if self.symmetric else "real"
@@ -126,7 +129,7 @@ class FixedRank(Manifold):
                 f" of rank {w.rank}."
             )
         if self.symmetric:
-            validation.check_symmetric_point("point", w, self.metric)
+            require_symmetric_point("point", w, self.metric)
         return w
 
     @staticmethod
@@ -159,7 +162,7 @@ class FixedRank(Manifold):
         return z / self.norm(point, z)
 
     def _check_retraction(self, retraction: str) -> None:
-        validation.check_choice("retraction", retraction, ("svd", "product", "geodesic"))
+        validation.require_choice("retraction", retraction, ("svd", "product", "geodesic"))
         depth = self.metric.depth if isinstance(self.metric, DepthMetric) else None
         if retraction == "product" and (depth is None or not depth == np.floor(depth) < np.inf):
             raise ValueError(
@@ -167,15 +170,15 @@ class FixedRank(Manifold):
                 " which multiplies the factors of a DepthMetric of whole depth."
             )
         if retraction == "geodesic":
-            validation.check_differences(self.metric, "geodesics", "retraction='svd'")
+            require_differences(self.metric, "geodesics", "retraction='svd'")
 
     def _rng(self) -> np.random.Generator:
-        return validation.check_rng(self.rng, " for random points: FixedRank(..., rng=rng), or give an initial_point")
+        return validation.require_rng(self.rng, " for random points: FixedRank(..., rng=rng), or give an initial_point")
 
     def seeded(self, rng: np.random.Generator) -> FixedRank:
         """Return the same manifold with another source of random points and tangent vectors."""
         other = copy(self)
-        other.rng = validation.check_rng(rng)
+        other.rng = validation.require_rng(rng)
         return other
 
     def zero_vector(self, point: Any) -> Tangent:
@@ -427,12 +430,12 @@ class FixedRankProblem(pymanopt.Problem):
     def __init__(
         self, manifold: FixedRank, loss: Any, *, callback: Callable[[Iterate], object] | None, keep_points: bool
     ) -> None:
-        validation.check_loss(loss)
-        validation.check_shape("manifold", manifold.shape, loss.shape)
-        validation.check_flags(keep_points=keep_points)
+        require_loss(loss)
+        validation.require_shape("manifold", manifold.shape, loss.shape)
+        validation.require_flags(keep_points=keep_points)
         self.loss = loss
         self.log: list[Iterate] = []
-        self._callback, self._keep = validation.check_callable("callback", callback), keep_points
+        self._callback, self._keep = validation.require_callable("callback", callback), keep_points
         self._costs = self._gradients = self._hessians = 0
         self._start: float | None = None
         self._here: _Here | None = None
@@ -501,7 +504,7 @@ class FixedRankProblem(pymanopt.Problem):
         TypeError
             If the loss has no ``hessian`` or the metric no ``differences``.
         """
-        validation.check_hessian(self.loss, self.manifold.metric)
+        require_hessian(self.loss, self.manifold.metric)
 
         def hessian(point: Any, tangent_vector: Any) -> Tangent:
             here, z = self._at(point), Tangent(*tangent_vector)
@@ -554,3 +557,12 @@ class _Here:
     @cached_property
     def projected(self) -> Tangent:
         return project(self.w, self.egrad)
+
+
+def require_hessian(loss: Any, metric: Any) -> None:
+    """Refuse what TrustRegions cannot use: a loss without a Hessian, a metric without differences."""
+    if not callable(getattr(loss, "hessian", None)):
+        raise TypeError(
+            "`loss` has no `hessian`, so TrustRegions cannot be used. Add hessian(w, z), or choose ConjugateGradient."
+        )
+    require_differences(metric)

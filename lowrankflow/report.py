@@ -18,7 +18,7 @@ import numpy as np
 import scipy
 
 from . import validation
-from .files import write_text
+from .files import require_file, write_text
 
 __all__ = ["Claim", "Control", "Curve", "Figure", "Hypothesis", "Report", "Table"]
 
@@ -172,7 +172,7 @@ class Table:
 
     def column(self, name: str) -> tuple[Cell, ...]:
         """Return the values under a head."""
-        at = self.columns.index(validation.check_choice("name", name, self.columns))
+        at = self.columns.index(validation.require_choice("name", name, self.columns))
         return tuple(row[at] for row in self.rows)
 
     @classmethod
@@ -318,7 +318,7 @@ class Report:
         ValueError
             If the file does not exist or is not such a report.
         """
-        file = validation.check_file("path", path)
+        file = require_file("path", path)
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
             claims = []
@@ -434,7 +434,7 @@ def rule_text(relation: Relation, bound: Bound) -> str:
 def _rule(entry: Mapping[str, Any]) -> tuple[Bound, Relation]:
     """Return the bound and the relation of a claim or control from JSON."""
     relation, bound = (
-        cast(Relation, validation.check_choice("relation", entry["relation"], ("<=", ">=", "in"))),
+        cast(Relation, validation.require_choice("relation", entry["relation"], ("<=", ">=", "in"))),
         entry["bound"],
     )
     if relation == "in":

@@ -15,11 +15,12 @@ import numpy as np
 
 from . import validation
 from .flow import Event, RiemannianFlow, integrate
+from .flow.trajectory import Progress, Status, Trajectory
 from .gradients import project, riemannian_gradient
 from .losses import Logarithm
 from .matrices import LowRankMatrix
+from .matrices.requirements import require_point
 from .metrics import Metric
-from .trajectory import Progress, Status, Trajectory
 from .validation import Array
 
 __all__ = ["Separation", "follow_margin", "least_margin"]
@@ -134,9 +135,9 @@ def follow_margin(
     .. [1] Z. Ji, M. Telgarsky, Gradient descent aligns the layers of deep linear networks, ICLR 2019.
     .. [2] K. Lyu, J. Li, Gradient descent maximizes the margin of homogeneous neural networks, ICLR 2020.
     """
-    validation.check_point("start", start)
+    require_point("start", start)
     least_margin(loss, start)
-    end = validation.check_number("loss_end", loss_end)
+    end = validation.require_number("loss_end", loss_end)
     if end >= 1:
         raise ValueError(f"`loss_end` must be below 1, a share of the loss at the start, got {end:g}.")
     followed = Logarithm(loss)

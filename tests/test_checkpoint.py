@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import lowrankflow as lrf
-from lowrankflow.checkpoint import Checkpoint, pack_points, unpack_points
+from lowrankflow.flow.checkpoint import Checkpoint, pack_points, unpack_points
 
 RULE = "`path` must be a whole file written by Checkpoint.write, got "
 
@@ -181,7 +181,7 @@ def trajectory():
 
 def newer(file):
     head = json.dumps({"kind": "lowrankflow checkpoint", "schema": 99, "head": {}})
-    from lowrankflow.checkpoint import _digest
+    from lowrankflow.flow.checkpoint import _digest
 
     np.savez(file, head=np.array(head), sha256=np.array(_digest(head, {})))
 
@@ -276,7 +276,7 @@ import json, resource, sys
 from pathlib import Path
 import numpy as np
 import lowrankflow as lrf
-from lowrankflow.checkpoint import Checkpoint
+from lowrankflow.flow.checkpoint import Checkpoint
 
 folder, seen = Path(sys.argv[1]), []
 path = lrf.gradient_descent(
@@ -315,7 +315,7 @@ KILLED = """
 import json, os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from lowrankflow.checkpoint import Checkpoint
+from lowrankflow.flow.checkpoint import Checkpoint
 
 file, rng = Path(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
 

@@ -189,7 +189,7 @@ def test_bad_input_is_one_line_status_2_and_nothing_left_behind(name, table, cap
 def test_a_failed_claim_is_status_1(table, monkeypatch):
     class Wrong(lrf.losses.LeastSquares):
         def gradient(self, w):
-            from lowrankflow.losses._operators import Multiple as _Scaled
+            from lowrankflow.operators import Multiple as _Scaled
 
             return _Scaled(super().gradient(w), 1.01)
 

@@ -17,8 +17,8 @@ from scipy.integrate import OdeSolver
 import lowrankflow as lrf
 from lowrankflow import data, steppers
 from lowrankflow import losses as ls
-from lowrankflow.checkpoint import Checkpoint
 from lowrankflow.data import DataSet, Observations
+from lowrankflow.flow.checkpoint import Checkpoint
 from lowrankflow.losses import Completion, LeastSquares
 from lowrankflow.pymanopt_manifold import FixedRank, PositiveSemidefinite
 

@@ -6,7 +6,7 @@ from cases import STARTS, Start, completion, least_squares
 from oracles import EPS, chain, fitted_slope, polynomial_derivative, product_rule_operator, sides
 
 import lowrankflow as lrf
-from lowrankflow.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
+from lowrankflow.geometry.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
 
 DIFFERENTIABLE = [
     pytest.param(metric, id=name)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import lowrankflow as lrf
-from lowrankflow.checkpoint import Checkpoint
 from lowrankflow.flow import CheckpointFailed
+from lowrankflow.flow.checkpoint import Checkpoint
 
 LOSS = lrf.losses.LeastSquares(np.diag(np.linspace(0.4, 1.5, 5)), np.random.default_rng(0).standard_normal((6, 5)))
 START = lrf.random_point(6, 5, 2, rng=np.random.default_rng(1), singular_values=[0.1, 0.05])

@@ -7,10 +7,11 @@ import pytest
 from scipy.integrate import DOP853
 
 import lowrankflow as lrf
-from lowrankflow import driver, solvers
+from lowrankflow.flow import driver
+from lowrankflow.flow import methods as solvers
+from lowrankflow.flow.run import Run
+from lowrankflow.flow.trajectory import Moment, saddle_passages
 from lowrankflow.matrices import difference
-from lowrankflow.run import Run
-from lowrankflow.trajectory import Moment, saddle_passages
 
 
 def stiff(kappa, n=20, rank=2, seed=0):

@@ -10,7 +10,7 @@ import pytest
 from oracles import EPS, balanced_factors, chain, factor_flow
 
 import lowrankflow as lrf
-from lowrankflow import sampling
+from lowrankflow import entries
 
 MB = 2**20
 
@@ -92,12 +92,12 @@ INDICES = pytest.mark.parametrize("index", [np.int32, np.intp], ids=["int32", "i
 
 def plain(*args):
     """The loop that numba would compile, as Python runs it."""
-    sampling._one_by_one(*args)
+    entries._one_by_one(*args)
 
 
 def compiled(*args):
     pytest.importorskip("numba")
-    sampling._compiled()(*args)
+    entries._compiled()(*args)
 
 
 def sample(kernel, left, right, rows, cols):
@@ -114,7 +114,7 @@ def factors_and_positions(index, rng, size=40_000):
 
 
 @INDICES
-@pytest.mark.parametrize("kernel", [sampling._by_chunks, plain, compiled])
+@pytest.mark.parametrize("kernel", [entries._by_chunks, plain, compiled])
 def test_kernels_agree_with_the_dense_product(kernel, index, rng):
     left, right, rows, cols = factors_and_positions(index, rng)
     # a sum of k products, in any order: k eps / 2 times the sum of their sizes, on either side
@@ -127,7 +127,7 @@ def test_kernels_agree_with_the_dense_product(kernel, index, rng):
 
 
 @INDICES
-@pytest.mark.parametrize("kernel", [sampling._by_chunks, plain, compiled])
+@pytest.mark.parametrize("kernel", [entries._by_chunks, plain, compiled])
 def test_kernels_hand_on_what_is_not_finite(kernel, index, rng):
     """Trial states may hold NaN and infinity; a compiler told that there are none could drop them."""
     left, right, rows, cols = factors_and_positions(index, rng, 5000)
@@ -141,7 +141,7 @@ def test_kernels_hand_on_what_is_not_finite(kernel, index, rng):
 
 
 @INDICES
-@pytest.mark.parametrize("kernel", [sampling._by_chunks, plain, compiled])
+@pytest.mark.parametrize("kernel", [entries._by_chunks, plain, compiled])
 def test_kernels_never_read_outside(kernel, index, rng):
     left, right, rows, cols = factors_and_positions(index, rng, 100)
     rows[:2], cols[2:4] = (-9, 1000), (-9, 1000)
@@ -169,9 +169,9 @@ def test_the_loss_is_the_same_through_either_kernel(reduction, rng, monkeypatch)
         return value, loss.value(w), gradient.data, loss.gradient(w).data, loss.hessian(w, z).data
 
     numpy_alone, calls = answers(), []
-    kernel = counting(sampling._compiled(), calls)
-    monkeypatch.setattr(sampling, "_WORTH_COMPILING", 1)
-    monkeypatch.setattr(sampling, "_compiled", lambda: kernel)
+    kernel = counting(entries._compiled(), calls)
+    monkeypatch.setattr(entries, "_WORTH_COMPILING", 1)
+    monkeypatch.setattr(entries, "_compiled", lambda: kernel)
     # entries of inner size 3 and 6, relative to their largest; the value squares and sums 700 of them
     for got, want in zip(answers(), numpy_alone, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=100 * EPS * np.abs(want).max())
@@ -180,30 +180,30 @@ def test_the_loss_is_the_same_through_either_kernel(reduction, rng, monkeypatch)
     def wrong(left, *others):
         kernel(left * (1 + 1e-9), *others)
 
-    monkeypatch.setattr(sampling, "_compiled", lambda: wrong)
+    monkeypatch.setattr(entries, "_compiled", lambda: wrong)
     for got, want in zip(answers(), numpy_alone, strict=True):  # the control: the comparison sees a relative 1e-9
         assert np.abs(got - want).max() > 100 * EPS * np.abs(want).max()
 
 
 def test_which_kernel_depends_on_the_number_of_entries_alone(monkeypatch):
-    monkeypatch.setattr(sampling, "_compiled", lambda: plain)
-    many, few = (np.zeros(size, np.int32) for size in (sampling._WORTH_COMPILING, sampling._WORTH_COMPILING - 1))
-    assert sampling._kernel(many, many) is plain
-    assert sampling._kernel(few, few) is sampling._by_chunks
+    monkeypatch.setattr(entries, "_compiled", lambda: plain)
+    many, few = (np.zeros(size, np.int32) for size in (entries._WORTH_COMPILING, entries._WORTH_COMPILING - 1))
+    assert entries._kernel(many, many) is plain
+    assert entries._kernel(few, few) is entries._by_chunks
     # and on what the compiled loop is made for
-    assert sampling._kernel(many, few) is sampling._by_chunks
-    assert sampling._kernel(many.astype(">i4"), many) is sampling._by_chunks
+    assert entries._kernel(many, few) is entries._by_chunks
+    assert entries._kernel(many.astype(">i4"), many) is entries._by_chunks
 
 
 @pytest.mark.parametrize("missing", ["not installed", "compiler off"])
 def test_without_numba_numpy_samples(missing, monkeypatch):
-    many = np.zeros(sampling._WORTH_COMPILING, np.int32)
+    many = np.zeros(entries._WORTH_COMPILING, np.int32)
     if missing == "not installed":
         monkeypatch.setitem(sys.modules, "numba", None)
     else:
         monkeypatch.setattr(pytest.importorskip("numba").config, "DISABLE_JIT", 1)
-    monkeypatch.setattr(sampling, "_compiled", sampling._compiled.__wrapped__)
-    assert sampling._kernel(many, many) is sampling._by_chunks
+    monkeypatch.setattr(entries, "_compiled", entries._compiled.__wrapped__)
+    assert entries._kernel(many, many) is entries._by_chunks
 
 
 def test_numba_is_loaded_where_it_pays_and_leaves_no_trace(tmp_path):
@@ -211,13 +211,13 @@ def test_numba_is_loaded_where_it_pays_and_leaves_no_trace(tmp_path):
     pytest.importorskip("numba")
     code = """
 import sys, threading, numpy as np, lowrankflow as lrf
-from lowrankflow import sampling
+from lowrankflow import entries
 def value(p):
     rows, cols = np.divmod(np.arange(p) * 7, 4096)
     return lrf.losses.Completion(rows, cols, np.ones(p), (p // 512, 4096)).value(w(p // 512))
 def w(m):
     return lrf.Product(np.ones((m, 1)), np.ones((1, 4096)))
-value(2048), print("numba" in sys.modules), value(sampling._WORTH_COMPILING), print("numba" in sys.modules)
+value(2048), print("numba" in sys.modules), value(entries._WORTH_COMPILING), print("numba" in sys.modules)
 print(threading.active_count(), "numba.np.ufunc.omppool" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
@@ -308,7 +308,7 @@ def test_memory_of_building_a_completion(rng):
     assert more + 3 * order.nbytes > 24 * rows.size + slack
     # a gradient: its data; the positions are those of the loss
     w = lrf.random_point(n, n, 3, rng=rng)
-    blocks = 2 * sampling._CHUNK * 3 * 8 + 6 * n * 3 * 8
+    blocks = 2 * entries._CHUNK * 3 * 8 + 6 * n * 3 * 8
     for call in (lambda: loss.gradient(w), lambda: loss.value_and_gradient(w), lambda: loss.hessian(w, w)):
         assert traced(call)[1] < 8 * rows.size + blocks + slack
     assert traced(lambda: lrf.losses.Completion(rows, cols, values, (n, n)).gradient(w).toarray())[1] > 8 * n * n

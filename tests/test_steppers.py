@@ -14,7 +14,7 @@ from scipy.integrate import OdeSolver, solve_ivp
 from scipy.special import ellipj
 
 from lowrankflow.steppers import RK4, RKC, ROCK4, Euler, as_ode_solver, rock
-from lowrankflow.steppers.spectral import spectral_radius
+from lowrankflow.steppers.power_iteration import spectral_radius
 
 
 def growth(t, y):

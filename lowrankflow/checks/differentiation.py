@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..gradients import factor_gradients, product_retraction, squared_norm
-from ..losses._operators import Multiple
 from ..matrices import EPS, LinearNetwork
+from ..operators import Multiple
 from ..validation import Array
 
 __all__ = ["Tampered", "directional_derivative", "gradient_error", "relative"]

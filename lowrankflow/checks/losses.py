@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import validation
+from ..losses.protocol import require_curvature, require_gradient, require_loss, require_value
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, Product
+from ..matrices.requirements import require_point
 from ..report import Bound, Claim, Control, Hypothesis, Relation, Report
 from .differentiation import directional_derivative, relative
 from .slopes import order
@@ -56,10 +58,10 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
     >>> lrf.check_loss(loss, lrf.random_point(4, 3, 2, rng=rng)).passed
     True
     """
-    validation.check_loss(loss)
-    validation.check_point("start", start)
-    validation.check_shape("start", start.shape, loss.shape)
-    rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
+    require_loss(loss)
+    require_point("start", start)
+    validation.require_shape("start", start.shape, loss.shape)
+    rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
     check = _Check(loss, start, rng)
     m, n = start.shape
     about = {"loss": repr(loss), "shape": [m, n], "rank": start.rank}
@@ -88,8 +90,8 @@ class _Check:
         self.scale = start.norm()
         (m, n) = start.shape
         self.u, self.v = rng.standard_normal((m, 4)), rng.standard_normal((n, 4))
-        self.value = validation.check_value(loss.value(start))
-        self.g = validation.check_gradient(loss.gradient(start), start.shape)
+        self.value = require_value(loss.value(start))
+        self.g = require_gradient(loss.gradient(start), start.shape)
         if not all(np.isfinite(product).all() for product in (self.g @ self.v, self.g.T @ self.u)):
             raise ValueError("`loss.gradient(w)` must be finite at `start`, got a value that is not. Start elsewhere.")
         if not np.isfinite(self.value):
@@ -341,7 +343,7 @@ class _Check:
 
     def smoothness(self) -> Claim | None:
         """The largest second derivative found is below the bound that the loss declares."""
-        declared = validation.check_curvature(self.loss)
+        declared = require_curvature(self.loss)
         if not self._has("hessian") or declared is None:
             return None
         z, found = self.courses[0].first, 0.0

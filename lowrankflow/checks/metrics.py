@@ -10,7 +10,9 @@ import numpy as np
 from .. import validation
 from ..gradients import inner_product, is_symmetric, project, riemannian_gradient
 from ..matrices import EPS, LowRankMatrix, Tangent, random_frame, random_point
+from ..matrices.requirements import require_point, require_symmetric_point
 from ..metrics import Coefficients, Metric
+from ..metrics.requirements import require_coefficients, require_metric
 from ..report import Claim, Control, Hypothesis, Report
 from ..validation import Array
 from .slopes import order
@@ -53,12 +55,12 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     >>> lrf.check_metric(lrf.DepthMetric(2.5), w).passed
     True
     """
-    validation.check_metric(metric)
-    validation.check_point("start", start)
+    require_metric(metric)
+    require_point("start", start)
     if is_symmetric(metric):
-        validation.check_symmetric_point("start", start, metric)
-    rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
-    c = validation.check_coefficients(metric, start.s)
+        require_symmetric_point("start", start, metric)
+    rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
+    c = require_coefficients(metric, start.s)
     check = _Check(metric, start, c, rng)
     (m, n), s = start.shape, start.s
     problem = {"metric": repr(metric), "shape": [m, n], "rank": start.rank, "singular values": [s.max(), s.min()]}

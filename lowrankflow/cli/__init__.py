@@ -34,8 +34,8 @@ def _carry_out(args: argparse.Namespace, make: Callable[[np.random.Generator], C
     """Make a problem and its report, write and show it, and return the exit status."""
     from threadpoolctl import threadpool_limits
 
-    seed = validation.check_integer("seed", args.seed, low=0)
-    threads = validation.check_integer("threads", args.threads, low=1)
+    seed = validation.require_integer("seed", args.seed, low=0)
+    threads = validation.require_integer("threads", args.threads, low=1)
     if args.json is not None and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
         raise ValueError(f"`json` must be a file in a folder that exists, got {args.json!r}.")
     with threadpool_limits(threads):
@@ -65,7 +65,7 @@ def _verify(args: argparse.Namespace, rng: np.random.Generator) -> Callable[...,
     if t_end is not None:
         depth = problem.network.depth if problem.network else args.depth or 3
         start = problem.start if problem.start is not None else problem.network.to_low_rank()  # type: ignore[union-attr]
-        t_end = validation.check_number("t-end", t_end) * natural_time_unit(problem.loss, start, depth)
+        t_end = validation.require_number("t-end", t_end) * natural_time_unit(problem.loss, start, depth)
     return partial(
         verify_equivalence, problem.loss, problem.start, network=problem.network, depth=args.depth, widths=args.widths,
         t_end=t_end, rtol=args.rtol, rng=rng, max_evaluations=args.max_evaluations, about=problem.about,
@@ -79,7 +79,7 @@ def _compare(args: argparse.Namespace, rng: np.random.Generator) -> Callable[...
     completing = args.observed is not None or args.missing is not None
     rtol = (1e-6 if completing else 1e-8) if args.rtol is None else args.rtol
     budget = (4000 if completing else 20_000) if args.max_evaluations is None else args.max_evaluations
-    t_end = None if args.t_end is None else validation.check_number("t-end", args.t_end)
+    t_end = None if args.t_end is None else validation.require_number("t-end", args.t_end)
     return partial(
         compare_metrics, problem.loss, cast(LowRankMatrix, problem.start), metrics, t_end=t_end, clock=args.clock, rtol=rtol,
         max_evaluations=budget, measures=problem.measures, about=problem.about,

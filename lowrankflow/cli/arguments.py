@@ -6,8 +6,9 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
-from .. import __version__, validation
+from .._version import __version__
 from ..compare import CLAIMS
+from ..matrices.requirements import require_depth
 
 __all__ = ["BAD_INPUT", "parser"]
 
@@ -71,7 +72,7 @@ def _depth(text: str) -> int:
     """Return the number of factors."""
     try:
         value = float(text)
-        return int(validation.check_depth(value, integer=True)) if value < 1e6 else int(text)
+        return int(require_depth(value, integer=True)) if value < 1e6 else int(text)
     except (ValueError, TypeError, OverflowError) as error:
         reason = str(error).rstrip(".") if "`depth`" in str(error) else ""
         raise argparse.ArgumentTypeError(

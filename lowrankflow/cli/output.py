@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import validation
+from ..files import require_output_folder
 from ..report import Report
 
 __all__ = ["output_folder", "progress_bar", "show", "write"]
@@ -23,7 +23,7 @@ def output_folder(path: str | None) -> Iterator[Path | None]:
     if not path:
         raise ValueError("`out` must be the name of a folder, got an empty one.")
     new = not Path(path).exists()
-    folder = validation.check_output_folder(path)
+    folder = require_output_folder(path)
     try:
         yield folder
     finally:

@@ -14,7 +14,9 @@ import numpy as np
 
 from .. import data, losses, validation
 from ..loading import call, load_object
+from ..losses.protocol import require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, random_point
+from ..matrices.requirements import require_numerical_rank, require_rank
 
 __all__ = ["Problem", "read_problem"]
 
@@ -53,7 +55,7 @@ def read_problem(args: argparse.Namespace, rng: np.random.Generator, symmetric: 
     if scale is None:
         # a tenth of what the prepared data ask for: W of unit RMS has singular values near sqrt(m n / r)
         scale = 0.1 * (np.sqrt(loss.shape[0] * loss.shape[1] / rank) if completing else 1.0)
-    scale = validation.check_number("scale", scale)
+    scale = validation.require_number("scale", scale)
     m, n = loss.shape
     start = random_point(m, n, rank, rng=rng, singular_values=np.full(rank, scale), symmetric=symmetric)
     return Problem(loss, start, None, about, measures)
@@ -134,7 +136,7 @@ def _own(args: argparse.Namespace, options: dict[str, Any]) -> _Make:
 
     def make(asked: tuple[int, int], **data: Any) -> Any:
         loss = call("--loss", factory, data | options)
-        validation.check_loss(loss)
+        require_loss(loss)
         if loss.shape != asked and loss.shape == asked[::-1]:
             raise ValueError(
                 f"`--loss` has shape {loss.shape} but the data ask for {asked}. Did you mean the transpose?"
@@ -183,7 +185,7 @@ def _completion(args: argparse.Namespace, rng: np.random.Generator, make: _Make)
     entries = _entries(args)
     seen, hidden = entries, None
     if args.missing is not None:
-        share = validation.check_number("missing", args.missing)
+        share = validation.require_number("missing", args.missing)
         away = rng.random(entries.values.size) < share
         if not 0 < away.sum() < away.size:
             raise ValueError(f"`missing` must hide some of the {away.size} entries and leave some, got {share:g}.")
@@ -268,6 +270,6 @@ def _rank(args: argparse.Namespace, loss: Any) -> int:
         default = min(10, most)
     if args.rank is None:
         return default
-    rank = validation.check_rank(args.rank, loss.shape)
-    validation.check_numerical_rank(rank, most)
+    rank = require_rank(args.rank, loss.shape)
+    require_numerical_rank(rank, most)
     return rank

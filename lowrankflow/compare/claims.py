@@ -192,7 +192,7 @@ CLAIMS: dict[str, Explanation] = {
 
 def explain(name: str) -> str:
     """Return what a claim means, its source, its hypotheses and its controls, as plain text."""
-    e = CLAIMS[validation.check_choice("claim", name, CLAIMS)]
+    e = CLAIMS[validation.require_choice("claim", name, CLAIMS)]
     return f"{name}: {e.statement}\n\n{e.meaning}\n\nHypotheses: {e.hypotheses}.\nControls: {e.controls}.\nSource: {e.source}"
 
 

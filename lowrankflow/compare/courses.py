@@ -13,11 +13,11 @@ import numpy as np
 
 from ..charts import SingularFrame, System
 from ..flow import Event, RiemannianFlow, Save, integrate
+from ..flow.trajectory import Progress, Status, Trajectory
 from ..gradients import is_symmetric, project
 from ..matrices import LowRankMatrix
 from ..metrics import Coefficients, Metric, RootCoefficients
-from ..metrics.spectral import frame_rates
-from ..trajectory import Progress, Status, Trajectory
+from ..metrics.coefficients import frame_rates
 from ..validation import Array
 from .experiment import REDUCTION
 

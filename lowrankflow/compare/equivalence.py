@@ -9,7 +9,9 @@ import numpy as np
 
 from .. import validation
 from ..charts import Chart, Lifted
+from ..losses.protocol import require_loss, require_value
 from ..matrices import LinearNetwork, LowRankMatrix
+from ..matrices.requirements import require_depth, require_point
 from ..report import Claim, Report
 from . import descents, identities, limits, theory, trajectories
 from .experiment import Experiment, gap, natural_time_unit
@@ -61,19 +63,19 @@ def _sides(
 ) -> tuple[LowRankMatrix, LinearNetwork]:
     """Return W(0) as a point and as a network, checked against each other."""
     if start is not None:
-        validation.check_point("start", start)
+        require_point("start", start)
     if network is not None:
         if not isinstance(network, LinearNetwork):
             raise TypeError(f"`network` must be a LinearNetwork, got {validation.describe(network)}.")
-        validation.check_shape("network", network.shape, loss.shape)
+        validation.require_shape("network", network.shape, loss.shape)
         if widths is not None:
             raise ValueError("`widths` must not be given with `network`, which has its own.")
         if depth is not None and depth != network.depth:
             raise ValueError(f"`depth` must be the number of factors of `network`, got {depth} for {network.depth}.")
-        validation.check_depth(network.depth, integer=True)
+        require_depth(network.depth, integer=True)
         if start is None:
             start = network.to_low_rank()
-        validation.check_shape("start", start.shape, loss.shape)
+        validation.require_shape("start", start.shape, loss.shape)
         apart = gap(network, start)
         if not apart <= 1e-10:
             raise ValueError(
@@ -83,8 +85,8 @@ def _sides(
         return start, network
     if start is None:
         raise ValueError("`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=rng).")
-    validation.check_shape("start", start.shape, loss.shape)
-    n_factors = int(validation.check_depth(3 if depth is None else depth, integer=True))
+    validation.require_shape("start", start.shape, loss.shape)
+    n_factors = int(require_depth(3 if depth is None else depth, integer=True))
     chosen = default_widths(start.shape, n_factors, start.rank) if widths is None else widths
     return start, LinearNetwork.balanced(start, n_factors, widths=chosen, rng=rng)
 
@@ -160,22 +162,22 @@ def verify_equivalence(
     >>> report["trajectory"].verdict
     'passed'
     """
-    validation.check_loss(loss)
-    validation.check_callable("progress", progress)
+    require_loss(loss)
+    validation.require_callable("progress", progress)
     if about is not None and not isinstance(about, Mapping):
         raise TypeError(f"`about` must be a mapping of JSON values, got {validation.describe(about)}.")
-    rtol = validation.check_number("rtol", rtol)
+    rtol = validation.require_number("rtol", rtol)
     if not 1e-12 <= rtol <= 1e-5:
         why = "roundoff hides rtol / 100" if rtol < 1e-12 else "the controls could not be told from the claims"
         raise ValueError(f"`rtol` must lie between 1e-12 and 1e-5, got {rtol:g}: {why}.")
     if t_end is not None:
-        t_end = validation.check_number("t_end", t_end)
+        t_end = validation.require_number("t_end", t_end)
     if isinstance(chart, Lifted):
         raise ValueError("`chart` must not be Lifted(): it is a factor flow, and would be compared with itself.")
-    max_evaluations = validation.check_integer("max_evaluations", max_evaluations, low=100)
-    rng = np.random.default_rng(0) if rng is None else validation.check_rng(rng)
+    max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
+    rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
     start, network = _sides(loss, start, network, depth, widths, rng)
-    value = validation.check_value(loss.value(start))
+    value = require_value(loss.value(start))
     if not np.isfinite(value):
         raise ValueError(f"`loss.value(w)` must be finite at the start, got {value:g}. Start elsewhere.")
     unit = natural_time_unit(loss, start, network.depth)
@@ -207,7 +209,7 @@ def verify_equivalence(
 
 def _describe(x: Experiment, report: Report) -> None:
     """Say what the problem is, once its end is known."""
-    from .. import __version__
+    from .._version import __version__
 
     report.version = __version__
     report.problem |= {

@@ -12,15 +12,16 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, svds
 
-from .. import validation
 from ..charts import Chart
 from ..descent import sharpness
 from ..flow import FactorFlow, RiemannianFlow, Save, integrate
+from ..flow.trajectory import Progress, Status, Trajectory
 from ..gradients import project
+from ..losses.protocol import require_curvature
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
+from ..matrices.requirements import require_depth, require_point
 from ..metrics import DepthMetric
 from ..report import Curve, Figure, Hypothesis, Table
-from ..trajectory import Progress, Status, Trajectory
 from ..validation import Array
 
 BALANCED = 1e-12  # relative imbalance that passes for balanced: the gap it causes is below every bound used here
@@ -47,14 +48,14 @@ def natural_time_unit(loss: Any, start: LowRankMatrix, depth: float) -> float:
     float
         In units of the loss: a step of gradient descent of size h is time h.
     """
-    validation.check_point("start", start)
-    depth = validation.check_depth(depth)
+    require_point("start", start)
+    depth = require_depth(depth)
     w = start
     if hasattr(loss, "minimiser"):
         # the data may have fewer directions than the start; none at all where the targets vanish
         rank = min(start.rank, int((loss.spectrum.sigma > 1e-8 * loss.spectrum.sigma[0]).sum()))
         w = loss.minimiser(rank) if rank else start
-    if (curvature := validation.check_curvature(loss)) is not None:
+    if (curvature := require_curvature(loss)) is not None:
         return float(1 / (depth * curvature * w.s.max() ** (2 - 2 / depth)))
     found = sharpness(loss, LinearNetwork.balanced(w, max(2, round(depth))))
     if not found > 0:

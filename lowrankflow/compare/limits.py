@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
+from ..flow.trajectory import Trajectory
 from ..gradients import project
 from ..matrices import EPS, LinearNetwork, LowRankMatrix
 from ..report import Claim, Control, Hypothesis
-from ..trajectory import Trajectory
 from .claims import claim
 from .experiment import HORIZON, REDUCTION, Experiment, curve
 from .separable import is_separated, separable

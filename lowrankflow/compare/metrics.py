@@ -9,7 +9,9 @@ import numpy as np
 
 from .. import validation
 from ..gradients import convert_gradient, is_symmetric, riemannian_gradient
+from ..losses.protocol import require_loss
 from ..matrices import EPS, LowRankMatrix
+from ..matrices.requirements import require_point, require_symmetric_point
 from ..metrics import (
     BuresWassersteinMetric,
     DepthMetric,
@@ -23,6 +25,7 @@ from ..metrics import (
     SubspaceProjectionMetric,
     TwoFactorMetric,
 )
+from ..metrics.requirements import require_metric, require_positive
 from ..report import Claim, Control, Hypothesis, Report
 from . import tables
 from .courses import Course, Modes, Waypoint, degenerate_at, retrace, run_course
@@ -178,19 +181,19 @@ def compare_metrics(
     >>> report.table("limits").column("ended by")
     ('gradient', 'gradient')
     """
-    validation.check_loss(loss)
-    validation.check_point("start", start)
-    validation.check_shape("start", start.shape, loss.shape)
-    validation.check_callable("progress", progress)
-    validation.check_choice("clock", clock, CLOCKS)
+    require_loss(loss)
+    require_point("start", start)
+    validation.require_shape("start", start.shape, loss.shape)
+    validation.require_callable("progress", progress)
+    validation.require_choice("clock", clock, CLOCKS)
     if about is not None and not isinstance(about, Mapping):
         raise TypeError(f"`about` must be a mapping of JSON values, got {validation.describe(about)}.")
-    rtol = validation.check_number("rtol", rtol)
+    rtol = validation.require_number("rtol", rtol)
     if not _FINEST <= rtol <= _COARSEST:
         raise ValueError(f"`rtol` must lie between {_FINEST:g} and {_COARSEST:g}, got {rtol:g}.")
     if t_end is not None:
-        t_end = validation.check_number("t_end", t_end)
-    max_evaluations = validation.check_integer("max_evaluations", max_evaluations, low=100)
+        t_end = validation.require_number("t_end", t_end)
+    max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     chosen, functions = _metrics(metrics, start), _measures(measures, start)
     x = _Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
     report = Report("compare", {"data": dict(about or {}), "loss": getattr(loss, "normalisation", repr(loss))})
@@ -216,13 +219,13 @@ def _metrics(metrics: Any, start: LowRankMatrix) -> dict[str, Metric]:
     values = list(given.values()) if isinstance(given, dict) else list(given)
     chosen: dict[str, Metric] = {}
     for i, metric in enumerate(values):
-        validation.check_metric(metric)
+        require_metric(metric)
         label = str(list(given)[i]) if isinstance(given, dict) else metric_label(metric, start)
         if any(type(metric) is type(other) and metric == other for other in values[:i]):
             raise ValueError(f"`metrics` must name each metric once, got {label} twice.")
         if is_symmetric(metric):
-            validation.check_symmetric_point("start", start, metric)
-        validation.check_positive(metric, start.s, start.shape, degenerate=True)
+            require_symmetric_point("start", start, metric)
+        require_positive(metric, start.s, start.shape, degenerate=True)
         while label in chosen:  # two of one class
             label += "'"
         chosen[label] = metric
@@ -411,7 +414,7 @@ def _same_place(a: Any, b: Any) -> bool:
 
 def _describe(report: Report, x: _Comparison, clock: str, t_end: float | None) -> None:
     """Say what the problem is; make the tables and figures of the metrics that are finished."""
-    from .. import __version__
+    from .._version import __version__
 
     report.version = __version__
     report.problem |= {

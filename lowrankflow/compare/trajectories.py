@@ -11,9 +11,9 @@ from scipy import linalg
 from ..charts import Factors, System
 from ..checks import Tampered
 from ..flow import Save
-from ..matrices import EPS, LinearNetwork, LowRankMatrix, _qr
+from ..flow.trajectory import Trajectory
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, thin_qr
 from ..report import Claim, Control, Hypothesis
-from ..trajectory import Trajectory
 from ..validation import Array
 from .claims import claim
 from .experiment import Experiment, curve, gaps, orders, slope, unbalanced
@@ -215,8 +215,8 @@ def rank(x: Experiment) -> Claim:
 def _one_rank_more(x: Experiment, size: float) -> LinearNetwork:
     """Return balanced factors of W(0) plus one more singular triple of relative size `size`."""
     w = x.start
-    u = _qr(np.column_stack([w.u, x.rng.standard_normal(w.shape[0])]))[0][:, -1:]
-    v = _qr(np.column_stack([w.vt.T, x.rng.standard_normal(w.shape[1])]))[0][:, -1:]
+    u = thin_qr(np.column_stack([w.u, x.rng.standard_normal(w.shape[0])]))[0][:, -1:]
+    v = thin_qr(np.column_stack([w.vt.T, x.rng.standard_normal(w.shape[1])]))[0][:, -1:]
     more = LowRankMatrix._trusted(np.hstack([w.u, u]), np.append(w.s, size * w.s.max()), np.vstack([w.vt, v.T]))
     return LinearNetwork.balanced(more, x.depth, widths=x.network.widths, rng=x.rng)
 

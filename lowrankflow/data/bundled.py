@@ -94,7 +94,7 @@ def load(name: str) -> DataSet:
     ImportError
         If scikit-learn is not installed.
     """
-    entry = _BUNDLED[validation.check_choice("name", name, _BUNDLED)]
+    entry = _BUNDLED[validation.require_choice("name", name, _BUNDLED)]
     try:
         from sklearn import datasets  # type: ignore[import-untyped, unused-ignore]
 

@@ -98,7 +98,7 @@ class Preparation:
         ValueError
             If `w` is not of shape (m, n).
         """
-        validation.check_shape("w", w.shape, (self.m, self.n), "the prepared data ask for")
+        validation.require_shape("w", w.shape, (self.m, self.n), "the prepared data ask for")
         left, right = (w, np.eye(self.n)) if isinstance(w, np.ndarray) else w.split()
         if self.target_basis is not None:
             left = self.target_basis @ left
@@ -195,7 +195,7 @@ def _standardise(name: str, x: Array, steps: tuple[str, ...]) -> tuple[Array, Ar
     """Centre and scale samples in rows: return the new array, the means and the RMS after centring."""
     if not x.any():
         raise ValueError(f"`{name}` must not be all zero.")
-    validation.check_peak(name, x)
+    validation.require_peak(name, x)
     mean = np.zeros(x.shape[1])
     if "center" in steps:
         mean = x.mean(axis=0)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .. import validation
+from ..files import require_file
+from ..matrices.requirements import require_factors
 from ..validation import Array
 from .values import DataSet, Observations
 
@@ -127,7 +129,7 @@ def read_inputs(inputs_path: str | os.PathLike[str], targets_path: str | os.Path
     """
 
     def read(name: str, path: str | os.PathLike[str]) -> Any:
-        file = validation.check_file(name, path)
+        file = require_file(name, path)
         return _read_npy(name, file) if _suffix(name, file, ".npy", ".csv") == ".npy" else _read_csv(name, file)
 
     inputs = read("inputs", inputs_path)
@@ -160,7 +162,7 @@ def read_observed(path: str | os.PathLike[str]) -> Observations:
         number, lies outside the shape or occurs twice; if a value is not finite; if all are zero.
     """
     name = "observed"
-    file = validation.check_file(name, path)
+    file = require_file(name, path)
     read = {".npz": _triplets_npz, ".mtx": _triplets_mtx, ".csv": _triplets_csv}
     rows, cols, values, shape = read[_suffix(name, file, *read)](name, file)
     rows, cols = _positions("rows", rows), _positions("cols", cols)
@@ -224,7 +226,7 @@ def _triplets_npz(name: str, file: Path) -> tuple[Any, Any, Any, tuple[int, int]
         shape = arrays.get("shape")
         if shape is not None and np.shape(shape) != (2,):
             raise ValueError(f"`shape` must be two whole numbers (m, n), got shape {np.shape(shape)}.")
-        size = None if shape is None else tuple(validation.check_integer("shape", d, low=1) for d in shape)
+        size = None if shape is None else tuple(validation.require_integer("shape", d, low=1) for d in shape)
         return arrays["rows"], arrays["cols"], arrays["values"], cast("tuple[int, int] | None", size)
     if "format" not in arrays:
         raise ValueError(
@@ -272,7 +274,7 @@ def read_factors(path: str | os.PathLike[str]) -> list[Array]:
         number is missing; if a factor is not a finite real matrix; if the factors do not chain.
     """
     name = "factors"
-    file = validation.check_file(name, path)
+    file = require_file(name, path)
     _suffix(name, file, ".npz")
     arrays = _read_npz(name, file)
     found = {key: re.fullmatch(r"(W_?|factor_?)([1-9]\d*)|(arr_)(0|[1-9]\d*)", key) for key in arrays}
@@ -286,4 +288,4 @@ def read_factors(path: str | os.PathLike[str]) -> list[Array]:
     if gap is not None:
         lost = f"{kinds.pop()}{gap}"
         raise ValueError(f"`{name}` must be numbered without gaps, {lost} is missing in {file.name!r}.{fix}")
-    return list(validation.check_factors([arrays[number[j]] for j in sorted(number)], low=2))
+    return list(require_factors([arrays[number[j]] for j in sorted(number)], low=2))

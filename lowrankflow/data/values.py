@@ -92,7 +92,7 @@ class Observations:
     description: str = ""
 
     def __post_init__(self) -> None:
-        m, n = validation.check_sizes("shape", self.shape)
+        m, n = validation.require_sizes("shape", self.shape)
         if max(m, n) > _LONGEST:
             raise ValueError(
                 f"`shape` must not exceed {_LONGEST} rows or columns, got ({m}, {n})."

@@ -11,27 +11,15 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
 - `Sum`, `Scaled`, `Mean`, `Logarithm`.
 """
 
-from ._protocol import Loss
 from .combined import Mean, Scaled, Sum
 from .completion import Completion
 from .functions import from_function
 from .least_squares import LeastSquares
-from .links import (
-    AbsoluteError,
-    Hinge,
-    Huber,
-    Link,
-    LogCosh,
-    Logistic,
-    Poisson,
-    Softmax,
-    Squared,
-    SquaredHinge,
-    Traced,
-)
+from .links import AbsoluteError, Hinge, Huber, Link, LogCosh, Logistic, Poisson, Softmax, Squared, SquaredHinge, Traced
 from .logarithm import Logarithm
 from .measured import Measured
 from .measurements import Bilinear, Entries, Inputs, Measurement, MeasurementSum, Sensing
+from .protocol import Loss
 from .spectral import BuresWasserstein, Schatten
 
 __all__ = [

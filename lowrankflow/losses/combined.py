@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import validation
-from ._operators import Multiple, OperatorSum
+from ..operators import Multiple, OperatorSum
+from .protocol import require_loss
 
 __all__ = ["Mean", "Scaled", "Sum"]
 
@@ -51,13 +52,13 @@ class Sum:
         if not losses:
             raise ValueError("`losses` must not be empty.")
         for loss in losses:
-            validation.check_loss(loss)
+            require_loss(loss)
             if tuple(loss.shape) != tuple(losses[0].shape):
                 raise ValueError(f"`losses` must have one shape, got {tuple(losses[0].shape)} and {tuple(loss.shape)}.")
         given = (1.0,) * len(losses) if weights is None else validation.as_tuple(weights)
         if given is None:
             raise TypeError(f"`weights` must be numbers, one a loss, got {validation.describe(weights)}.")
-        values = [validation.check_number("weights", c) for c in given]
+        values = [validation.require_number("weights", c) for c in given]
         if len(values) != len(losses):
             raise ValueError(f"`weights` must be as many as the losses, got {len(values)} for {len(losses)}.")
         self.losses, self.weights, self.shape = losses, values, tuple(losses[0].shape)

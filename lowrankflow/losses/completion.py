@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from .. import validation
+from ..entries import as_index, refuse_repeated
+from ..matrices.requirements import require_matrix
 from ..validation import Array
 
 
@@ -68,25 +70,25 @@ class Completion:
         *,
         reduction: str = "sum",
     ) -> None:
-        validation.check_choice("reduction", reduction, ("sum", "mean"))
-        m, n = validation.check_sizes("shape", shape)
+        validation.require_choice("reduction", reduction, ("sum", "mean"))
+        m, n = validation.require_sizes("shape", shape)
         self.shape = (m, n)
         y = validation.as_vector("values", values)
         index = np.dtype(np.int32 if max(m, n, y.size) < np.iinfo(np.int32).max else np.int64)
-        r, c = validation.as_index("rows", rows, m, index), validation.as_index("cols", cols, n, index)
+        r, c = as_index("rows", rows, m, index), as_index("cols", cols, n, index)
         if y.size == 0:
             raise ValueError("`values` must not be empty: nothing was observed.")
         if not r.shape == c.shape == y.shape:
             raise ValueError(
                 f"`rows`, `cols` and `values` must have one shape (p,), got {r.shape}, {c.shape} and {y.shape}."
             )
-        validation.check_peak("values", y)
+        validation.require_peak("values", y)
         if not y.any():
             raise ValueError("`values` must not be all zero: the best matrix is zero, which has no rank-k part.")
         # sorts in time linear in the observations, where lexsort takes five times as long
         pattern = sparse.coo_array((y, (r, c)), shape=self.shape).tocsr()
         if pattern.nnz < y.size:  # it added up what stood at one position
-            validation.refuse_repeated(r, c)
+            refuse_repeated(r, c)
         self.values, self._cols, self._indptr = pattern.data, pattern.indices, pattern.indptr
         self._rows = np.repeat(np.arange(m, dtype=self._cols.dtype), np.diff(self._indptr))
         self.reduction = reduction
@@ -97,7 +99,7 @@ class Completion:
         """Return the loss of a scipy sparse matrix whose stored entries, explicit zeros included, were observed."""
         if not sparse.issparse(matrix):
             raise TypeError(f"`matrix` must be a scipy sparse matrix, got {validation.describe(matrix)}.")
-        validation.check_real("matrix", matrix)
+        validation.require_real("matrix", matrix)
         coo: Any = sparse.coo_array(matrix)  # type: ignore[call-overload]
         rows, cols = coo.coords
         return cls(rows, cols, coo.data, coo.shape, reduction=reduction)
@@ -122,7 +124,7 @@ class Completion:
 
     def _entries(self, name: str, w: Any) -> Array:
         """Return W at the observed positions, a fresh array; sampling itself does not look at the shape."""
-        validation.check_matrix(name, w, self.shape)
+        require_matrix(name, w, self.shape)
         if isinstance(w, np.ndarray):
             return w[self._rows, self._cols].astype(np.float64, copy=False)
         return w.entries(self._rows, self._cols)

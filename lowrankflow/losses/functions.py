@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
+from ..matrices.requirements import require_matrix
 from ..validation import Array
 
 __all__ = ["from_function"]
@@ -45,7 +46,7 @@ def from_function(function: Callable[[Any], Any], shape: tuple[int, int], *, con
     >>> float(loss.value(np.zeros((2, 3))))
     0.0
     """
-    return _Function(scalar_valued(function), validation.check_sizes("shape", shape), convex)
+    return _Function(scalar_valued(function), validation.require_sizes("shape", shape), convex)
 
 
 def scalar_valued(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -108,7 +109,7 @@ class _Function:
 
     def value(self, w: Any) -> Any:
         """Return L(W)."""
-        validation.check_matrix("w", w, self.shape)
+        require_matrix("w", w, self.shape)
         return self._function(w.to_dense() if hasattr(w, "to_dense") else w)
 
     def gradient(self, w: Any) -> Array:
@@ -125,7 +126,7 @@ class _Function:
         return np.asarray(self._product(self._dense("w", w), self._dense("z", z)))
 
     def _dense(self, name: str, w: Any) -> Array:
-        validation.check_matrix(name, w, self.shape)
+        require_matrix(name, w, self.shape)
         return w.to_dense() if hasattr(w, "to_dense") else np.asarray(w, dtype=np.float64)
 
     def __repr__(self) -> str:

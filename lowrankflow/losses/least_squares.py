@@ -11,8 +11,9 @@ from scipy import linalg
 
 from .. import validation
 from ..matrices import EPS, LowRankMatrix, Product
+from ..matrices.requirements import require_matrix, require_numerical_rank, require_rank
+from ..operators import OperatorSum
 from ..validation import Array
-from ._operators import OperatorSum
 
 _BLOCK = 256  # samples whose residual is formed at a time
 
@@ -82,8 +83,8 @@ class LeastSquares:
         reduction: str = "sum",
         samples: str = "columns",
     ) -> None:
-        validation.check_choice("reduction", reduction, ("sum", "mean"))
-        validation.check_choice("samples", samples, ("columns", "rows"))
+        validation.require_choice("reduction", reduction, ("sum", "mean"))
+        validation.require_choice("samples", samples, ("columns", "rows"))
         x, y = (
             validation.as_matrix(name, a, column=True) if samples == "rows" else validation.as_matrix(name, a)
             for name, a in (("inputs", inputs), ("targets", targets))
@@ -97,7 +98,7 @@ class LeastSquares:
                 f"`targets` must have as many samples as `inputs`, got {y.shape[1]} and {x.shape[1]}.{hint}"
             )
         for name, a in (("inputs", x), ("targets", y)):
-            validation.check_peak(name, a)
+            validation.require_peak(name, a)
         if not x.any():
             raise ValueError("`inputs` must not be all zero: the loss would not depend on W.")
         self.shape = (y.shape[0], x.shape[0])
@@ -124,7 +125,7 @@ class LeastSquares:
 
     def value(self, w: Any) -> float:
         """Return L(W), at most 256 columns of the residual at a time."""
-        validation.check_matrix("w", w, self.shape)
+        require_matrix("w", w, self.shape)
         total = self._constant
         for start in range(0, self._inputs.shape[1], _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -138,7 +139,7 @@ class LeastSquares:
         W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
         large inner size (wide layers) makes G an array, which costs less than to carry its terms.
         """
-        validation.check_matrix("w", w, self.shape)
+        require_matrix("w", w, self.shape)
         if not hasattr(w, "split"):  # an array, autograd's too
             factored = isinstance(self._gram, Product)
             left, right = (w @ self._gram.left, self._gram.right) if factored else (w, self._gram)
@@ -151,7 +152,7 @@ class LeastSquares:
 
     def hessian(self, w: Any, z: Any) -> Any:
         """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""
-        validation.check_matrix("z", z, self.shape)
+        require_matrix("z", z, self.shape)
         if isinstance(z, np.ndarray):
             return z @ self._gram
         left, right = z.split()
@@ -177,7 +178,7 @@ class LeastSquares:
 
     def best_value(self, rank: int) -> float:
         r"""Return the least value among matrices of rank at most `rank`: floor + sum_{i > rank} sigma_i^2 / 2."""
-        validation.check_rank(rank, self.shape)
+        require_rank(rank, self.shape)
         return self.spectrum.floor + 0.5 * float((self.spectrum.sigma[rank:] ** 2).sum())
 
     def minimiser(self, rank: int) -> LowRankMatrix:
@@ -189,9 +190,9 @@ class LeastSquares:
             If the rank exceeds min(m, n) or the numerical rank of Q.
         """
         spectrum = self.spectrum
-        rank = validation.check_rank(rank, self.shape)
+        rank = require_rank(rank, self.shape)
         positive = int((spectrum.sigma > spectrum.sigma[0] * max(self.shape) * EPS).sum())
-        validation.check_numerical_rank(rank, positive)
+        require_numerical_rank(rank, positive)
         right = (spectrum.vt[:rank] / np.sqrt(spectrum.eigenvalues)) @ spectrum.basis.T
         return Product(spectrum.u[:, :rank] * spectrum.sigma[:rank], right).to_low_rank(rank)
 

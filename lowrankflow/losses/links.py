@@ -87,7 +87,7 @@ class _Pointwise:
 def as_reals(name: str, values: ArrayLike) -> Array:
     """Return finite real numbers of any shape."""
     array = np.asarray(validation.as_real(name, values), dtype=np.float64)
-    validation.check_finite(name, array)
+    validation.require_finite(name, array)
     return array
 
 
@@ -122,7 +122,7 @@ class Squared(_Pointwise):
         self.curvature = 1.0
         if weights is not None:
             self.weights = as_reals("weights", weights)
-            validation.check_shape("weights", self.weights.shape, self.targets.shape, "the targets have shape")
+            validation.require_shape("weights", self.weights.shape, self.targets.shape, "the targets have shape")
             if self.weights.min() < 0 or not self.weights.any():
                 raise ValueError(
                     f"`weights` must be non-negative and not all zero, got a smallest of {self.weights.min():g}."
@@ -161,7 +161,7 @@ class Huber(_Pointwise):
 
     def __init__(self, targets: ArrayLike, delta: float = 1.0) -> None:
         super().__init__(targets)
-        self.delta = validation.check_number("delta", delta)
+        self.delta = validation.require_number("delta", delta)
 
     def _terms(self, z: Any, xp: Any) -> Any:
         size = xp.abs(z - self.targets)
@@ -334,7 +334,7 @@ class Softmax:
     convex, twice, curvature = True, True, 0.5  #: the largest eigenvalue of diag(p) - p p^T is at most 1/2
 
     def __init__(self, labels: ArrayLike, classes: int | None = None) -> None:
-        self.labels: NDArray[np.intp] = validation.as_labels("labels", as_reals("labels", labels), classes)
+        self.labels: NDArray[np.intp] = as_labels("labels", as_reals("labels", labels), classes)
         self.classes = int(self.labels.max()) + 1 if classes is None else int(classes)
         if self.classes < 2:
             raise ValueError("`labels` must name two classes at least, got 0 alone. Pass classes=2 or more.")
@@ -454,3 +454,31 @@ def Hinge(*args: Any, **options: Any) -> NoReturn:
 def AbsoluteError(*args: Any, **options: Any) -> NoReturn:
     """Refuse the absolute error, which has no gradient at zero."""
     raise ValueError("`AbsoluteError` must be differentiable to have a flow, and is not at zero. Use Huber or LogCosh.")
+
+
+def require_link(link: Any) -> None:
+    """Refuse what is not a link: value(z) and gradient(z)."""
+    missing = [name for name in ("value", "gradient") if not callable(getattr(link, name, None))]
+    if missing or isinstance(link, type):
+        lacks = f", which lacks {' and '.join(missing)}" if missing and not isinstance(link, type) else ""
+        raise TypeError(
+            f"`link` must be a function or have value(z) and gradient(z), got {validation.describe(link)}{lacks}."
+            " Use Squared(targets), Huber(targets), Logistic(labels), ..."
+        )
+
+
+def as_labels(name: str, labels: ArrayLike, classes: int | None) -> NDArray[np.intp]:
+    """Return class labels, whole numbers from 0 to classes - 1."""
+    values = validation.as_numbers(name, labels)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"`{name}` must be a vector with one label a sample, got shape {values.shape}.")
+    if values.dtype.kind not in "iu" and not np.array_equal(values, np.trunc(values)):
+        raise TypeError(f"`{name}` must be whole numbers, got dtype {values.dtype}.")
+    most = None if classes is None else validation.require_integer("classes", classes, low=2)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or (most is not None and high >= most):
+        upper = "" if most is None else f" and {most - 1}, one for each of {most} classes"
+        raise ValueError(
+            f"`{name}` must lie between 0{upper or ' and the number of classes - 1'}, got {low} .. {high}."
+        )
+    return values.astype(np.intp)

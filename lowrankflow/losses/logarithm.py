@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import validation
-from ._operators import Multiple
+from ..operators import Multiple
+from .protocol import require_loss
 
 __all__ = ["Logarithm"]
 
@@ -34,7 +34,7 @@ class Logarithm:
     convex = None
 
     def __init__(self, loss: Any) -> None:
-        validation.check_loss(loss)
+        require_loss(loss)
         self.loss, self.shape = loss, tuple(loss.shape)
 
     def value(self, w: Any) -> float:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import validation
+from ..matrices.requirements import require_matrix
 from ..validation import Array
 from .functions import scalar
-from .links import Traced, reordered
-from .measurements import in_order
+from .links import Traced, reordered, require_link
+from .measurements import in_order, require_measurement
 
 __all__ = ["Measured"]
 
@@ -58,11 +59,11 @@ class Measured:
     """
 
     def __init__(self, measurement: Any, link: Any, *, reduction: str = "sum") -> None:
-        validation.check_choice("reduction", reduction, ("sum", "mean"))
-        validation.check_measurement(measurement)
+        validation.require_choice("reduction", reduction, ("sum", "mean"))
+        require_measurement(measurement)
         if not hasattr(link, "gradient") and callable(link) and not isinstance(link, type):
             link = Traced(link)
-        validation.check_link(link)
+        require_link(link)
         expected = getattr(link, "output_shape", None)
         if expected is None and getattr(link, "targets", None) is not None:
             expected = np.shape(link.targets)
@@ -91,7 +92,7 @@ class Measured:
         return f"{type(self.link).__name__} of {self.measurement!r}{divisor}"
 
     def _outputs(self, w: Any) -> Any:
-        validation.check_matrix("w", w, self.shape)
+        require_matrix("w", w, self.shape)
         return self._map.forward(w)
 
     def value(self, w: Any) -> Any:
@@ -111,7 +112,7 @@ class Measured:
 
     def hessian(self, w: Any, z: Any) -> Any:
         """Return the Hessian at W applied to Z."""
-        validation.check_matrix("z", z, self.shape)
+        require_matrix("z", z, self.shape)
         return self._adjoint(self._function.hessian(self._outputs(w), self._map.forward(z)))
 
     def margins(self, w: Any) -> Array:

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, sparse
 
 from .. import validation
+from ..entries import as_positions, refuse_repeated, sampled_product
 from ..matrices import Product
-from ..sampling import sampled_product
+from ..operators import OperatorSum, Sandwich
 from ..validation import Array
-from ._operators import OperatorSum, Sandwich
 from .links import as_reals
 
 __all__ = ["Bilinear", "Entries", "Inputs", "Measurement", "MeasurementSum", "Sensing"]
@@ -74,7 +74,7 @@ class Inputs(_Sums):
     def __init__(self, inputs: ArrayLike, rows: int) -> None:
         self._x = validation.as_matrix("inputs", inputs)
         _check_size("inputs", self._x)
-        m = validation.check_integer("rows", rows, low=1)
+        m = validation.require_integer("rows", rows, low=1)
         self.samples = self._x.shape[1]
         self.shape, self.outputs = (m, self._x.shape[0]), (m, self.samples)
 
@@ -114,8 +114,8 @@ class Entries(_Sums):
     """
 
     def __init__(self, rows: ArrayLike, cols: ArrayLike, *, shape: tuple[int, int]) -> None:
-        m, n = self.shape = validation.check_sizes("shape", shape)
-        self._pattern = _Pattern(*validation.as_positions(rows, cols, (m, n)), (m, n))
+        m, n = self.shape = validation.require_sizes("shape", shape)
+        self._pattern = _Pattern(*as_positions(rows, cols, (m, n)), (m, n))
         self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
 
@@ -142,7 +142,7 @@ class _Pattern:
         key = np.arange(rows.size)
         csr = sparse.coo_array((key + 1.0, (rows, cols)), shape=shape).tocsr()
         if csr.nnz < rows.size:  # it added up what stood at one position
-            validation.refuse_repeated(rows, cols)
+            refuse_repeated(rows, cols)
         order = csr.data.astype(np.intp) - 1
         #: which of the positions come where in memory; None: they were given so
         self.order = None if np.array_equal(order, key) else order
@@ -212,7 +212,7 @@ class Bilinear(_Sums):
                 raise ValueError(f"`right` must have as many rows as `left`, got {b} and {a}. Or pass rows and cols.")
             self.samples = a
         else:
-            self._pattern = _Pattern(*validation.as_positions(rows, cols, (a, b)), (a, b))
+            self._pattern = _Pattern(*as_positions(rows, cols, (a, b)), (a, b))
             self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
 
@@ -307,7 +307,7 @@ class MeasurementSum(_Sums):
         if not measurements:
             raise ValueError("`measurements` must not be empty.")
         for a in measurements:
-            validation.check_measurement(a)
+            require_measurement(a)
         first = measurements[0]
         for a in measurements[1:]:
             if a.shape != first.shape or a.outputs != first.outputs:
@@ -339,6 +339,17 @@ class MeasurementSum(_Sums):
 
 def _check_size(name: str, array: Array) -> None:
     """Refuse data that are all zero, or whose squares over- or underflow."""
-    validation.check_peak(name, array)
+    validation.require_peak(name, array)
     if not array.any():
         raise ValueError(f"`{name}` must not be all zero: the loss would not depend on W.")
+
+
+def require_measurement(a: Any) -> None:
+    """Refuse what is not a measurement: shape, outputs, samples, forward(w), adjoint(r)."""
+    missing = [name for name in ("shape", "outputs", "samples", "forward", "adjoint") if not hasattr(a, name)]
+    if missing or isinstance(a, type):
+        lacks = f", which lacks {' and '.join(missing)}" if missing and not isinstance(a, type) else ""
+        raise TypeError(
+            f"`measurement` must have shape, outputs, samples, forward(w) and adjoint(r), got {validation.describe(a)}{lacks}."
+            " Use Inputs, Entries, Bilinear or Sensing."
+        )

@@ -14,6 +14,7 @@ from scipy import linalg
 
 from .. import validation
 from ..matrices import LowRankMatrix, Product
+from ..matrices.requirements import require_matrix
 from ..validation import Array
 
 __all__ = ["BuresWasserstein", "Schatten"]
@@ -48,10 +49,10 @@ class Schatten:
     fixed_rank = True  #: smooth along the matrices of one rank alone
 
     def __init__(self, shape: tuple[int, int], *, depth: float, strength: float = 1.0) -> None:
-        self.shape = validation.check_sizes("shape", shape)
+        self.shape = validation.require_sizes("shape", shape)
         self.depth, self.strength = (
-            validation.check_number("depth", depth),
-            validation.check_number("strength", strength),
+            validation.require_number("depth", depth),
+            validation.require_number("strength", strength),
         )
         if self.depth < 1:
             raise ValueError(f"`depth` must be at least 1, got {self.depth:g}.")
@@ -59,12 +60,12 @@ class Schatten:
 
     def value(self, w: Any) -> float:
         """Return the value, from the singular values of W."""
-        validation.check_matrix("w", w, self.shape)
+        require_matrix("w", w, self.shape)
         return self.strength * self.depth / 2 * float((_low_rank(w).s ** (2 / self.depth)).sum())
 
     def gradient(self, w: Any) -> Product:
         """Return the gradient along the matrices of the rank of W, of that rank."""
-        validation.check_matrix("w", w, self.shape)
+        require_matrix("w", w, self.shape)
         p = _low_rank(w)
         return Product(p.u * (self.strength * p.s ** (2 / self.depth - 1)), p.vt)
 
@@ -112,12 +113,12 @@ class BuresWasserstein:
                 f"`covariance` must be symmetric positive semidefinite, got an asymmetry of {asymmetry:.2g} and a"
                 f" smallest eigenvalue of {values[0]:.2g}."
             )
-        self.shape = (m, validation.check_integer("columns", columns, low=1))
+        self.shape = (m, validation.require_integer("columns", columns, low=1))
         self._root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
     def _aligned(self, w: Any) -> tuple[LowRankMatrix, Array, Array]:
         """Return W, and with U diag(s) V^T = W and the polar factor P Q of Sigma^{1/2} U diag(s): P, and the rest."""
-        validation.check_matrix("w", w, self.shape)
+        require_matrix("w", w, self.shape)
         w = _low_rank(w)
         left = w.u * w.s
         p, _, q = linalg.svd(self._root @ left, full_matrices=False, check_finite=False)

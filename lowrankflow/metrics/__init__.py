@@ -7,6 +7,7 @@
 - `quotients`: the metrics of the Riemannian optimisation literature.
 """
 
+from .coefficients import Coefficients, Metric, RootCoefficients, generic_root_coefficients, root_coefficients
 from .depth import DepthMetric, EmbeddedMetric
 from .imbalanced import KappaBalancedMetric, LambdaBalancedMetric
 from .quotients import (
@@ -17,7 +18,6 @@ from .quotients import (
     SubspaceProjectionMetric,
     TwoFactorMetric,
 )
-from .spectral import Coefficients, Metric, RootCoefficients, generic_root_coefficients, root_coefficients
 
 __all__ = [
     "BuresWassersteinMetric",

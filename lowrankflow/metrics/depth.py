@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import validation
+from ..matrices.requirements import require_depth
 from ..validation import Array
-from .spectral import Coefficients, RootCoefficients
+from .coefficients import Coefficients, RootCoefficients
 from .sums import (
     TINY,
     logarithmic_mean,
@@ -54,7 +54,7 @@ class DepthMetric:
     transposable = True  #: the flow of W^T is the transpose of the flow of W
 
     def __post_init__(self) -> None:
-        validation.check_depth(self.depth)
+        require_depth(self.depth)
 
     def coefficients(self, s: Array) -> Coefficients:
         if math.isinf(self.depth):

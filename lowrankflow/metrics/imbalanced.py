@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import validation
 from ..validation import Array
-from .spectral import Coefficients
+from .coefficients import Coefficients
 from .sums import TINY, over, product_differences
 
 __all__ = ["KappaBalancedMetric", "LambdaBalancedMetric"]
@@ -142,8 +142,8 @@ class LambdaBalancedMetric:
     hidden: Literal["rank", "rows", "columns"] = "rank"
 
     def __post_init__(self) -> None:
-        value = validation.check_finite_number("imbalance", self.imbalance)
-        validation.check_choice("hidden", self.hidden, ("rank", "rows", "columns"))
+        value = validation.require_finite_number("imbalance", self.imbalance)
+        validation.require_choice("hidden", self.hidden, ("rank", "rows", "columns"))
         if (self.hidden == "rows" and value <= 0) or (self.hidden == "columns" and value >= 0):
             sign = "positive" if self.hidden == "rows" else "negative"
             raise ValueError(f"`imbalance` must be {sign} for hidden={self.hidden!r}, got {value:g}.")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..validation import Array
+from .coefficients import Coefficients, RootCoefficients
 from .depth import DepthMetric
-from .spectral import Coefficients, RootCoefficients
 from .sums import step_differences
 
 __all__ = [

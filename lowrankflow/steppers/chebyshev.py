@@ -15,8 +15,8 @@ import numpy as np
 
 from .. import validation
 from ..validation import Array
+from .power_iteration import first_direction, spectral_radius
 from .protocol import State, Velocity, hermite, times
-from .spectral import first_direction, spectral_radius
 
 __all__ = ["RKC", "Stabilised"]
 
@@ -62,7 +62,7 @@ class Stabilised:
     most: int  #: the largest number of stages
 
     def __init__(self, bound: Bound | None = None, *, estimate: bool = True) -> None:
-        self.bound = validation.check_callable("bound", bound)
+        self.bound = validation.require_callable("bound", bound)
         self.estimate = estimate
 
     def bounded_by(self, bound: Bound) -> Self:

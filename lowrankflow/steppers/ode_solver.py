@@ -79,13 +79,13 @@ class _SteppedSolver(OdeSolver):
         if step_size is None and not hasattr(self.stepper, "error_order"):
             raise ValueError(f"`step_size` must be given for the fixed-step method {type(self.stepper).__name__}.")
         self._fixed = step_size is not None
-        self.rtol = validation.check_number("rtol", rtol)
+        self.rtol = validation.require_number("rtol", rtol)
         self.atol = np.asarray(atol, dtype=np.float64)
         if not (self.atol >= 0).all():
             raise ValueError("`atol` must be non-negative, got a negative or non-finite value.")
         if self.atol.shape not in ((), (self.n,)):
             raise ValueError(f"`atol` must be one number or {self.n}, got an array of shape {self.atol.shape}.")
-        self.max_step = validation.check_number("max_step", max_step, finite=False)
+        self.max_step = validation.require_number("max_step", max_step, finite=False)
         if memory is not None:
             self._origin, self._count, self.h_abs, self._h_old, self._error_old = map(float, memory["control"])
             self._state = tuple(memory[f"state_{i}"] for i in range(len(memory) - 1))
@@ -95,9 +95,9 @@ class _SteppedSolver(OdeSolver):
         self._origin, self._count = self.t, 0.0
         self._h_old = self._error_old = 0.0  # 0: no step before this one
         if step_size is not None:
-            self.h_abs = validation.check_number("step_size", step_size)
+            self.h_abs = validation.require_number("step_size", step_size)
         elif first_step is not None:
-            self.h_abs = validation.check_number("first_step", first_step)
+            self.h_abs = validation.require_number("first_step", first_step)
         else:
             self.h_abs = self._first_step()
 

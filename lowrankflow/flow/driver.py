@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..validation import Array
 from .checkpoint import Checkpoint
+from .methods import Automatic, Method
 from .run import Run
-from .solvers import Automatic, Method
 from .trajectory import Moment, Progress, Status, Trajectory
-from .validation import Array
 
 __all__ = ["CheckpointFailed", "Driver", "Keeper"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..validation import Array
+from .validation import Array
 
 
 class OperatorSum:

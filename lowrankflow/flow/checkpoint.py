@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import validation
-from .files import read_arrays, write_arrays
-from .matrices import LinearNetwork, LowRankMatrix
+from .. import validation
+from ..files import read_arrays, require_file, write_arrays
+from ..matrices import LinearNetwork, LowRankMatrix
 
 __all__ = ["Checkpoint", "pack_points", "unpack_points"]
 
@@ -67,7 +67,7 @@ class Checkpoint:
         ValueError
             If the file does not exist, is damaged anywhere, or is not a checkpoint.
         """
-        file = validation.check_file("path", path)
+        file = require_file("path", path)
         try:
             content = read_arrays(file)
             if not {"head", "sha256"} <= set(content):

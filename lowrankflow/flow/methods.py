@@ -9,9 +9,9 @@ import numpy as np
 from scipy import integrate as scipy_integrate
 from scipy.integrate import OdeSolver
 
-from . import steppers, validation
-from .steppers.spectral import first_direction, spectral_radius
-from .validation import Array
+from .. import steppers, validation
+from ..steppers.power_iteration import first_direction, spectral_radius
+from ..validation import Array
 
 __all__ = ["Automatic", "Method", "check_method"]
 
@@ -68,7 +68,7 @@ def check_method(method: str | type[OdeSolver] | steppers.Stepper, step_size: fl
         raise ValueError(f"`step_size` must be given for the fixed-step method {name}.")
     if step_size is not None and not ours:
         raise ValueError(f"`step_size` is for methods with a fixed step; {name} chooses its steps by `rtol`.")
-    return Method(solver_class, None if step_size is None else validation.check_number("step_size", step_size))
+    return Method(solver_class, None if step_size is None else validation.require_number("step_size", step_size))
 
 
 def _solver_class(method: str | type[OdeSolver] | steppers.Stepper) -> tuple[Any, bool]:
@@ -84,7 +84,7 @@ def _solver_class(method: str | type[OdeSolver] | steppers.Stepper) -> tuple[Any
         method = _OURS[method]()
     if not isinstance(method, (str, type)) and hasattr(method, "interpolant"):
         return steppers.as_ode_solver(method), hasattr(method, "error_order")
-    name = validation.check_choice("method", method, ("auto", *_SCIPY, *_OURS))
+    name = validation.require_choice("method", method, ("auto", *_SCIPY, *_OURS))
     return getattr(scipy_integrate, name), True
 
 

@@ -1,4 +1,4 @@
-"""Entries of a product that is never formed, at given positions.
+"""Entries of a product that is never formed, at given positions; and what positions have to be.
 
 Two kernels with the same answers to roundoff: numpy by chunks, and one compiled by numba where that is installed
 (``pip install "lowrankflow[accel]"``). Which of them runs depends on the number of entries alone, so a run repeats bit
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .validation import Array
 
-__all__ = ["sampled_product"]
+__all__ = ["as_index", "as_positions", "refuse_repeated", "sampled_product"]
 
 _CHUNK = 16384  # two gathered blocks of this many rows stay in the cache at rank 10
 # importing numba and compiling take 0.5 to 0.8 s, and 8 ns an entry are gained: from here on that is paid back after 200
@@ -77,3 +77,35 @@ def _compiled() -> _Kernel | None:
     # sums may be reordered, or the inner loop would wait for each addition; NaN and infinity keep their meaning
     kernel: _Kernel = numba.njit(fastmath={"reassoc", "contract"}, nogil=True)(_one_by_one)
     return kernel
+
+
+def as_index(name: str, value: ArrayLike, size: int, index: np.dtype[Any]) -> NDArray[Any]:
+    """Return positions within 0 .. size - 1 as the given type, the array itself where it has it."""
+    array = np.atleast_1d(np.asarray(value))
+    whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
+    if array.size and not whole:
+        raise TypeError(f"`{name}` must be whole numbers, got dtype {array.dtype}.")
+    if array.size and (array.min() < 0 or array.max() >= size):
+        raise ValueError(f"`{name}` must lie between 0 and {size - 1}, got {array.min()} .. {array.max()}.")
+    return array.astype(index, copy=False)
+
+
+def as_positions(rows: ArrayLike, cols: ArrayLike, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return positions within a shape, in the order given and in the smallest index type that holds them."""
+    size = max(*shape, np.size(rows))
+    index = np.dtype(np.int32 if size < np.iinfo(np.int32).max else np.int64)
+    r, c = as_index("rows", rows, shape[0], index), as_index("cols", cols, shape[1], index)
+    if r.shape != c.shape or r.ndim != 1 or r.size == 0:
+        raise ValueError(f"`rows` and `cols` must be vectors of one length above 0, got {r.shape} and {c.shape}.")
+    return r, c
+
+
+def refuse_repeated(rows: NDArray[Any], cols: NDArray[Any]) -> NoReturn:
+    """Raise for positions of which one at least is known to stand twice, and name it."""
+    order = np.lexsort((cols, rows))
+    r, c = rows[order], cols[order]
+    i = int(np.argmax((r[1:] == r[:-1]) & (c[1:] == c[:-1])))
+    raise ValueError(
+        f"`rows`, `cols` must name each position once, got ({int(r[i])}, {int(c[i])}) twice."
+        " Average repeated observations first."
+    )

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from . import validation
-from .gradients import is_symmetric, project
-from .matrices import LowRankMatrix, Tangent
-from .metrics import Metric
+from ..gradients import is_symmetric, project
+from ..matrices import LowRankMatrix, Tangent
+from ..matrices.requirements import require_point, require_symmetric_point, require_tangent
+from ..metrics import Metric
+from ..metrics.requirements import require_differences, require_metric, require_positive
 
 __all__ = ["RiemannianHessian", "embedded_hessian", "geodesic_acceleration"]
 
@@ -57,7 +58,7 @@ class _Operator:
     """A_W with its derivative and the adjoint of that, on tangent vectors in the singular frame of one point."""
 
     def __init__(self, w: LowRankMatrix, metric: Metric) -> None:
-        validation.check_differences(metric)
+        require_differences(metric)
         self.s, self.at = w.s, metric.coefficients(w.s)
         d, r = metric.differences(w.s), w.rank  # type: ignore[attr-defined]
         self._core = d[:r, :r, :r]  # (c_ik - c_jk) / (s_i^2 - s_j^2)
@@ -119,13 +120,13 @@ class RiemannianHessian:
     """
 
     def __init__(self, w: LowRankMatrix, gradient: Tangent, metric: Metric) -> None:
-        validation.check_point("w", w)
-        validation.check_metric(metric)
-        validation.check_tangent("gradient", gradient, w)
+        require_point("w", w)
+        require_metric(metric)
+        require_tangent("gradient", gradient, w)
         self._symmetric = is_symmetric(metric)
         if self._symmetric:
-            validation.check_symmetric_point("w", w, metric)
-        validation.check_positive(metric, w.s, w.shape)
+            require_symmetric_point("w", w, metric)
+        require_positive(metric, w.s, w.shape)
         self._operator = _Operator(w, metric)
         self._gradient = self._tangent(gradient)
         self._rgrad = self._operator.at.apply(self._gradient)

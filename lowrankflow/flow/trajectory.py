@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import validation
+from .. import validation
+from ..files import read_arrays, replacing, require_file, write_arrays
+from ..matrices import LinearNetwork, LowRankMatrix
+from ..validation import Array
 from .checkpoint import pack_points, unpack_points
-from .files import read_arrays, replacing, write_arrays
-from .matrices import LinearNetwork, LowRankMatrix
-from .validation import Array
 
 if TYPE_CHECKING:
     import xarray
@@ -202,7 +202,7 @@ class Trajectory:
         ValueError
             If the file does not exist, is damaged, or is not a trajectory.
         """
-        file = validation.check_file("path", path)
+        file = require_file("path", path)
         try:
             arrays = read_arrays(file)
             if "sha256" in arrays:
@@ -307,7 +307,7 @@ class Trajectory:
 
     def _attributes(self) -> dict[str, Any]:
         """Return what the run says of itself, as numbers and texts."""
-        from . import __version__
+        from .._version import __version__
 
         return {
             "title": "lowrankflow trajectory",

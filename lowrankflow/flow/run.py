@@ -11,12 +11,12 @@ import numpy as np
 from scipy.integrate import OdeSolution
 from scipy.optimize import brentq
 
-from . import validation
-from .charts import System
+from .. import validation
+from ..charts import System
+from ..matrices import EPS
+from ..validation import Array
 from .checkpoint import Checkpoint, pack_points, unpack_points
-from .matrices import EPS
 from .trajectory import Moment, Status, Trajectory, saddle_passages, singular_values
-from .validation import Array
 
 __all__ = ["Run"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
-from .matrices import EPS, LowRankMatrix, Tangent, _qr, _svd
-from .metrics import DepthMetric
-from .validation import Array
+from ..matrices import EPS, LowRankMatrix, Tangent, thin_qr, thin_svd
+from ..metrics import DepthMetric
+from ..validation import Array
 
 __all__ = ["product_step", "truncated_step"]
 
@@ -20,13 +20,13 @@ def truncated_step(w: LowRankMatrix, z: Tangent, *, symmetric: bool = False) -> 
     """
     r, eye = w.rank, np.eye(w.rank)
     middle = np.block([[np.diag(w.s) + z.core, eye], [eye, np.zeros((r, r))]])
-    qu, ru = _qr(np.hstack([w.u, z.up]))
+    qu, ru = thin_qr(np.hstack([w.u, z.up]))
     if symmetric:
         s, p = linalg.eigh(ru @ middle @ ru.T)
         u = qu @ p[:, : -r - 1 : -1]
         return LowRankMatrix._trusted(u, _positive(s[: -r - 1 : -1]), u.T)
-    qv, rv = _qr(np.hstack([w.vt.T, z.vp]))
-    p, s, qt = _svd(ru @ middle @ rv.T)
+    qv, rv = thin_qr(np.hstack([w.vt.T, z.vp]))
+    p, s, qt = thin_svd(ru @ middle @ rv.T)
     return LowRankMatrix._trusted(qu @ p[:, :r], _positive(s[:r]), qt[:r] @ qv.T)
 
 
@@ -42,10 +42,10 @@ def product_step(w: LowRankMatrix, z: Tangent, depth: float) -> LowRankMatrix:
     diagonal = np.diag(l)
     left = w.u @ (diagonal + c * l ** (n - 1)) + z.up * l ** (1 - n)
     right = w.vt.T @ (diagonal + l[:, None] ** (n - 1) * c).T + z.vp * l ** (1 - n)
-    (qu, ru), (qv, rv) = _qr(left), _qr(right)
+    (qu, ru), (qv, rv) = thin_qr(left), thin_qr(right)
     for j in range(n - 1, 1, -1):
         ru = ru @ (diagonal + l[:, None] ** (n - j) * c * l ** (j - 1))
-    p, s, qt = _svd(ru @ rv.T)
+    p, s, qt = thin_svd(ru @ rv.T)
     return LowRankMatrix._trusted(qu @ p, _positive(s), qt @ qv.T)
 
 

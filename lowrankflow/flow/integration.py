@@ -6,102 +6,26 @@ The driver knows nothing of matrices beyond its chart, and nothing of the method
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.integrate import OdeSolver
 
-from . import steppers, validation
-from .charts import Chart, Factors, SingularFrame
-from .driver import CheckpointFailed, Driver, Keeper
-from .matrices import LinearNetwork, LowRankMatrix
-from .metrics import Metric
+from .. import steppers, validation
+from ..charts import Chart, Factors, SingularFrame
+from ..files import require_path
+from ..flows import Event, FactorFlow, RiemannianFlow, Save
+from ..matrices import LinearNetwork, LowRankMatrix
+from .driver import Driver, Keeper
+from .methods import check_method
 from .run import Run
-from .solvers import check_method
 from .trajectory import Progress, Trajectory
 
-__all__ = ["CheckpointFailed", "Event", "FactorFlow", "RiemannianFlow", "Save", "integrate"]
-
-
-@dataclass(frozen=True)
-class RiemannianFlow:
-    """The flow W' = -A_W(grad L(W)) on the rank-k manifold under a metric."""
-
-    loss: Any
-    metric: Metric
-
-
-@dataclass(frozen=True)
-class FactorFlow:
-    """The flow W_j' = -grad_{W_j} L(W_N ... W_1) of the factors: gradient descent with vanishing steps."""
-
-    loss: Any
-
-
-@dataclass(frozen=True)
-class Save:
-    """What a trajectory keeps.
-
-    Parameters
-    ----------
-    times : array_like, optional
-        Times within ``t_span`` to keep, by the method's interpolant, whose error can be a thousand times rtol.
-    exact : bool
-        Land a step on each of `times` instead; costs at most one step more for each.
-    steps : bool
-        Keep every accepted step (with `times`, only those times are kept unless this is True; None
-        means: every step exactly when no times are given). The first and last states are always kept.
-    dense : bool
-        Keep the interpolants, so that ``path(t)`` works; the memory of about one state a stage and step.
-    dissipation : bool
-        Integrate q' = g(W', W') as one more state, so that L(0) - L(t) = q(t) can be checked.
-    """
-
-    times: ArrayLike | None = None
-    exact: bool = False
-    steps: bool | None = None
-    dense: bool = False
-    dissipation: bool = False
-
-    def __post_init__(self) -> None:
-        validation.check_flags(exact=self.exact, dense=self.dense, dissipation=self.dissipation)
-        if self.steps is not None:
-            validation.check_flags(steps=self.steps)
-
-
-@dataclass(frozen=True)
-class Event:
-    """A function of (t, W) whose zero is located along the flow.
-
-    Parameters
-    ----------
-    name : str
-        Key under which the times appear in ``path.events``.
-    function : callable
-        ``function(t, w) -> float``, evaluated after every step; a change of sign is located on the interpolant.
-    terminal : bool
-        End the integration there.
-    direction : int
-        +1 only upward, -1 only downward crossings, 0 both.
-    """
-
-    name: str
-    function: Callable[[float, Any], float]
-    terminal: bool = False
-    direction: int = 0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"`name` must be a non-empty string, got {validation.describe(self.name)}.")
-        if not callable(self.function):
-            raise TypeError(f"`function` must be callable, got {validation.describe(self.function)}.")
-        validation.check_flags(terminal=self.terminal)
-        if self.direction not in (-1, 0, 1):
-            raise ValueError(f"`direction` must be -1, 0 or 1, got {validation.describe(self.direction)}.")
+__all__ = ["integrate"]
 
 
 def integrate(
@@ -197,14 +121,16 @@ def integrate(
     >>> path.status.name, path.singular_values[-1].round(6).tolist()
     ('FINISHED', [3.0, 2.0])
     """
-    t0, t1 = validation.check_t_span(t_span)
-    rtol = validation.check_rtol(rtol)
-    atol = validation.check_number("atol", atol, positive=False)
-    gtol = validation.check_number("gtol", gtol, positive=False)
+    t0, t1 = require_t_span(t_span)
+    rtol = require_rtol(rtol)
+    atol = validation.require_number("atol", atol, positive=False)
+    gtol = validation.require_number("gtol", gtol, positive=False)
     if np.isinf(t1) and not gtol:
         raise ValueError("`gtol` must be positive where t_span ends at inf, got 0. The run would not end.")
-    budget = np.inf if max_evaluations is None else validation.check_integer("max_evaluations", max_evaluations, low=1)
-    every = validation.check_integer("every", every, low=1)
+    budget = (
+        np.inf if max_evaluations is None else validation.require_integer("max_evaluations", max_evaluations, low=1)
+    )
+    every = validation.require_integer("every", every, low=1)
     if isinstance(method, str) and method == "auto" and step_size is not None:
         raise ValueError('`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`.')
     chosen = None if isinstance(method, str) and method == "auto" else check_method(method, step_size)
@@ -218,7 +144,7 @@ def integrate(
     events = _as_events(events)
     if len({event.name for event in events}) < len(events):
         raise ValueError("`events` must have names of their own, got one name twice.")
-    validation.check_callable("callback", callback)
+    validation.require_callable("callback", callback)
     times = np.empty(0) if save.times is None else np.sort(validation.as_vector("save.times", save.times))
     if times.size and not (t0 <= times[0] and times[-1] <= t1):
         raise ValueError(f"`save.times` must lie within t_span ({t0:g}, {t1:g}), got {times[0]:g} .. {times[-1]:g}.")
@@ -242,7 +168,7 @@ def integrate(
             "events": [[event.name, bool(event.terminal), int(event.direction)] for event in events],
             "every": every,
         }
-        return Keeper(driver, validation.check_path("checkpoint", checkpoint), every, problem).go(callback)
+        return Keeper(driver, require_path("checkpoint", checkpoint), every, problem).go(callback)
 
 
 def _as_events(events: Any) -> tuple[Event, ...]:
@@ -260,3 +186,23 @@ def _as_events(events: Any) -> tuple[Event, ...]:
 def _identity(value: Any) -> str:
     """Return what a metric or a chart is: its repr where that says it, else its class."""
     return repr(value) if is_dataclass(value) else type(value).__name__
+
+
+def require_t_span(t_span: Sequence[float]) -> tuple[float, float]:
+    """Return (t_0, t_1) with t_0 < t_1, t_0 finite."""
+    try:
+        t0, t1 = (validation._as_float(t) for t in t_span if not isinstance(t, (str, bytes)))  # float("1") is 1
+    except (TypeError, ValueError):
+        raise TypeError(f"`t_span` must be two numbers (t_0, t_1), got {validation.describe(t_span)}.") from None
+    if not (math.isfinite(t0) and t0 < t1):
+        raise ValueError(f"`t_span` must be increasing from a finite time, got ({t0:g}, {t1:g}).")
+    return t0, t1
+
+
+def require_rtol(rtol: object, *, low: float = 3e-14) -> float:
+    """Return a relative tolerance between `low` (roundoff) and 0.1."""
+    value = validation.require_number("rtol", rtol)
+    if not low <= value <= 0.1:
+        why = "roundoff swamps smaller ones" if value < low else "larger ones say nothing"
+        raise ValueError(f"`rtol` must lie between {low:g} and 0.1, got {value:g}: {why}.")
+    return value

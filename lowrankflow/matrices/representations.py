@@ -16,27 +16,36 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from . import validation
-from .sampling import sampled_product
-from .validation import Array
+from .. import validation
+from ..entries import sampled_product
+from ..validation import Array
+from .requirements import (
+    require_depth,
+    require_factors,
+    require_numerical_rank,
+    require_point,
+    require_rank,
+    require_singular_values,
+    require_widths,
+)
 
 __all__ = ["LinearNetwork", "LowRankMatrix", "Product", "Tangent", "random_frame", "random_point"]
 
 EPS = float(np.finfo(np.float64).eps)
 
 
-def _qr(a: Array) -> tuple[Array, Array]:
+def thin_qr(a: Array) -> tuple[Array, Array]:
     """Thin QR; scipy's economic mode is three times faster than numpy's on tall matrices."""
     return cast(tuple[Array, Array], linalg.qr(a, mode="economic", check_finite=False))
 
 
-def _svd(a: Array) -> tuple[Array, Array, Array]:
+def thin_svd(a: Array) -> tuple[Array, Array, Array]:
     return linalg.svd(a, full_matrices=False, check_finite=False)
 
 
 def random_frame(m: int, k: int, *, rng: np.random.Generator) -> Array:
     """Return an (m, k) matrix with orthonormal columns, uniform on the Stiefel manifold."""
-    q, r = _qr(rng.standard_normal((m, k)))
+    q, r = thin_qr(rng.standard_normal((m, k)))
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)  # without the signs QR of a Gaussian is not uniform
 
 
@@ -59,7 +68,7 @@ class _Implicit:
         left, right = self.split()
         if left.shape[1] >= min(self.shape):
             return float(linalg.norm(left @ right))
-        return float(linalg.norm(_qr(left)[1] @ _qr(right.T)[1].T))
+        return float(linalg.norm(thin_qr(left)[1] @ thin_qr(right.T)[1].T))
 
     def to_dense(self) -> Array:
         """Return the (m, n) array."""
@@ -73,16 +82,16 @@ class _Implicit:
         """
         left, right = self.split()
         if left.shape[1] < min(self.shape):
-            (ql, rl), (qr, rr) = _qr(left), _qr(right.T)
-            u, s, vt = _svd(rl @ rr.T)
+            (ql, rl), (qr, rr) = thin_qr(left), thin_qr(right.T)
+            u, s, vt = thin_svd(rl @ rr.T)
             u, vt = ql @ u, vt @ qr.T
         else:
-            u, s, vt = _svd(left @ right)
+            u, s, vt = thin_svd(left @ right)
         numerical_rank = int((s > max(self.shape) * EPS * s[0]).sum())
-        rank = numerical_rank if rank is None else validation.check_rank(rank, self.shape)
+        rank = numerical_rank if rank is None else require_rank(rank, self.shape)
         if rank == 0:
             raise ValueError("`rank` must be at least 1, got the zero matrix of rank 0.")
-        validation.check_numerical_rank(rank, numerical_rank)
+        require_numerical_rank(rank, numerical_rank)
         return LowRankMatrix._trusted(u[:, :rank], s[:rank], vt[:rank])
 
     def __repr__(self) -> str:
@@ -117,10 +126,10 @@ class LowRankMatrix(_Implicit):
         self.u, self.vt = validation.as_matrix("u", u), validation.as_matrix("vt", vt)
         k = self.u.shape[1]
         self.s = validation.as_vector("s", s, k)
-        validation.check_shape("vt", self.vt.shape, (k, self.vt.shape[1]), "`u` asks for")
-        validation.check_singular_values("s", self.s, k)
+        validation.require_shape("vt", self.vt.shape, (k, self.vt.shape[1]), "`u` asks for")
+        require_singular_values("s", self.s, k)
         self.shape = (self.u.shape[0], self.vt.shape[1])
-        validation.check_rank(k, self.shape)
+        require_rank(k, self.shape)
         for name, gram in (("u", self.u.T @ self.u), ("vt", self.vt @ self.vt.T)):
             defect = float(linalg.norm(gram - np.eye(k)))
             if defect > 1e-8:
@@ -146,7 +155,7 @@ class LowRankMatrix(_Implicit):
     def from_factor(cls, y: ArrayLike) -> LowRankMatrix:
         """Return the symmetric positive semidefinite Y Y^T of an (n, k) array of rank min(n, k), with ``u == vt.T``."""
         array = validation.as_matrix("y", y)
-        u, root, _ = _svd(array)
+        u, root, _ = thin_svd(array)
         rank = int((root > max(array.shape) * EPS * root[0]).sum())
         if rank < root.size:
             raise ValueError(
@@ -232,7 +241,7 @@ class Product(_Implicit):
                 f"`other` must be a LowRankMatrix, Product or LinearNetwork, got {validation.describe(other)}."
                 " Use to_dense() to add arrays."
             )
-        validation.check_shape("other", other.shape, self.shape, "the product has shape")
+        validation.require_shape("other", other.shape, self.shape, "the product has shape")
         return other.split()
 
     def __mul__(self, scalar: float) -> Product:
@@ -333,7 +342,7 @@ class LinearNetwork(_Implicit):
     factors: tuple[Array, ...]
 
     def __init__(self, factors: Sequence[ArrayLike]) -> None:
-        self.factors = validation.check_factors(factors)
+        self.factors = require_factors(factors)
         self.shape = (self.factors[-1].shape[0], self.factors[0].shape[1])
 
     @classmethod
@@ -381,16 +390,16 @@ class LinearNetwork(_Implicit):
             If `start` is not a LowRankMatrix, the depth is below 2 or not whole, a width is below the rank,
             or `rng` is missing.
         """
-        validation.check_point("start", start)
-        n_factors = int(validation.check_depth(depth, integer=True))
+        require_point("start", start)
+        n_factors = int(require_depth(depth, integer=True))
         r = start.rank
-        hidden = validation.check_widths(widths, n_factors, r)
+        hidden = require_widths(widths, n_factors, r)
         if rng is None:
             if widths is not None and max(hidden) > r:
-                validation.check_rng(rng, " where widths exceed the rank")
+                validation.require_rng(rng, " where widths exceed the rank")
             frames = [np.eye(r)] * (n_factors - 1)
         else:
-            validation.check_rng(rng)
+            validation.require_rng(rng)
             frames = [random_frame(d, r, rng=rng) for d in hidden]
         frames = [start.vt.T, *frames, start.u]
         root = start.s ** (1 / n_factors)
@@ -407,8 +416,8 @@ class LinearNetwork(_Implicit):
         rng: np.random.Generator,
     ) -> LinearNetwork:
         """Return factors with independent N(0, scale^2 / d_j) entries, d_j the rows of W_j. Not balanced."""
-        validation.check_rng(rng)
-        scale = validation.check_number("scale", scale)
+        validation.require_rng(rng)
+        scale = validation.require_number("scale", scale)
         sizes = cls._sizes(shape, depth, widths)
         return cls._trusted(scale * rng.standard_normal((b, a)) / np.sqrt(b) for a, b in pairwise(sizes))
 
@@ -427,7 +436,7 @@ class LinearNetwork(_Implicit):
         The rank is the smallest of all the widths, m and n included.
         """
         sizes = cls._sizes(shape, depth, widths)
-        s = np.full(min(sizes), validation.check_number("scale", scale))
+        s = np.full(min(sizes), validation.require_number("scale", scale))
         start = random_point(sizes[-1], sizes[0], s.size, rng=rng, singular_values=s)
         return cls.balanced(start, depth, widths=sizes[1:-1], rng=rng)
 
@@ -437,17 +446,17 @@ class LinearNetwork(_Implicit):
     ) -> LinearNetwork:
         """Return rectangular identities times scale^(1/N). Balanced where all widths are equal."""
         sizes = cls._sizes(shape, depth, widths)
-        root = validation.check_number("scale", scale) ** (1 / depth)
+        root = validation.require_number("scale", scale) ** (1 / depth)
         return cls._trusted(root * np.eye(b, a) for a, b in pairwise(sizes))
 
     @staticmethod
     def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:
         """Return (d_0, ..., d_N), checked."""
-        m, n = validation.check_sizes("shape", shape)
+        m, n = validation.require_sizes("shape", shape)
         if widths is None:
             raise TypeError("`widths` must be whole numbers, one a hidden layer, got None. Use widths=max(shape).")
-        n_factors = int(validation.check_depth(depth, integer=True))
-        return (n, *validation.check_widths(widths, n_factors, 1), m)
+        n_factors = int(require_depth(depth, integer=True))
+        return (n, *require_widths(widths, n_factors, 1), m)
 
     @property
     def depth(self) -> int:
@@ -508,7 +517,7 @@ class LinearNetwork(_Implicit):
         root = w.s ** (1 / self.depth)
         frame, factors = w.vt.T, []
         for factor in self.factors[:-1]:
-            p, _, qt = _svd(factor @ frame)
+            p, _, qt = thin_svd(factor @ frame)
             new = p @ qt
             factors.append((new * root) @ frame.T)
             frame = new
@@ -567,14 +576,14 @@ def random_point(
     >>> w.shape, w.rank, w.s.tolist()
     ((5, 4), 2, [0.2, 0.1])
     """
-    validation.check_rng(rng)
-    shape = (validation.check_integer("m", m, low=1), validation.check_integer("n", n, low=1))
-    k = validation.check_rank(rank, shape)
-    validation.check_flags(symmetric=symmetric)
+    validation.require_rng(rng)
+    shape = (validation.require_integer("m", m, low=1), validation.require_integer("n", n, low=1))
+    k = require_rank(rank, shape)
+    validation.require_flags(symmetric=symmetric)
     if symmetric and m != n:
         raise ValueError(f"`m` and `n` must be equal for a symmetric matrix, got {m} and {n}.")
     u = random_frame(m, k, rng=rng)
     v = u if symmetric else random_frame(n, k, rng=rng)
     values: Any = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
-    s = validation.check_singular_values("singular_values", values, k)
+    s = require_singular_values("singular_values", values, k)
     return LowRankMatrix._trusted(u, s, v.T)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from . import validation
-from .matrices import LowRankMatrix, Tangent, _svd
-from .metrics import BuresWassersteinMetric, DepthMetric, Metric
-from .validation import Array
+from ..matrices import LowRankMatrix, Tangent, thin_svd
+from ..matrices.requirements import require_symmetric_point
+from ..metrics import BuresWassersteinMetric, DepthMetric, Metric
+from ..validation import Array
 
 __all__ = ["distance", "exponential", "logarithm"]
 
@@ -146,7 +146,7 @@ def _bures_scale(metric: Metric, *points: LowRankMatrix) -> float | None:
     """Return the ratio of the metric's length to the Bures-Wasserstein length; None where it is none of its kind."""
     if isinstance(metric, BuresWassersteinMetric):
         for name, w in zip(("point_a", "point_b"), points, strict=False):
-            validation.check_symmetric_point(name, w, metric)
+            require_symmetric_point(name, w, metric)
         return 1.0
     symmetric = all(w.shape[0] == w.shape[1] and _gap(w.u, w.vt.T) <= _CLOSE for w in points)
     return float(np.sqrt(2)) if metric == DepthMetric(2) and symmetric else None
@@ -155,7 +155,7 @@ def _bures_scale(metric: Metric, *points: LowRankMatrix) -> float | None:
 def _bures_direction(a: LowRankMatrix, b: LowRankMatrix) -> Array:
     """Return Y_b Q - Y_a for the rotation Q that brings Y_b nearest to Y_a; its norm is the distance."""
     ya, yb = a.u * np.sqrt(a.s), b.u * np.sqrt(b.s)
-    p, d, qt = _svd(ya.T @ yb)
+    p, d, qt = thin_svd(ya.T @ yb)
     if d[-1] <= np.finfo(np.float64).eps * d[0]:
         raise ValueError("`point_b` must not be orthogonal to a direction of `point_a`: the geodesic is not unique.")
     return yb @ (p @ qt).T - ya

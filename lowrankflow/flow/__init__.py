@@ -1,0 +1,22 @@
+"""Integrate a flow: the loop, its state, its methods, its record, its files.
+
+What is handed in lies below, in `flows`: what moves, what to keep, what to look for.
+"""
+
+from ..flows import Event, FactorFlow, RiemannianFlow, Save
+from .driver import CheckpointFailed
+from .integration import integrate
+from .trajectory import Passage, Progress, Status, Trajectory
+
+__all__ = [
+    "CheckpointFailed",
+    "Event",
+    "FactorFlow",
+    "Passage",
+    "Progress",
+    "RiemannianFlow",
+    "Save",
+    "Status",
+    "Trajectory",
+    "integrate",
+]

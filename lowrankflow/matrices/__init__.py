@@ -1,0 +1,29 @@
+"""Matrices that are never formed, networks, tangent vectors, and what each of them has to be."""
+
+from .representations import (
+    EPS,
+    LinearNetwork,
+    LowRankMatrix,
+    Product,
+    Tangent,
+    difference,
+    random_frame,
+    random_point,
+    symmetric_part,
+    thin_qr,
+    thin_svd,
+)
+
+__all__ = [
+    "EPS",
+    "LinearNetwork",
+    "LowRankMatrix",
+    "Product",
+    "Tangent",
+    "difference",
+    "random_frame",
+    "random_point",
+    "symmetric_part",
+    "thin_qr",
+    "thin_svd",
+]

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import validation
-from .flow.trajectory import Progress, Status, Trajectory, singular_values
+from .flow import Progress, Status, Trajectory
 from .gradients import factor_gradients, product_retraction, pullback, squared_norm
-from .matrices import EPS, LinearNetwork
+from .matrices import EPS, LinearNetwork, singular_values
 from .matrices.requirements import require_network
 from .validation import Array
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
 from . import validation
+from .losses import Loss
+from .matrices import LinearNetwork, LowRankMatrix
 from .metrics import Metric
+from .validation import Array
 
-__all__ = ["Event", "FactorFlow", "RiemannianFlow", "Save"]
+__all__ = ["Event", "FactorFlow", "Flow", "Moment", "Motion", "Point", "RiemannianFlow", "Save"]
+
+Point = LowRankMatrix | LinearNetwork  #: where a flow is
 
 
 @dataclass(frozen=True)
 class RiemannianFlow:
     """The flow W' = -A_W(grad L(W)) on the rank-k manifold under a metric."""
 
-    loss: Any
+    loss: Loss
     metric: Metric
 
 
@@ -26,7 +34,40 @@ class RiemannianFlow:
 class FactorFlow:
     """The flow W_j' = -grad_{W_j} L(W_N ... W_1) of the factors: gradient descent with vanishing steps."""
 
-    loss: Any
+    loss: Loss
+
+
+Flow = RiemannianFlow | FactorFlow
+
+
+class Motion(NamedTuple):
+    """A flow at one moment, from one gradient of the loss: what the rate of an integral is a function of.
+
+    Of a Riemannian flow, `gradient` and `velocity` are tangent vectors in the frames of `w`, the projected gradient
+    P_T(G) and W' = -A_W(G); of a factor flow they are lists, one array a factor.
+    """
+
+    t: float
+    w: Any  #: LowRankMatrix or LinearNetwork; between steps its frames are orthonormal to the solver's tolerance
+    gradient: Any  #: Tangent, or list of ndarray
+    velocity: Any  #: Tangent, or list of ndarray
+    power: float  #: -dL/dt = g(W', W'), units of the loss / time
+
+
+class Moment(NamedTuple):
+    """The numbers of a state: one value and one gradient of the loss."""
+
+    loss: float
+    stationarity: float
+    power: float  #: -dL/dt
+    singular_values: Array
+
+
+Rate = Callable[[Motion], float]
+Column = Callable[[float, Any], Any]
+
+# what a column cannot be called: the other arrays of a trajectory, and the dimensions of its labelled form
+_TAKEN = re.compile(r"t|time|loss|singular_values|stationarity|mode|row|column|u|s|vt|W\d+|width_\d+")
 
 
 @dataclass(frozen=True)
@@ -44,20 +85,61 @@ class Save:
         means: every step exactly when no times are given). The first and last states are always kept.
     dense : bool
         Keep the interpolants, so that ``path(t)`` works; the memory of about one state a stage and step.
+    integrals : mapping of names to functions
+        ``rate(motion) -> float``, see `Motion`: its integral from the start accumulates as a state of its own and is
+        kept in ``path.columns``. ``{"dissipated": lambda at: at.power}`` gives q(t) = L(0) - L(t), for instance, and
+        ``{"length": lambda at: at.velocity.norm()}`` the arc length of W.
+    controlled : bool
+        The steps also keep the integrals right to rtol, relative to what a move by the size of the start adds to them.
+        False: they take no part in the choice of the steps.
+    columns : mapping of names to functions
+        ``function(t, w)`` of every kept state, a number or an array of one shape, kept in ``path.columns``.
     dissipation : bool
-        Integrate q' = g(W', W') as one more state, so that L(0) - L(t) = q(t) can be checked.
+        Deprecated: ``integrals={"dissipated": lambda at: at.power}``.
     """
 
     times: ArrayLike | None = None
     exact: bool = False
     steps: bool | None = None
     dense: bool = False
+    integrals: Mapping[str, Rate] = field(default_factory=dict)
+    controlled: bool = True
+    columns: Mapping[str, Column] = field(default_factory=dict)
     dissipation: bool = False
 
     def __post_init__(self) -> None:
-        validation.require_flags(exact=self.exact, dense=self.dense, dissipation=self.dissipation)
+        validation.require_flags(
+            exact=self.exact, dense=self.dense, controlled=self.controlled, dissipation=self.dissipation
+        )
         if self.steps is not None:
             validation.require_flags(steps=self.steps)
+        if self.dissipation:
+            warnings.warn(
+                '`dissipation` of Save gives way to integrals={"dissipated": lambda at: at.power}.',
+                DeprecationWarning,
+                stacklevel=3,
+            )
+            object.__setattr__(self, "integrals", {**self.integrals, "dissipated": attrgetter("power")})
+        _require_functions("integrals", self.integrals)
+        _require_functions("columns", self.columns)
+        for name in self.columns:
+            if name in self.integrals:
+                raise ValueError(f"`columns` must have names of their own, got {name!r} among the integrals too.")
+
+
+def _require_functions(name: str, functions: object) -> None:
+    """Refuse what is no mapping of free names to functions."""
+    if not isinstance(functions, Mapping):
+        raise TypeError(f"`{name}` must map names to functions, got {validation.describe(functions)}.")
+    for key, function in functions.items():
+        if not isinstance(key, str) or not key:
+            raise TypeError(f"`{name}` must have texts for names, got {validation.describe(key)}.")
+        if _TAKEN.fullmatch(key):
+            raise ValueError(f"`{name}` must have names of their own, got {key!r}, which a trajectory has already.")
+        if "/" in key:
+            raise ValueError(f"`{name}` must have names without a slash, which NetCDF does not know, got {key!r}.")
+        if not callable(function):
+            raise TypeError(f"`{name}[{key!r}]` must be callable, got {validation.describe(function)}.")
 
 
 @dataclass(frozen=True)
@@ -89,3 +171,13 @@ class Event:
         validation.require_flags(terminal=self.terminal)
         if self.direction not in (-1, 0, 1):
             raise ValueError(f"`direction` must be -1, 0 or 1, got {validation.describe(self.direction)}.")
+
+    def level(self, t: float, w: Point) -> float:
+        """Return the value of the function."""
+        found = self.function(t, w)
+        try:
+            return float(found)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"`function` of event {self.name!r} must return a number, got {validation.describe(found)}."
+            ) from None

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import validation
-from .flow import Event, RiemannianFlow, integrate
-from .flow.trajectory import Progress, Status, Trajectory
+from .flow import Event, Progress, RiemannianFlow, Status, Trajectory, integrate
 from .gradients import project, riemannian_gradient
 from .losses import Logarithm
 from .matrices import LowRankMatrix

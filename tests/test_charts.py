@@ -124,49 +124,54 @@ def test_system_starts_at_w_and_returns_fresh_arrays(chart, case, rng):
 
 @pytest.mark.parametrize("metric", ALL_METRICS)
 @pytest.mark.parametrize("case", STARTS)
-def test_rates_give_the_dissipation(metric, case, rng):
+def test_a_motion_gives_velocity_and_dissipation(metric, case, rng):
     """-dL/dt = <G, A(G)>, from the same gradient."""
     w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
     system = lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, metric), w)
-    velocity, power = system.rates(0.0, system.y0)
+    velocity, at = system.motion(0.0, system.y0)
     np.testing.assert_array_equal(velocity, system.velocity(0.0, system.y0))
     g = dense_loss_gradient(loss)(w)
-    want = np.vdot(g, dense_operator(w, g, metric.coefficients(w.s)))
-    np.testing.assert_allclose(power, want, rtol=1000 * EPS)
-    assert power > 0
+    moved = dense_operator(w, g, metric.coefficients(w.s))
+    np.testing.assert_allclose(at.power, np.vdot(g, moved), rtol=1000 * EPS)
+    assert at.power > 0
+    gap = at.velocity.at(at.w).to_dense() + moved
+    assert np.linalg.norm(gap) < 1000 * EPS * np.linalg.norm(moved)
+    np.testing.assert_allclose(at.w.to_dense(), w.to_dense(), rtol=0, atol=100 * EPS * w.s.max())
     # the ruler is the Frobenius one; where the metric freezes the frames, the r x r block alone can vanish
     frozen = metric.coefficients(w.s).up.max() == 0
     projected = w.u @ (w.u.T @ g @ w.vt.T) @ w.vt if frozen else lrf.project(w, g).at(w).to_dense()
-    np.testing.assert_allclose(system.criticality(system.y0)[0], np.linalg.norm(projected), rtol=1000 * EPS)
+    np.testing.assert_allclose(system.measure(system.y0)[1].stationarity, np.linalg.norm(projected), rtol=1000 * EPS)
 
 
 @pytest.mark.parametrize("metric", ALL_METRICS)
 @pytest.mark.parametrize("case", TAME_STARTS)
 @pytest.mark.parametrize("chart", [lrf.SingularFrame(), lrf.SingularFrame(root=2)], ids=["own", "root2"])
-def test_criticality_gives_the_power(chart, metric, case, rng):
+def test_measuring_gives_the_power(chart, metric, case, rng):
     """g(W', W') from the gradient of the stopping test: the slope of the loss along the flow."""
     w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
-    check_criticality(chart.bind(lrf.RiemannianFlow(loss, metric), w), loss)
+    check_power(chart.bind(lrf.RiemannianFlow(loss, metric), w), loss)
 
 
 @pytest.mark.parametrize("case", TAME_STARTS)
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("chart", [lrf.Lifted(), lrf.Factors()], ids=["lifted", "factors"])
-def test_criticality_of_the_factors(chart, depth, case, rng):
+def test_measuring_the_factors(chart, depth, case, rng):
     w, loss = case.draw(rng), completion(case.m, case.n, rng)
     if isinstance(chart, lrf.Lifted):
         system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w)
     else:
         net = lrf.LinearNetwork.gaussian(w.shape, depth, widths=w.rank + 1, rng=rng)
         system = chart.bind(lrf.FactorFlow(loss), net)
-    check_criticality(system, loss)
+    check_power(system, loss)
 
 
-def check_criticality(system, loss):
+def check_power(system, loss):
     y = system.y0
-    _, power = system.criticality(y)
-    velocity, rate = system.rates(0.0, y)
-    np.testing.assert_allclose(power, rate, rtol=1000 * EPS)  # products of numbers of order one
+    w, moment = system.measure(y)
+    velocity, at = system.motion(0.0, y)
+    power = moment.power
+    np.testing.assert_allclose(moment.loss, loss.value(w), rtol=1000 * EPS)
+    np.testing.assert_allclose(power, at.power, rtol=1000 * EPS)  # products of numbers of order one
     # along the velocity scaled to length one, of which no derivative exceeds some thousand: h^4 / 30 of the fifth,
     # and roundoff eps L / h over the slope
     speed = np.linalg.norm(velocity)
@@ -277,8 +282,8 @@ def test_spectral_bound_of_unbalanced_factors(rng):
 
 @pytest.mark.parametrize("chart", [lrf.SingularFrame(), lrf.Lifted()], ids=["frame", "lifted"])
 @pytest.mark.parametrize("make", [least_squares, completion])
-def test_what_a_bound_and_the_criticality_cost(make, chart, rng):
-    """One gradient, and for the bound one value; the factors need no gradient."""
+def test_what_a_bound_and_a_look_cost(make, chart, rng):
+    """One value and one gradient; for the bound of the factors no gradient."""
     w, loss, calls = lrf.random_point(5, 4, 2, rng=rng), make(5, 4, rng), []
 
     class Counting(type(loss)):
@@ -295,8 +300,8 @@ def test_what_a_bound_and_the_criticality_cost(make, chart, rng):
     loss.__class__ = Counting
     system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), w)
     calls.clear()
-    system.criticality(system.y0)
-    assert calls == ["gradient"]
+    system.measure(system.y0)
+    assert calls == ["value", "gradient"]
     calls.clear()
     system.spectral_bound(system.y0)
     assert calls == (["value"] if isinstance(chart, lrf.Lifted) else ["value", "gradient"])

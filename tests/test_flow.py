@@ -7,6 +7,7 @@ from oracles import EPS, fitted_slope
 
 import lowrankflow as lrf
 from lowrankflow import Event, Save, Status
+from lowrankflow.flows import Moment
 
 pytestmark = pytest.mark.filterwarnings("ignore:Below depth 2")  # a warning of its own, tested in test_charts
 
@@ -39,6 +40,7 @@ def scalar_start(x):
 
 
 EMBEDDED = lrf.EmbeddedMetric()
+DISSIPATED = {"dissipated": lambda at: at.power}
 
 # ---------------------------------------------------------------------------------------------------------------------
 # every status
@@ -601,7 +603,7 @@ def test_dissipation_is_the_loss_that_was_spent(metric, case, rng):
     loss = lrf.losses.LeastSquares(x, (w.to_dense() + 0.2 * z / np.linalg.norm(z)) @ x)
     if min(case.s) < 1e-8 and not isinstance(metric, lrf.DepthMetric):
         w = Start(case.m, case.n, case.s[:-1]).draw(rng)  # their frames move at the rate 1/s_r: no flow to speak of
-    path = lrf.integrate(lrf.RiemannianFlow(loss, metric), w, t_span=(0, 0.2), rtol=1e-10, save=Save(dissipation=True))
+    path = lrf.integrate(lrf.RiemannianFlow(loss, metric), w, t_span=(0, 0.2), rtol=1e-10, save=Save(integrals=DISSIPATED))
     assert path.status is Status.FINISHED
     assert path.dissipated[0] == 0
     spent = path.loss[0] - path.loss
@@ -614,12 +616,12 @@ def test_dissipation_is_the_loss_that_was_spent(metric, case, rng):
 def test_dissipation_of_the_factor_flow(rng):
     """Unbalanced factors: q' = sum_j |W_j'|^2; to the very end, where the instantaneous form would cancel."""
     loss, net = least_squares(5, 4, rng), lrf.LinearNetwork.gaussian((5, 4), 3, widths=(6, 3), rng=rng)
-    path = lrf.integrate(lrf.FactorFlow(loss), net, t_span=(0, 20), rtol=1e-10, save=Save(dissipation=True))
+    path = lrf.integrate(lrf.FactorFlow(loss), net, t_span=(0, 20), rtol=1e-10, save=Save(integrals=DISSIPATED))
     np.testing.assert_allclose(path.dissipated, path.loss[0] - path.loss, rtol=0, atol=1e-8 * path.loss[0])
 
 
 def test_dissipation_does_not_change_the_path(problem):
-    a = lrf.integrate(*problem, t_span=(0, 1), rtol=1e-10, save=Save(dissipation=True))
+    a = lrf.integrate(*problem, t_span=(0, 1), rtol=1e-10, save=Save(integrals=DISSIPATED))
     b = lrf.integrate(*problem, t_span=(0, 1), rtol=1e-10)
     assert np.linalg.norm(a.points[-1].to_dense() - b.points[-1].to_dense()) < 1e-8
 
@@ -642,8 +644,9 @@ class Circle:
     def point(self, y):
         return lrf.LowRankMatrix((y / np.linalg.norm(y))[:, None], [np.linalg.norm(y)], [[1.0]])
 
-    def criticality(self, y):
-        return 1.0, 1.0
+    def measure(self, y):
+        w = self.point(y)
+        return w, Moment(1.0, 1.0, 1.0, w.s)
 
     def defect(self, y):
         return abs(np.linalg.norm(y) - 1)
@@ -708,7 +711,7 @@ def trajectories(rng):
             w,
             t_span=(0, 0.1),
             events=[event],
-            save=Save(dissipation=True),
+            save=Save(integrals=DISSIPATED),
         ),
         "factors": lrf.integrate(lrf.FactorFlow(loss), net, t_span=(0, 0.1)),
     }

@@ -12,7 +12,7 @@ import pytest
 
 import lowrankflow as lrf
 from lowrankflow.flow import CheckpointFailed
-from lowrankflow.flow.checkpoint import Checkpoint
+from lowrankflow.flow.checkpoint import Checkpoint, Journal
 
 LOSS = lrf.losses.LeastSquares(np.diag(np.linspace(0.4, 1.5, 5)), np.random.default_rng(0).standard_normal((6, 5)))
 START = lrf.random_point(6, 5, 2, rng=np.random.default_rng(1), singular_values=[0.1, 0.05])
@@ -76,7 +76,7 @@ def test_the_control_another_tolerance_changes_the_bits(tmp_path):
     [
         {"method": "RK4", "step_size": 0.05},
         {"method": "RKC", "step_size": 0.05},
-        {"save": lrf.Save(times=[0.5, 1.0, 7.3], exact=True, dissipation=True), "method": "ROCK4"},
+        {"save": lrf.Save(times=[0.5, 1.0, 7.3], exact=True, integrals={"dissipated": lambda at: at.power}), "method": "ROCK4"},
         {"save": lrf.Save(times=[0.5, 1.0, 7.3]), "gtol": 1e-9},
         {"t_span": (0, np.inf), "rtol": 1e-2, "gtol": 1e-9},
         {"events": lrf.Event("half", lambda t, w: w.norm() - 0.5), "chart": lrf.Lifted()},
@@ -129,7 +129,7 @@ def test_a_killed_process_loses_nothing(name, tmp_path):
     for steps in (18, 10):
         dead = child(tmp_path, steps, "os.kill(os.getpid(), signal.SIGKILL)", KILLED[name])
         assert dead.wait(60) == -signal.SIGKILL
-    assert Checkpoint.read(tmp_path / "run.npz").head["run"]["steps"] == 21  # 14 of the first life, 7 of the second
+    assert Checkpoint.read(tmp_path / "run.npz").head["run"]["nsteps"] == 21  # 14 of the first life, 7 of the second
     path = run(tmp_path / "run.npz", **KILLED[name])
     assert_same(path, run(tmp_path / "whole.npz", **KILLED[name]))
     assert path.nsteps > 21
@@ -233,9 +233,60 @@ def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "run.npz"
     run(path)
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(whole[:500])
     with pytest.raises(ValueError, match="`checkpoint` must be a whole file"):
         run(path)
+    path.write_bytes(whole[:500] + b"x" + whole[501:])
+    with pytest.raises(ValueError, match="`checkpoint` must be a whole file"):
+        run(path)
+
+
+def test_a_file_cut_short_goes_on_from_before(tmp_path):
+    """As a crash in the middle of a write leaves it: to the same bits."""
+    path = tmp_path / "run.npz"
+    whole, raw = run(path, every=2), path.read_bytes()
+    for share in (0.3, 0.6, 0.9):
+        path.write_bytes(raw[: int(share * len(raw))])
+        assert_same(run(path, every=2), whole)
+
+
+def test_what_is_kept_is_written_once(tmp_path):
+    """A checkpoint at every step: bytes written grow with the steps, not with their square; and the start is asked once."""
+    sizes, calls = [], []
+    write, append = Journal.write, Journal.append
+
+    class Counting(lrf.losses.LeastSquares):
+        def value(self, w):
+            calls.append(w.norm())
+            return super().value(w)
+
+    loss = Counting(np.diag(np.linspace(0.4, 1.5, 5)), np.eye(6, 5))
+    options = {"flow": lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), "every": 1, "method": "RK4", "step_size": 0.05}
+
+    def counted(call):
+        def counting(journal, checkpoint):
+            before = journal._end if call is append else 0
+            done = call(journal, checkpoint)
+            sizes.append((path.stat().st_size - before) if done is not False else 0)
+            return done
+
+        return counting
+
+    def total(steps):
+        sizes.clear()
+        run(path, t_span=(0, 0.05 * steps), **options)
+        return sum(sizes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "write", counted(write))
+        patch.setattr(Journal, "append", counted(append))
+        path = tmp_path / "short.npz"
+        short = total(40)
+        path = tmp_path / "long.npz"
+        calls.clear()
+        assert total(160) < 5 * short  # 16 times where all is written anew at every step
+    first = START.norm()
+    assert sum(abs(size - first) < 1e-12 for size in calls) == 4  # bind, the comparison, the record, and its first checkpoint
 
 
 def test_wrong_paths_and_spans_are_told_before_the_work(tmp_path):
@@ -251,20 +302,20 @@ def test_wrong_paths_and_spans_are_told_before_the_work(tmp_path):
 
 
 def test_a_full_disk_is_an_error_that_keeps_the_run(tmp_path, monkeypatch):
-    path, write, count = tmp_path / "run.npz", Checkpoint.write, 0
+    path, append, count = tmp_path / "run.npz", Journal.append, 0
 
-    def full(self, where):
+    def full(self, more):
         nonlocal count
         count += 1
-        if count > 2:
+        if count > 3:  # the first is of an empty journal
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, where)
+        return append(self, more)
 
-    monkeypatch.setattr(Checkpoint, "write", full)
+    monkeypatch.setattr(Journal, "append", full)
     with pytest.raises(CheckpointFailed, match=r"`checkpoint` could not be written at t=.* \(No space left") as caught:
         run(path)
     kept = caught.value.trajectory
-    assert kept.nsteps == 14 and kept.t[-1] > 0
+    assert kept.nsteps == 21 and kept.t[-1] > 0
     np.testing.assert_allclose(kept.loss[-1], LOSS.value(kept.points[-1]), rtol=1e-13)
     monkeypatch.undo()
     assert_same(run(path), run(tmp_path / "whole.npz"))

@@ -7,10 +7,11 @@ import pytest
 from scipy.integrate import DOP853
 
 import lowrankflow as lrf
-from lowrankflow.flow import driver
+from lowrankflow.flow import loop
 from lowrankflow.flow import methods as solvers
-from lowrankflow.flow.run import Run
-from lowrankflow.flow.trajectory import Moment, saddle_passages
+from lowrankflow.flow.passages import saddle_passages
+from lowrankflow.flow.record import Record
+from lowrankflow.flows import Moment
 from lowrankflow.matrices import difference
 
 
@@ -78,8 +79,10 @@ class Stub:
 def changes(products, steps):
     """Return the steps after which "auto" changes; `products` gives h rho by the method in use and the step."""
     automatic, found = solvers.Automatic(1e-8), []
+    choice = automatic.first()
     for k in range(steps):
-        if automatic.look(Stub(automatic.current).at(products(automatic.current, k))):
+        before, choice = choice, automatic.judge(choice, Stub(choice.name).at(products(choice.name, k)))
+        if choice.name != before.name:
             found.append(k)
     return found
 
@@ -174,7 +177,7 @@ def test_the_limit_is_reached_at_every_tolerance(method, rtol):
 
 def test_errors_of_constant_size_do_not_reach_it(monkeypatch):
     """Control: without tightening, the explicit method hovers above gtol."""
-    monkeypatch.setattr(driver.Driver, "accuracy", property(lambda self: self.rtol))
+    monkeypatch.setattr(loop.Loop, "accuracy", lambda self, state: self.limits.rtol)
     path = last(*LIMIT, np.inf, rtol=1e-4, gtol=1e-9, max_evaluations=40_000)
     assert path.status is lrf.Status.MAX_EVALUATIONS and path.stationarity[-1] > 1e-6
 
@@ -211,7 +214,7 @@ def test_what_stands_still(change, still):
         )
     )  # fmt: skip
     trace = [(t(x), Moment(loss(x), stationarity(x), 0.0, s(x))) for x in range(rows)]
-    assert Run.stands_still(SimpleNamespace(trace=trace, t=trace[-1][0]), 100) == still
+    assert Record.stands_still(SimpleNamespace(trace=trace), trace[-1][0], 100) == still
 
 
 def test_a_limit_of_lower_rank_ends():

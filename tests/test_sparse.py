@@ -320,13 +320,13 @@ def peak_memory(loss, start, *, t_end, max_evaluations):
     def work():
         for metric in (lrf.DepthMetric(3), lrf.EmbeddedMetric()):
             system = lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, metric), start)
-            system.rates(0.0, system.y0)
-            system.criticality(system.y0)
+            system.motion(0.0, system.y0)
+            system.measure(system.y0)
         net = lrf.LinearNetwork.balanced(start, 3)
         lrf.riemannian_gradient_from_factors(net, lrf.factor_gradients(loss, net)).norm()
         path = lrf.integrate(
             lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, t_end), rtol=1e-4,
-            max_evaluations=max_evaluations, save=lrf.Save(dissipation=True),
+            max_evaluations=max_evaluations, save=lrf.Save(integrals={"dissipated": lambda at: at.power}),
         )  # fmt: skip
         assert path.nsteps >= 2
         assert path.loss[-1] < path.loss[0]

@@ -29,7 +29,7 @@ def paths(rng):
         t_span=(0, 0.1),
         rtol=1e-4,
         events=[event],
-        save=lrf.Save(dissipation=True),
+        save=lrf.Save(integrals={"dissipated": lambda at: at.power}),
     )
     net = lrf.LinearNetwork.gaussian((M, N), DEPTH, widths=(5, 6), rng=rng)
     return {

@@ -7,13 +7,13 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..charts import SingularFrame, System
-from ..flow import Event, RiemannianFlow, Save, integrate
-from ..flow.trajectory import Progress, Status, Trajectory
+from ..charts import SingularFrame
+from ..flow import Progress, Status, Trajectory, integrate
+from ..flows import Event, Motion, RiemannianFlow, Save
 from ..gradients import is_symmetric, project
 from ..matrices import LowRankMatrix
 from ..metrics import Coefficients, Metric, RootCoefficients
@@ -30,7 +30,6 @@ ENDINGS = {
     Status.NOT_FINITE: "not finite",
     Status.STEP_TOO_SMALL: "step too small",
 }
-_PASSENGERS = 4  # length, own power, another metric's power, normalised clock
 _NEAR_HALF = 1e-6  # shares this close to a half belong to the crossing that was located
 
 
@@ -43,73 +42,30 @@ def mean_coefficient(c: Coefficients, shape: tuple[int, int]) -> float:
     return float(trace) / (r * (m + n - r))
 
 
-class Waypoint(LowRankMatrix):
-    """W on its way, with the integrals along the way."""
+class Place(NamedTuple):
+    """W on its way, how long the way to it was, and when it was there by the normalised clock."""
 
-    __slots__ = ("passengers",)
-    passengers: Array
+    w: LowRankMatrix
+    length: float
+    clock: float
 
-
-class _Measured:
-    """The singular frame with integrals along the path as passengers: they take no part in the choice of steps."""
-
-    def __init__(self, inner: Any, metric: Metric, other: Metric, shape: tuple[int, int]) -> None:
-        self._inner, self._metric, self._other, self._shape = inner, metric, other, shape
-        self.y0 = np.append(inner.y0, np.zeros(_PASSENGERS))
-        self._scale = np.ones(_PASSENGERS)
-        # far smaller than the frame, so that they do not disturb the power iteration that measures stiffness
-        first = self.velocity(0.0, self.y0)
-        speed = float(np.linalg.norm(first[:-_PASSENGERS]))
-        self._scale = np.array([1e-3 * speed / abs(rate) if rate else 1.0 for rate in first[-_PASSENGERS:]])
-
-    def velocity(self, t: float, y: Array) -> Array:
-        dy, spectral = self._inner.evaluate(y[:-_PASSENGERS])
-        if spectral is None:
-            return np.append(dy, np.full(_PASSENGERS, np.nan))
-        s, z = spectral
-        c = self._metric.coefficients(s)
-        a = c.apply(z)
-        rates = [a.norm(), z.dot(a), z.dot(self._other.coefficients(s).apply(z)), mean_coefficient(c, self._shape)]
-        return np.append(dy, self._scale * rates)
-
-    def rates(self, t: float, y: Array) -> tuple[Array, float]:
-        dy = self.velocity(t, y)
-        return dy, float(dy[1 - _PASSENGERS] / self._scale[1])
-
-    def point(self, y: Array) -> Waypoint:
-        w = self._inner.point(y[:-_PASSENGERS])
-        found: Waypoint = Waypoint._trusted(w.u, w.s, w.vt)  # type: ignore[assignment]
-        found.passengers = y[-_PASSENGERS:] / self._scale
-        return found
-
-    def criticality(self, y: Array) -> tuple[float, float]:
-        return self._inner.criticality(y[:-_PASSENGERS])
-
-    def defect(self, y: Array) -> float:
-        return self._inner.defect(y[:-_PASSENGERS])
-
-    def repair(self, y: Array) -> Array:
-        return np.append(self._inner.repair(y[:-_PASSENGERS]), y[-_PASSENGERS:])
-
-    def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
-        relative, absolute = self._inner.tolerances(y[:-_PASSENGERS], rtol, atol)
-        return relative, np.append(absolute, np.full(_PASSENGERS, np.inf))
-
-    def rank_lost(self, before: Array, after: Array) -> bool:
-        return self._inner.rank_lost(before[:-_PASSENGERS], after[:-_PASSENGERS])
-
-    def spectral_bound(self, y: Array) -> float | None:
-        return self._inner.spectral_bound(y[:-_PASSENGERS])
+    @classmethod
+    def at(cls, path: Trajectory, i: int) -> Place:
+        """Return the i-th kept state of a path."""
+        return cls(path.points[i], float(path.columns["length"][i]), float(path.columns["clock"][i]))
 
 
-@dataclass(frozen=True)
-class _MeasuredFrame:
-    """The chart of `_Measured`."""
+def _way(metric: Metric, shape: tuple[int, int], **others: Metric) -> dict[str, Callable[[Motion], float]]:
+    """Return the rates of arc length, power and normalised clock, and of the power of other metrics, along a flow."""
 
-    other: Metric
+    def clock(at: Motion) -> float:
+        return mean_coefficient(metric.coefficients(at.w.s), shape)
 
-    def bind(self, flow: Any, start: LowRankMatrix) -> System:
-        return _Measured(SingularFrame().bind(flow, start), flow.metric, self.other, start.shape)
+    def power(other: Metric) -> Callable[[Motion], float]:
+        return lambda at: at.gradient.dot(other.coefficients(at.w.s).apply(at.gradient))
+
+    rates = {"length": lambda at: at.velocity.norm(), "dissipated": lambda at: at.power, "clock": clock}
+    return rates | {name: power(other) for name, other in others.items()}
 
 
 @dataclass(frozen=True)
@@ -208,7 +164,7 @@ class Course:
     halves: list[tuple[float, float] | None]  #: by mode: time and loss at which its share reaches a half
     measures: dict[str, Array]
     middle_time: float  #: flow time of the first step by which half of the fall is done
-    middle: Waypoint = field(repr=False)  #: W there
+    middle: Place = field(repr=False)  #: W there
 
     @property
     def time(self) -> Array:
@@ -275,8 +231,9 @@ def run_course(
     span = math.inf if t_end is None else t_end / factor
     halves = [] if modes is None else [_Half(modes, i) for i in range(modes.count)]
     events = [Event(f"mode {i + 1}", half) for i, half in enumerate(halves)]
-    flow, chart = RiemannianFlow(loss, metric), _MeasuredFrame(other)
-    first = quietly(lambda: chart.bind(flow, start).criticality(chart.bind(flow, start).y0)[0])
+    flow = RiemannianFlow(loss, metric)
+    system = quietly(lambda: SingularFrame().bind(flow, start))
+    first = system.measure(system.y0)[1].stationarity
     if not np.isfinite(first):
         raise ValueError(f"`loss.gradient(start)` must be finite, got a projected gradient of {first:g} under {label}.")
     if not first > 0:
@@ -291,30 +248,29 @@ def run_course(
         left = math.log(max(p.stationarity, REDUCTION * first) / first) / math.log(REDUCTION)
         progress(min(1.0, max(0.0, left, 0.0 if math.isinf(span) else p.t / span)))
 
+    degenerate = degenerate_at(metric, start)
+    columns: dict[str, Any] = {f"measure {i}": lambda t, w, f=f: float(f(w)) for i, f in enumerate(measures.values())}
+    if degenerate or is_symmetric(metric):  # there the stationarity is that of a part
+        columns["projected"] = lambda t, w: project(w, loss.gradient(w)).norm()
+    save = Save(integrals=_way(metric, start.shape, other=other), controlled=False, columns=columns)
     began = time.perf_counter()
     path = quietly(
         lambda: integrate(
-            flow, start, t_span=(0.0, span), gtol=REDUCTION * first, rtol=rtol, chart=chart, method="auto",
-            max_evaluations=max_evaluations, events=events, callback=told,
+            flow, start, t_span=(0.0, span), gtol=REDUCTION * first, rtol=rtol, method="auto",
+            max_evaluations=max_evaluations, save=save, events=events, callback=told,
         )
     )  # fmt: skip
     seconds = time.perf_counter() - began
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
-    points: list[Waypoint] = path.points
-    length, dissipated, other_power, _ = np.array([w.passengers for w in points]).T
-    degenerate = degenerate_at(metric, start)
-    projected = path.stationarity
-    if degenerate or is_symmetric(metric):  # there the stationarity is that of a part
-        projected = np.array([project(w, loss.gradient(w)).norm() for w in points])
     half = int(np.argmax(path.loss <= path.loss[0] - 0.5 * (path.loss[0] - path.loss[-1])))
+    middle, end, way = Place.at(path, half), path.points[-1], path.columns
     path.points = []
     return Course(
-        label, metric, degenerate, factor, coefficient, path, start, points[-1], seconds, path.loss,
-        np.interp(path.t, *np.array(seen).T), projected, length, dissipated, other_power,
-        [] if modes is None else _halves(path, halves, modes.shares(start), factor),
-        {name: np.array([float(measure(w)) for w in points]) for name, measure in measures.items()},
-        float(path.t[half]), points[half],
+        label, metric, degenerate, factor, coefficient, path, start, end, seconds, path.loss,
+        np.interp(path.t, *np.array(seen).T), way.get("projected", path.stationarity), way["length"],
+        way["dissipated"], way["other"], [] if modes is None else _halves(path, halves, modes.shares(start), factor),
+        {name: way[f"measure {i}"] for i, name in enumerate(measures)}, float(path.t[half]), middle,
     )  # fmt: skip
 
 
@@ -336,21 +292,19 @@ def _halves(path: Trajectory, halves: list[_Half], at_start: Array, factor: floa
 
 def retrace(
     metric: Metric, loss: Any, start: LowRankMatrix, t_end: float, *, normalised: bool, rtol: float, budget: int
-) -> Waypoint:
-    """Return W of a metric at a time of the normalised clock, or of its own; nan integrals where it got not so far."""
+) -> Place:
+    """Return where a metric is at a time of the normalised clock, or of its own; nan for the way where it got not so far."""
     moved: Metric = NormalisedClock(metric, start.shape) if normalised else metric
     path = quietly(
         lambda: integrate(
             RiemannianFlow(loss, moved), start, t_span=(0.0, t_end), rtol=rtol,
-            chart=_MeasuredFrame(moved), method="auto", max_evaluations=budget, save=Save(times=[t_end]),
+            method="auto", max_evaluations=budget,
+            save=Save(times=[t_end], integrals=_way(moved, start.shape), controlled=False),
         )
     )  # fmt: skip
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
-    reached: Waypoint = path.points[-1]
-    if not path.status.finished:
-        reached.passengers = np.full(_PASSENGERS, np.nan)
-    return reached
+    return Place.at(path, -1) if path.status.finished else Place(path.points[-1], np.nan, np.nan)
 
 
 def quietly(run: Callable[[], Any]) -> Any:

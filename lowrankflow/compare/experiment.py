@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -14,8 +14,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from ..charts import Chart
 from ..descent import sharpness
-from ..flow import FactorFlow, RiemannianFlow, Save, integrate
-from ..flow.trajectory import Progress, Status, Trajectory
+from ..flow import FactorFlow, Progress, RiemannianFlow, Save, Status, Trajectory, integrate
 from ..gradients import project
 from ..losses.protocol import require_curvature
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
@@ -154,8 +153,7 @@ def refined(times: Array) -> Array:
 def kept(path: Trajectory, times: Array) -> Trajectory:
     """Return the trajectory at its start and at `times` alone."""
     chosen = np.flatnonzero(np.isin(path.t, np.append(path.t[0], times)))
-    arrays = {name: getattr(path, name)[chosen] for name in ("t", "loss", "singular_values", "stationarity")}
-    return replace(path, **arrays, points=[path.points[i] for i in chosen])
+    return path.at(chosen)
 
 
 def _part(first: float, now: float, last: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from ..flow.trajectory import Trajectory
+from ..flow import Trajectory
 from ..gradients import project
 from ..matrices import EPS, LinearNetwork, LowRankMatrix
 from ..report import Claim, Control, Hypothesis

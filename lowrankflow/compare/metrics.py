@@ -28,7 +28,7 @@ from ..metrics import (
 from ..metrics.requirements import require_metric, require_positive
 from ..report import Claim, Control, Hypothesis, Report
 from . import tables
-from .courses import Course, Modes, Waypoint, degenerate_at, retrace, run_course
+from .courses import Course, Modes, Place, degenerate_at, retrace, run_course
 from .equivalence import Interrupted
 from .experiment import REDUCTION, gap
 
@@ -278,8 +278,8 @@ class _Comparison:
                 )
             )  # fmt: skip
 
-    def retrace(self, metric: Metric, t_end: float, **options: Any) -> Waypoint:
-        """Return W of a metric at a time, by another run."""
+    def retrace(self, metric: Metric, t_end: float, **options: Any) -> Place:
+        """Return where a metric is at a time, by another run."""
         return retrace(metric, self.loss, self.start, t_end, budget=10 * self.budget, **options)
 
     def another(self, metric: Metric) -> Metric | None:
@@ -375,7 +375,7 @@ def _clock(x: _Comparison) -> Claim:
         x.progress("clocks", i / len(whole))
         t, middle, fine = course.middle_time, course.middle, max(x.rtol / 100, 3e-14)
         reference = x.retrace(course.metric, t, normalised=False, rtol=fine) if t > 0 else middle
-        end = float(reference.passengers[3])  # the normalised time, free of the error of the course itself
+        end = reference.clock  # the normalised time, free of the error of the course itself
         if not (np.isfinite(end) and end > 0):
             found.append((np.nan, np.inf, course))
             continue
@@ -388,7 +388,7 @@ def _clock(x: _Comparison) -> Claim:
     other = x.another(course.metric)
     controls: tuple[Control, ...] = ()
     if other is not None and course.middle_time > 0:
-        end = float(course.middle.passengers[3])
+        end = course.middle.clock
         wrong = x.retrace(other, end, normalised=True, rtol=max(x.rtol, 1e-6))
         controls = (Control("another metric, by that clock", _apart(wrong, course.middle), bound),)
     resolved = Hypothesis("errors of the runs that leave a path to be told", bound < 0.1, bound)
@@ -403,13 +403,11 @@ def _clock(x: _Comparison) -> Claim:
     )  # fmt: skip
 
 
-def _apart(a: Any, b: Any) -> float:
+def _apart(a: Place, b: Place) -> float:
     """Return how far two paths have come apart: the larger of the relative differences of W and of the length."""
-    return max(gap(a, b), float(abs(a.passengers[0] / b.passengers[0] - 1))) if _same_place(a, b) else np.inf
-
-
-def _same_place(a: Any, b: Any) -> bool:
-    return bool(np.isfinite([*a.passengers, *b.passengers]).all())
+    if not np.isfinite([a.length, a.clock, b.length, b.clock]).all():
+        return np.inf
+    return max(gap(a.w, b.w), abs(a.length / b.length - 1))
 
 
 def _describe(report: Report, x: _Comparison, clock: str, t_end: float | None) -> None:

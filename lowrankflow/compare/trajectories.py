@@ -10,8 +10,7 @@ from scipy import linalg
 
 from ..charts import Factors, System
 from ..checks import Tampered
-from ..flow import Save
-from ..flow.trajectory import Trajectory
+from ..flow import Save, Trajectory
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, thin_qr
 from ..report import Claim, Control, Hypothesis
 from ..validation import Array
@@ -273,11 +272,10 @@ def dissipation(x: Experiment) -> Claim:
 
 def _dissipation_error(x: Experiment, loss: Any, times: Array) -> tuple[float, Trajectory]:
     """Return the largest |L(0) - L(t) - q(t)| over L(0) - L(T) along the Riemannian flow of a loss, and the path."""
-    save = Save(times=times, exact=True, steps=False, dissipation=True)
+    save = Save(times=times, exact=True, steps=False, integrals={"dissipated": lambda at: at.power})
     path = x.riemannian(x.reference_rtol, times, loss=loss, save=save)
-    assert path.dissipated is not None
     lost = float(path.loss[0] - path.loss[-1])
-    errors = np.abs(path.loss[0] - path.loss - path.dissipated)
+    errors = np.abs(path.loss[0] - path.loss - path.columns["dissipated"])
     return float(errors.max()) / lost if lost > 0 else math.inf, path
 
 

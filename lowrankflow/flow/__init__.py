@@ -4,9 +4,10 @@ What is handed in lies below, in `flows`: what moves, what to keep, what to look
 """
 
 from ..flows import Event, FactorFlow, RiemannianFlow, Save
-from .driver import CheckpointFailed
 from .integration import integrate
-from .trajectory import Passage, Progress, Status, Trajectory
+from .passages import Passage
+from .resume import CheckpointFailed
+from .trajectory import Progress, Status, Trajectory
 
 __all__ = [
     "CheckpointFailed",

@@ -1,7 +1,7 @@
-"""Integrate a flow: what moves, what to keep, why it stopped.
+"""Integrate a flow: the arguments, and what is made of them.
 
-The driver knows nothing of matrices beyond its chart, and nothing of the method beyond scipy's
-``OdeSolver``, which our steppers become through `steppers.as_ode_solver`. `run` keeps the books.
+The loop knows nothing of matrices beyond a chart's system, and nothing of the method beyond scipy's ``OdeSolver``, which
+our steppers become too.
 """
 
 from __future__ import annotations
@@ -15,28 +15,31 @@ from typing import Any, cast
 import numpy as np
 from scipy.integrate import OdeSolver
 
-from .. import steppers, validation
+from .. import validation
 from ..charts import Chart, Factors, SingularFrame
 from ..files import require_path
-from ..flows import Event, FactorFlow, RiemannianFlow, Save
-from ..matrices import LinearNetwork, LowRankMatrix
-from .driver import Driver, Keeper
-from .methods import check_method
-from .run import Run
+from ..flows import Event, FactorFlow, Flow, Point, RiemannianFlow, Save
+from ..steppers import Stepper
+from ..validation import Array
+from .field import Field
+from .integrals import Accumulating
+from .loop import Limits, Loop
+from .methods import Automatic, Given, Method, require_method
+from .resume import Keeper
 from .trajectory import Progress, Trajectory
 
 __all__ = ["integrate"]
 
 
 def integrate(
-    flow: RiemannianFlow | FactorFlow,
-    start: LowRankMatrix | LinearNetwork,
+    flow: Flow,
+    start: Point,
     *,
     t_span: Sequence[float],
     rtol: float = 1e-8,
     atol: float = 0.0,
     chart: Chart | None = None,
-    method: str | type[OdeSolver] | steppers.Stepper = "DOP853",
+    method: str | type[OdeSolver] | Stepper = "DOP853",
     step_size: float | None = None,
     save: Save | None = None,
     events: Event | Sequence[Event] = (),
@@ -121,65 +124,90 @@ def integrate(
     >>> path.status.name, path.singular_values[-1].round(6).tolist()
     ('FINISHED', [3.0, 2.0])
     """
+    limits = _require_limits(t_span, rtol, atol, gtol, max_evaluations)
+    every = validation.require_integer("every", every, low=1)
+    chosen = _require_method(method, step_size)
+    if not isinstance(flow, (RiemannianFlow, FactorFlow)):
+        raise TypeError(f"`flow` must be a RiemannianFlow or a FactorFlow, got {validation.describe(flow)}.")
+    save, times = _require_save(save, limits, checkpoint)
+    events = _require_events(events)
+    validation.require_callable("callback", callback)
+    if chart is None:
+        chart = cast(Chart, SingularFrame() if isinstance(flow, RiemannianFlow) else Factors())
+    if isinstance(chart, type) or not hasattr(chart, "bind"):
+        raise TypeError(f"`chart` must be a chart such as SingularFrame(), got {validation.describe(chart)}.")
+    path = None if checkpoint is None else require_path("checkpoint", checkpoint)
+    system = chart.bind(flow, start)
+    with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up: rejected, or the end of the run
+        if save.integrals:
+            system = Accumulating(system, limits.t_start, save.integrals, controlled=save.controlled)
+        methods = Automatic(limits.rtol) if chosen is None else Given(chosen)
+        loop = Loop(Field(system, flow.loss), methods, limits, save, times, events)
+        if path is None:
+            return loop.trajectory(loop.go(loop.first(), callback))
+        problem = {
+            "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None))],
+            "chart": _identity(chart),
+            "method": "auto" if chosen is None else [chosen.name, chosen.step_size],
+            "t_span[0]": limits.t_start,
+            "tolerances": [limits.rtol, limits.atol],
+            "save": [times.tolist(), save.exact, loop.keep_steps],
+            "columns": [list(save.integrals), bool(save.controlled), list(save.columns)],
+            "events": [[event.name, bool(event.terminal), int(event.direction)] for event in events],
+            "every": every,
+        }
+        return Keeper(loop, flow.loss, path, every, problem).go(callback)
+
+
+def _require_limits(
+    t_span: Sequence[float], rtol: float, atol: float, gtol: float, max_evaluations: int | None
+) -> Limits:
+    """Return the accuracy and the ends of a run."""
     t0, t1 = require_t_span(t_span)
     rtol = require_rtol(rtol)
     atol = validation.require_number("atol", atol, positive=False)
     gtol = validation.require_number("gtol", gtol, positive=False)
     if np.isinf(t1) and not gtol:
         raise ValueError("`gtol` must be positive where t_span ends at inf, got 0. The run would not end.")
-    budget = (
-        np.inf if max_evaluations is None else validation.require_integer("max_evaluations", max_evaluations, low=1)
-    )
-    every = validation.require_integer("every", every, low=1)
-    if isinstance(method, str) and method == "auto" and step_size is not None:
+    if max_evaluations is not None:
+        max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=1)
+    return Limits(t0, t1, rtol, atol, gtol, np.inf if max_evaluations is None else max_evaluations)
+
+
+def _require_method(method: str | type[OdeSolver] | Stepper, step_size: float | None) -> Method | None:
+    """Return the method; None for "auto"."""
+    if not (isinstance(method, str) and method == "auto"):
+        return require_method(method, step_size)
+    if step_size is not None:
         raise ValueError('`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`.')
-    chosen = None if isinstance(method, str) and method == "auto" else check_method(method, step_size)
-    if not hasattr(flow, "loss"):
-        raise TypeError(f"`flow` must be a RiemannianFlow or a FactorFlow, got {validation.describe(flow)}.")
+    return None
+
+
+def _require_save(save: Save | None, limits: Limits, checkpoint: object) -> tuple[Save, Array]:
+    """Return what to keep, and its times in order."""
     save = Save() if save is None else save
     if not isinstance(save, Save):
         raise TypeError(f"`save` must be a Save, got {validation.describe(save)}. Use Save(times=...).")
     if save.dense and checkpoint is not None:
         raise ValueError("`save` must not ask for dense output with a checkpoint, which does not hold it. Use times.")
-    events = _as_events(events)
-    if len({event.name for event in events}) < len(events):
-        raise ValueError("`events` must have names of their own, got one name twice.")
-    validation.require_callable("callback", callback)
     times = np.empty(0) if save.times is None else np.sort(validation.as_vector("save.times", save.times))
-    if times.size and not (t0 <= times[0] and times[-1] <= t1):
-        raise ValueError(f"`save.times` must lie within t_span ({t0:g}, {t1:g}), got {times[0]:g} .. {times[-1]:g}.")
-    if chart is None:
-        chart = cast(Chart, SingularFrame() if hasattr(flow, "metric") else Factors())
-    if isinstance(chart, type) or not hasattr(chart, "bind"):
-        raise TypeError(f"`chart` must be a chart such as SingularFrame(), got {validation.describe(chart)}.")
-    system = chart.bind(flow, start)
-    with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up: rejected, or the end of the run
-        run = Run(flow, system, times, (t0, t1), save, events)
-        driver = Driver(run, chosen, rtol=rtol, atol=atol, gtol=gtol, budget=budget)
-        if checkpoint is None:
-            return driver.go(callback)
-        problem = {
-            "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None))],
-            "chart": _identity(chart),
-            "method": "auto" if chosen is None else [chosen.name, chosen.step_size],
-            "t_span[0]": t0,
-            "tolerances": [rtol, atol],
-            "save": [times.tolist(), save.exact, run.keep_steps, save.dissipation],
-            "events": [[event.name, bool(event.terminal), int(event.direction)] for event in events],
-            "every": every,
-        }
-        return Keeper(driver, require_path("checkpoint", checkpoint), every, problem).go(callback)
+    if times.size and not (limits.t_start <= times[0] and times[-1] <= limits.t_end):
+        raise ValueError(
+            f"`save.times` must lie within t_span ({limits.t_start:g}, {limits.t_end:g}),"
+            f" got {times[0]:g} .. {times[-1]:g}."
+        )
+    return save, times
 
 
-def _as_events(events: Any) -> tuple[Event, ...]:
-    """Return the events of a sequence, or of one."""
-    try:
-        found = (events,) if isinstance(events, Event) else tuple(events)
-    except TypeError:
-        found = (events,)
+def _require_events(events: object) -> tuple[Event, ...]:
+    """Return the events of a sequence, or of one, each with a name of its own."""
+    items = validation.as_tuple(events) if not isinstance(events, Event) else (events,)
+    found = (events,) if items is None else items
     for event in found:
         if not isinstance(event, Event):
             raise TypeError(f"`events` must be Events, got {validation.describe(event)}. Use Event(name, function).")
+    if len({event.name for event in found}) < len(found):
+        raise ValueError("`events` must have names of their own, got one name twice.")
     return found
 
 

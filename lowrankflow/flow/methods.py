@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import integrate as scipy_integrate
 from scipy.integrate import OdeSolver
 
 from .. import steppers, validation
+from ..steppers.ode_solver import SteppedSolver
 from ..steppers.power_iteration import first_direction, spectral_radius
+from ..steppers.protocol import Stepper, Velocity
 from ..validation import Array
 
-__all__ = ["Automatic", "Method", "check_method"]
+__all__ = ["Automatic", "Choice", "Given", "Method", "Methods", "require_method"]
 
 _SCIPY = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 _OURS = {"Euler": steppers.Euler, "RK4": steppers.RK4, "RKC": steppers.RKC, "ROCK4": steppers.ROCK4}
 
 
+@dataclass(frozen=True)
 class Method:
-    """A solver class with all that is needed to start it and to go on with it."""
+    """A solver class, or one of our steppers, with all that is needed to start it and to go on with it."""
 
-    def __init__(self, solver_class: Any, step_size: float | None) -> None:
-        self.solver_class, self.step_size = solver_class, step_size
-        self.name = solver_class.__name__
+    name: str
+    solver_class: Any
+    stepper: Any = None  #: a `Stepper`, where the class runs one
+    step_size: float | None = None
 
     @property
     def fixed(self) -> bool:
         """Whether the step is given."""
         return self.step_size is not None
 
-    def bounded_by(self, bound: Any) -> Method:
+    def bounded_by(self, bound: Callable[[float, Array], float | None]) -> Method:
         """Return the method with an upper bound on the spectral radius for it, if it has a use for one."""
-        stepper: Any = getattr(self.solver_class, "stepper", None)
-        if not hasattr(stepper, "bounded_by"):
+        if not hasattr(self.stepper, "bounded_by"):
             return self
-        return Method(steppers.as_ode_solver(stepper.bounded_by(bound)), self.step_size)
+        return replace(self, stepper=self.stepper.bounded_by(bound))
 
     def start(
         self,
-        velocity: Any,
+        velocity: Velocity,
         t: float,
         y: Array,
         bound: float,
         tolerances: tuple[float, Array],
         first_step: float | None,
-        memory: Mapping[str, Array] | None = None,
+        memory: Mapping[str, Array],
     ) -> Any:
         """Return a solver at (t, y) that ends at `bound`; with the `memory` of ours it goes on to the same bits."""
         options: dict[str, Any] = {"rtol": tolerances[0], "atol": tolerances[1]}
@@ -56,26 +60,27 @@ class Method:
             options["first_step"] = first_step if memory else min(first_step, bound - t)
         if memory:
             options["memory"] = memory
+        if self.stepper is not None:
+            options["stepper"] = self.stepper
         return self.solver_class(velocity, t, y, bound, **options)
 
 
-def check_method(method: str | type[OdeSolver] | steppers.Stepper, step_size: float | None) -> Method:
+def require_method(method: str | type[OdeSolver] | Stepper, step_size: float | None) -> Method:
     """Return the method of a name, a class or a stepper; refuse a step where it chooses its own, or none where not."""
-    solver_class, adaptive = _solver_class(method)
-    name = solver_class.__name__
-    ours = hasattr(solver_class, "stepper")
-    if step_size is None and not adaptive:
-        raise ValueError(f"`step_size` must be given for the fixed-step method {name}.")
-    if step_size is not None and not ours:
-        raise ValueError(f"`step_size` is for methods with a fixed step; {name} chooses its steps by `rtol`.")
-    return Method(solver_class, None if step_size is None else validation.require_number("step_size", step_size))
+    found = _method(method)
+    if step_size is None:
+        if found.stepper is not None and not hasattr(found.stepper, "error_order"):
+            raise ValueError(f"`step_size` must be given for the fixed-step method {found.name}.")
+        return found
+    if found.stepper is None:
+        raise ValueError(f"`step_size` is for methods with a fixed step; {found.name} chooses its steps by `rtol`.")
+    return replace(found, step_size=validation.require_number("step_size", step_size))
 
 
-def _solver_class(method: str | type[OdeSolver] | steppers.Stepper) -> tuple[Any, bool]:
-    """Return the OdeSolver class of a method and whether it can choose its steps."""
+def _method(method: str | type[OdeSolver] | Stepper) -> Method:
+    """Return a method as it is, without a step."""
     if isinstance(method, type) and issubclass(method, OdeSolver) and method is not OdeSolver:
-        stepper = getattr(method, "stepper", None)
-        return method, stepper is None or hasattr(stepper, "error_order")
+        return Method(method.__name__, method, getattr(method, "stepper", None))
     if isinstance(method, type) and hasattr(method, "interpolant"):
         raise TypeError(
             f"`method` must be an instance of a Stepper, got the class {method.__name__}. Pass {method.__name__}()."
@@ -83,9 +88,60 @@ def _solver_class(method: str | type[OdeSolver] | steppers.Stepper) -> tuple[Any
     if isinstance(method, str) and method in _OURS:
         method = _OURS[method]()
     if not isinstance(method, (str, type)) and hasattr(method, "interpolant"):
-        return steppers.as_ode_solver(method), hasattr(method, "error_order")
+        return Method(type(method).__name__, SteppedSolver, method)
     name = validation.require_choice("method", method, ("auto", *_SCIPY, *_OURS))
-    return getattr(scipy_integrate, name), True
+    return Method(name, getattr(scipy_integrate, name))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which method is in use, and what "auto" has seen of the stiffness; replaced, never changed."""
+
+    name: str
+    log: tuple[str, ...] = ()  #: for people: which methods, from when, why
+    steps: int = 0  #: with this method
+    votes: int = 0  #: looks in a row that speak for another
+    verdict: str = ""  #: the one they speak for
+    returns: int = 0  #: to the explicit method
+    radius: Array = field(default_factory=lambda: np.asarray(0.0))  #: of the spectrum, by the power method
+    direction: Array = field(default_factory=lambda: np.empty(0))  #: where that stands
+
+    @property
+    def label(self) -> str:
+        """The method for people; with "auto", which ones and why."""
+        return "; ".join(self.log) or self.name
+
+
+class Methods(Protocol):
+    """Which method a run goes on with."""
+
+    def first(self) -> Choice:
+        """Return the choice at the start."""
+        ...
+
+    def method(self, choice: Choice) -> Method:
+        """Return the method that is chosen."""
+        ...
+
+    def judge(self, choice: Choice, solver: Any) -> Choice:
+        """Return the choice after an accepted step; another name is another method."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """The one method that was asked for."""
+
+    only: Method
+
+    def first(self) -> Choice:
+        return Choice(self.only.name)
+
+    def method(self, choice: Choice) -> Method:
+        return self.only
+
+    def judge(self, choice: Choice, solver: Any) -> Choice:
+        return choice
 
 
 _EXPLICIT = "DOP853"
@@ -101,85 +157,63 @@ class Automatic:
 
     rho is the spectral radius of the Jacobian: an explicit method cannot take h rho beyond a constant, a
     stabilised one pays the root of it. ROCK4 goes over to RKC where h rho is so large that its finish costs more than
-    its order gains. All that it knows is in `head` and `arrays`, so that a run can go on.
+    its order gains.
     """
 
     def __init__(self, rtol: float) -> None:
-        self._rtol, self._verdict = rtol, ""
+        self._rtol = rtol
         self._stabilised = "ROCK4" if rtol < _FINE else "RKC"
-        order = f"order {_OURS[self._stabilised]().order} for rtol={rtol:g}"
-        self._reason = f"{self._stabilised} ({order})"
-        self.current = _EXPLICIT
-        self.log = [f"{_EXPLICIT} from the start"]
-        self._steps = self._votes = self._returns = 0
-        self._radius, self._direction = np.asarray(0.0), np.empty(0)
+        self._reason = f"{self._stabilised} (order {_OURS[self._stabilised]().order} for rtol={rtol:g})"
+        self._known = {name: require_method(name, None) for name in (_EXPLICIT, "RKC", "ROCK4")}
 
-    @property
-    def method(self) -> Method:
-        """The method to use now."""
-        return check_method(self.current, None)
+    def first(self) -> Choice:
+        return Choice(_EXPLICIT, log=(f"{_EXPLICIT} from the start",))
 
-    @property
-    def head(self) -> dict[str, Any]:
-        """What it knows, but arrays."""
-        return {
-            "current": self.current,
-            "log": self.log,
-            "steps": self._steps,
-            "votes": self._votes,
-            "for": self._verdict,
-            "returns": self._returns,
-        }
+    def method(self, choice: Choice) -> Method:
+        return self._known[choice.name]
 
-    @property
-    def arrays(self) -> dict[str, Array]:
-        """What it knows of the spectrum."""
-        return {"radius": self._radius, "direction": self._direction}
-
-    def restore(self, head: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """Go on from what `head` and `arrays` were."""
-        self.current, self.log = head["current"], list(head["log"])
-        self._steps, self._votes = head["steps"], head["votes"]
-        self._verdict, self._returns = head["for"], head["returns"]
-        self._radius, self._direction = arrays["radius"], arrays["direction"]
-
-    def look(self, solver: Any) -> bool:
-        """Judge the last step; return whether the method changes."""
+    def judge(self, choice: Choice, solver: Any) -> Choice:
         h = abs(solver.t - solver.t_old)
-        self._steps += 1
-        if self.current == _EXPLICIT:
-            if self._steps % _EVERY:
-                return False
-            z = h * self._measure(solver)
-            self._votes = self._votes + 1 if z > _STIFF else 0
-            if self._votes < 2 * 2 ** min(self._returns, 3):  # less to and fro where both do as well
-                return False
-            why = f"stiff, h rho = {z:.3g} where {_EXPLICIT} is stable up to {_REAL_LIMIT:g}"
-            self._change(self._reason, self._stabilised, solver.t, why)
-            return True
+        choice = replace(choice, steps=choice.steps + 1)
+        if choice.name == _EXPLICIT:
+            return choice if choice.steps % _EVERY else self._judge_explicit(choice, solver, h)
+        return self._judge_stabilised(choice, solver, h)
+
+    def _judge_explicit(self, choice: Choice, solver: Any, h: float) -> Choice:
+        choice = _measured(choice, solver)
+        radius = float(choice.radius)
+        z = h * (radius if np.isfinite(radius) else 0.0)
+        choice = replace(choice, votes=choice.votes + 1 if z > _STIFF else 0)
+        if choice.votes < 2 * 2 ** min(choice.returns, 3):  # less to and fro where both do as well
+            return choice
+        why = f"stiff, h rho = {z:.3g} where {_EXPLICIT} is stable up to {_REAL_LIMIT:g}"
+        return _changed(choice, self._stabilised, self._reason, solver.t, why)
+
+    def _judge_stabilised(self, choice: Choice, solver: Any, h: float) -> Choice:
         z = h * solver.stepper.known_radius(solver.state)
-        far = self.current == "ROCK4" and self._rtol >= _LOOSE and z > _FAR
+        far = choice.name == "ROCK4" and self._rtol >= _LOOSE and z > _FAR
         verdict = _EXPLICIT if z < _EASY else "RKC" if far else ""
-        self._votes = self._votes + 1 if verdict and verdict == self._verdict else int(bool(verdict))
-        self._verdict = verdict
-        if self._votes < 2 * _EVERY:
-            return False
+        votes = choice.votes + 1 if verdict and verdict == choice.verdict else int(bool(verdict))
+        choice = replace(choice, verdict=verdict, votes=votes)
+        if votes < 2 * _EVERY:
+            return choice
         if far:
-            self._change("RKC (order 2)", "RKC", solver.t, f"h rho = {z:.3g}, too stiff for the finish of ROCK4")
-        else:
-            self._returns += 1
-            self._change(_EXPLICIT, _EXPLICIT, solver.t, f"no longer stiff, h rho = {z:.3g}")
-        return True
+            why = f"h rho = {z:.3g}, too stiff for the finish of ROCK4"
+            return _changed(choice, "RKC", "RKC (order 2)", solver.t, why)
+        returned = replace(choice, returns=choice.returns + 1)
+        return _changed(returned, _EXPLICIT, _EXPLICIT, solver.t, f"no longer stiff, h rho = {z:.3g}")
 
-    def _measure(self, solver: Any) -> float:
-        slope = solver.f
-        direction = self._direction if self._direction.size else first_direction(slope)
-        self._radius, self._direction, _ = spectral_radius(
-            solver.fun, solver.t, solver.y, slope, direction, self._radius, tries=20
-        )
-        radius = float(self._radius)
-        return radius if np.isfinite(radius) else 0.0
 
-    def _change(self, label: str, name: str, t: float, why: str) -> None:
-        self.current, self._votes, self._steps = name, 0, 0
-        self.log.append(f"{label} from t={t:.6g}: {why}")
+def _measured(choice: Choice, solver: Any) -> Choice:
+    """Return the choice with the spectral radius at the end of the last step."""
+    slope = solver.f
+    direction = choice.direction if choice.direction.size else first_direction(slope)
+    radius, direction, _ = spectral_radius(
+        solver.fun, solver.t, solver.y, slope, direction, choice.radius, tries=20
+    )  # fmt: skip
+    return replace(choice, radius=radius, direction=direction)
+
+
+def _changed(choice: Choice, name: str, label: str, t: float, why: str) -> Choice:
+    """Return the choice of another method."""
+    return replace(choice, name=name, votes=0, steps=0, log=(*choice.log, f"{label} from t={t:.6g}: {why}"))

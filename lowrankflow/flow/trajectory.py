@@ -10,22 +10,29 @@ import json
 import numbers
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import OdeSolution
 
 from .. import validation
+from .._version import __version__
 from ..files import read_arrays, replacing, require_file, write_arrays
-from ..matrices import LinearNetwork, LowRankMatrix
+from ..flows import Point
+from ..matrices import LowRankMatrix
 from ..validation import Array
 from .checkpoint import pack_points, unpack_points
+from .passages import Passage
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Moment", "Passage", "Progress", "Status", "Trajectory", "saddle_passages", "singular_values"]
+__all__ = ["Dense", "Progress", "Status", "Trajectory"]
 
+_SCHEMA = 2  # of the files
+_COLUMN = "column_"
 _INSTALL = 'Run: pip install "lowrankflow[io]"'
 
 # dimensions, meaning and units of the arrays of a trajectory, for those who meet them in a file
@@ -33,7 +40,6 @@ _LABELS = {
     "loss": (("time",), "loss of W", "as normalised by the loss (sum or mean)"),
     "singular_values": (("time", "mode"), "singular values of W, decreasing", "units of W"),
     "stationarity": (("time",), "Frobenius norm of the projected gradient", "units of the loss / units of W"),
-    "dissipated": (("time",), "integral of g(W', W') from the start", "units of the loss"),
     "u": (("time", "row", "mode"), "left singular vectors of W = u diag(s) vt", "1"),
     "s": (("time", "mode"), "singular values of W = u diag(s) vt", "units of W"),
     "vt": (("time", "mode", "column"), "right singular vectors of W = u diag(s) vt", "1"),
@@ -79,21 +85,16 @@ class Progress(NamedTuple):
     stationarity: float  #: nan where ``gtol`` is zero
 
 
-class Passage(NamedTuple):
-    """A saddle that a flow went by: the loss stood almost still, then fell on."""
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """W between the kept times: the interpolants of all steps, and the way from a state to W, which knows no loss."""
 
-    t: float  #: when it fell most slowly
-    loss: float
-    rank: int  #: effective rank: the singular values that have been learned
+    point: Callable[[Array], Point]
+    size: int  #: of the state without integrals
+    solution: OdeSolution
 
-
-class Moment(NamedTuple):
-    """The numbers of a state: one value and one gradient of the loss."""
-
-    loss: float
-    stationarity: float
-    power: float  #: -dL/dt
-    singular_values: Array
+    def __call__(self, t: float) -> Any:
+        return self.point(self.solution(t)[: self.size])
 
 
 @dataclass
@@ -120,8 +121,8 @@ class Trajectory:
         Gradient evaluations (all of them), accepted steps, repairs of the chart.
     events : dict
         Name of each event to its times.
-    dissipated : ndarray, (K,) or None
-        Integral of g(W', W'), if asked for.
+    columns : dict
+        Name of each integral and column of `Save` to its values at the kept times, (K,) or (K, ...).
     method : str
         The method; with "auto", which ones, from when, and why.
     passages : list of Passage
@@ -133,7 +134,7 @@ class Trajectory:
     loss: Array
     singular_values: Array
     stationarity: Array
-    points: list[Any]
+    points: list[Any]  # of one kind, by the flow: LowRankMatrix or LinearNetwork
     status: Status
     message: str
     nfev: int
@@ -141,10 +142,15 @@ class Trajectory:
     restarts: int = 0
     defect: float = 0.0
     events: dict[str, list[float]] = field(default_factory=dict)
-    dissipated: Array | None = None
+    columns: dict[str, Array] = field(default_factory=dict)
     method: str = ""
     passages: list[Passage] = field(default_factory=list)
-    _dense: Callable[[float], Any] | None = field(default=None, repr=False)
+    _dense: Dense | None = field(default=None, repr=False)
+
+    @property
+    def dissipated(self) -> Array | None:
+        """The column of that name: the integral of g(W', W'), where ``Save(integrals={"dissipated": ...})`` asked for it."""
+        return self.columns.get("dissipated")
 
     def __call__(self, t: float) -> Any:
         """Return W at any time of the run.
@@ -167,6 +173,12 @@ class Trajectory:
         if not self.status.finished:
             raise RuntimeError(self.message)
 
+    def at(self, chosen: Sequence[int] | NDArray[np.intp]) -> Trajectory:
+        """Return the trajectory at some of its kept times alone, by their numbers; the interpolants stay."""
+        series = {name: getattr(self, name)[chosen] for name in ("t", "loss", "singular_values", "stationarity")}
+        columns = {name: a[chosen] for name, a in self.columns.items()}
+        return replace(self, **series, columns=columns, points=[self.points[i] for i in chosen])
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an npz file, atomically. The interpolants of ``Save(dense=True)`` are not written."""
         arrays: dict[str, Any] = {
@@ -175,11 +187,10 @@ class Trajectory:
             "singular_values": self.singular_values,
             "stationarity": self.stationarity,
         }
-        if self.dissipated is not None:
-            arrays["dissipated"] = self.dissipated
+        arrays |= {_COLUMN + name: a for name, a in self.columns.items()}
         arrays |= pack_points(self.points)
         head = {
-            "schema": 1,
+            "schema": _SCHEMA,
             "status": self.status.name,
             "message": self.message,
             "nfev": self.nfev,
@@ -205,9 +216,11 @@ class Trajectory:
         file = require_file("path", path)
         try:
             arrays = read_arrays(file)
-            if "sha256" in arrays:
-                raise ValueError("a checkpoint, for integrate(..., checkpoint=)")
             head = json.loads(str(arrays.pop("head")))
+            if head["schema"] not in (1, _SCHEMA):
+                raise ValueError(f"schema {head['schema']}, not 1 or {_SCHEMA}")
+            if "dissipated" in arrays:  # schema 1 had this column alone
+                arrays[_COLUMN + "dissipated"] = arrays.pop("dissipated")
             lengths = {name: len(a) for name, a in arrays.items()}
             if len(set(lengths.values())) != 1 or not lengths["t"]:
                 raise ValueError(f"its arrays differ in length: {lengths}")
@@ -224,7 +237,7 @@ class Trajectory:
                 restarts=head["restarts"],
                 defect=head["defect"],
                 events=head["events"],
-                dissipated=arrays.get("dissipated"),
+                columns={k.removeprefix(_COLUMN): a for k, a in arrays.items() if k.startswith(_COLUMN)},
                 method=head.get("method", ""),
                 passages=[Passage(*p) for p in head.get("passages", [])],
             )
@@ -238,7 +251,8 @@ class Trajectory:
         """Return labelled arrays: all but the interpolants.
 
         Dimensions are ``time`` (its coordinate: the kept times), ``mode`` (k singular values), ``row`` (m), ``column``
-        (n) and, between the factors of a network, ``width_1``, ``width_2``, ... The attributes of an array say what it is
+        (n) and, between the factors of a network, ``width_1``, ``width_2``, ...; a column of arrays has dimensions of its
+        own, ``NAME_dim_1``, ... The attributes of an array say what it is
         and in which units; those of the data set, how and why the run ended, with `events` and `passages` as JSON.
 
         Parameters
@@ -257,13 +271,15 @@ class Trajectory:
             import xarray
         except ImportError:
             raise ImportError(f"`to_xarray` needs xarray. {_INSTALL}") from None
-        series = {name: getattr(self, name) for name in ("loss", "singular_values", "stationarity", "dissipated")}
+        series = {name: getattr(self, name) for name in ("loss", "singular_values", "stationarity")}
         packed = pack_points(self.points) if points else {}
-        arrays = series | {name.removeprefix("points_"): a for name, a in packed.items()}
-        labels = _LABELS | _factor_labels(self.points)
+        arrays = series | {name.removeprefix("points_"): a for name, a in packed.items()} | self.columns
+        labels = (
+            _LABELS | _factor_labels(self.points) | {name: _column_label(name, a) for name, a in self.columns.items()}
+        )
         about = "flow time; a step of gradient descent of size h is time h"
         return xarray.Dataset(
-            {name: _labelled(*labels[name], a) for name, a in arrays.items() if a is not None},
+            {name: _labelled(*labels[name], a) for name, a in arrays.items()},
             coords={"time": _labelled(("time",), about, "flow time, by the units of the loss", self.t)},
             attrs=self._attributes(),
         )
@@ -307,8 +323,6 @@ class Trajectory:
 
     def _attributes(self) -> dict[str, Any]:
         """Return what the run says of itself, as numbers and texts."""
-        from .._version import __version__
-
         return {
             "title": "lowrankflow trajectory",
             "source": f"lowrankflow {__version__}",
@@ -324,57 +338,19 @@ class Trajectory:
         }
 
 
-_RESOLUTION = 1e-3  # of the whole fall of the loss
-_PROMINENCE = 10.0  # a saddle slows the fall of the loss this many times on both sides
-
-
-def saddle_passages(trace: Sequence[tuple[float, Moment]]) -> list[Passage]:
-    """Return the saddles that a flow went by.
-
-    Near a critical point the loss falls slowly: -dL/dt = g(W', W') vanishes there. A passage is a
-    minimum of it in time from which it rises tenfold, having fallen tenfold before, or since the start.
-    Saddles between which the loss falls by less than a thousandth of its whole fall are not told apart: close to one,
-    -dL/dt is so small that it shows the noise of the solver. The effective rank counts the singular values
-    that have been learned: above half of their own largest value in the trace, which has to be ten times their first
-    one, or a tenth of the largest of all.
-
-    Parameters
-    ----------
-    trace : sequence of (t, Moment)
-        States in order of time.
-    """
-    least_fall = _RESOLUTION * (trace[0][1].loss - trace[-1][1].loss)
-    largest = np.max([moment.singular_values for _, moment in trace], axis=0)
-    learnable = (largest >= 10 * trace[0][1].singular_values) | (largest >= largest.max() / 10)
-    found: list[tuple[float, Moment]] = []
-    falling, low, high = True, trace[0], trace[0]
-    for state in trace:
-        power = state[1].power
-        if falling:
-            low = state if power < low[1].power else low
-            if power > _PROMINENCE * low[1].power:
-                if found and found[-1][1].loss - low[1].loss <= least_fall:  # the same saddle, seen through noise
-                    low = min(found.pop(), low, key=lambda at: at[1].power)
-                found.append(low)
-                falling, high = False, state
-        else:
-            high = state if power > high[1].power else high
-            if power < high[1].power / _PROMINENCE:
-                falling, low = True, state
-    end = trace[-1][1].loss
-    return [
-        Passage(t, moment.loss, int((learnable & (moment.singular_values > largest / 2)).sum()))
-        for t, moment in found
-        if moment.loss - end > least_fall
-    ]
-
-
 def _labelled(dims: tuple[str, ...], long_name: str, units: str, values: Array) -> tuple[Any, ...]:
     """Return a variable as xarray takes it."""
     return dims, values, {"long_name": long_name, "units": units}
 
 
-def _factor_labels(points: list[Any]) -> dict[str, tuple[tuple[str, ...], str, str]]:
+def _column_label(name: str, values: Array) -> tuple[tuple[str, ...], str, str]:
+    """Return the dimensions and words of a column that a user asked for; its units are the user's."""
+    if name == "dissipated":
+        return ("time",), "integral of g(W', W') from the start", "units of the loss"
+    return ("time", *(f"{name}_dim_{i}" for i in range(1, values.ndim))), name, ""
+
+
+def _factor_labels(points: Sequence[Point]) -> dict[str, tuple[tuple[str, ...], str, str]]:
     """Return the labels of the factors of networks, and what stationarity means along their flow."""
     if not points or isinstance(points[0], LowRankMatrix):
         return {}
@@ -386,14 +362,3 @@ def _factor_labels(points: list[Any]) -> dict[str, tuple[tuple[str, ...], str, s
     }
     norm = "Frobenius norm of the gradients of all factors", "units of the loss / units of a factor"
     return {**factors, "stationarity": (("time",), *norm)}
-
-
-def singular_values(w: LowRankMatrix | LinearNetwork) -> Array:
-    """Return the singular values of W, as many as its inner size."""
-    if isinstance(w, LowRankMatrix):
-        return w.s
-    left, right = w.split()
-    k = min(left.shape[1], *w.shape)
-    if left.shape[1] < min(w.shape):
-        left, right = np.linalg.qr(left)[1], np.linalg.qr(right.T)[1].T
-    return np.asarray(np.linalg.svd(left @ right, compute_uv=False)[:k])

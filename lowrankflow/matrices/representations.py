@@ -587,3 +587,14 @@ def random_point(
     values: Any = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
     s = require_singular_values("singular_values", values, k)
     return LowRankMatrix._trusted(u, s, v.T)
+
+
+def singular_values(w: LowRankMatrix | LinearNetwork) -> Array:
+    """Return the singular values of W, as many as its inner size."""
+    if isinstance(w, LowRankMatrix):
+        return w.s
+    left, right = w.split()
+    k = min(left.shape[1], *w.shape)
+    if left.shape[1] < min(w.shape):
+        left, right = thin_qr(left)[1], thin_qr(right.T)[1].T
+    return np.asarray(np.linalg.svd(left @ right, compute_uv=False)[:k])

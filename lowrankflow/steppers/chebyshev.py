@@ -16,7 +16,7 @@ import numpy as np
 from .. import validation
 from ..validation import Array
 from .power_iteration import first_direction, spectral_radius
-from .protocol import State, Velocity, hermite, times
+from .protocol import Hermite, State, Velocity, times
 
 __all__ = ["RKC", "Stabilised"]
 
@@ -98,7 +98,7 @@ class Stabilised:
         return new, error, _memory(y, slope, new, end, length, radius, direction, spent + s)
 
     def interpolant(self, state: State) -> Callable[[float], Array]:
-        return hermite(*state[:5])
+        return Hermite(*state[:5])
 
     def longest(self, state: State) -> float:
         """Return the longest step that the largest number of stages can stabilise."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..validation import Array
-from .protocol import State, Velocity, hermite, times
+from .protocol import Hermite, State, Velocity, times
 
 __all__ = ["RK4", "Euler"]
 
@@ -34,7 +34,7 @@ class _Fixed:
         return new, None, (y, slope, new, f(t + h, new), np.asarray(h, dtype=np.float64))
 
     def interpolant(self, state: State) -> Callable[[float], Array]:
-        return hermite(*state)
+        return Hermite(*state)
 
 
 class Euler(_Fixed):

@@ -13,7 +13,7 @@ from .. import validation
 from ..validation import Array
 from .protocol import Stepper, Velocity
 
-__all__ = ["as_ode_solver"]
+__all__ = ["SteppedSolver", "as_ode_solver"]
 
 _SAFETY = 0.9  # of the step that the error estimate would allow
 _NEGLIGIBLE = 1e-12  # of the tolerance: smaller errors are roundoff, and their trend says nothing
@@ -46,16 +46,17 @@ def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
     if isinstance(stepper, type) or not hasattr(stepper, "interpolant"):
         raise TypeError(f"`stepper` must be a Stepper such as RK4(), got {validation.describe(stepper)}.")
     name = type(stepper).__name__
-    return type(name, (_SteppedSolver,), {"stepper": stepper, "__module__": __name__, "__qualname__": name})
+    return type(name, (SteppedSolver,), {"stepper": stepper, "__module__": __name__, "__qualname__": name})
 
 
-class _SteppedSolver(OdeSolver):
+class SteppedSolver(OdeSolver):
     """A stepper as scipy's OdeSolver, with fixed steps or steps of its own choice.
 
+    The stepper is an option like others, or that of the class (`as_ode_solver`), because scipy hands classes about.
     ``memory`` is all that a run needs to go on, as arrays; a solver made with it goes on to the same bits.
     """
 
-    stepper: Any  #: set by `as_ode_solver`
+    stepper: Any  #: an ordinary `Stepper`, or one that chooses its steps
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class _SteppedSolver(OdeSolver):
         y0: Array,
         t_bound: float,
         *,
+        stepper: Stepper | None = None,
         step_size: float | None = None,
         rtol: float = 1e-3,
         atol: ArrayLike = 1e-6,
@@ -76,6 +78,8 @@ class _SteppedSolver(OdeSolver):
         if unknown:
             raise TypeError(f"`{next(iter(unknown))}` is no option of {type(self).__name__}, an explicit method.")
         super().__init__(fun, t0, y0, t_bound, vectorized)
+        if stepper is not None:
+            self.stepper = stepper
         if step_size is None and not hasattr(self.stepper, "error_order"):
             raise ValueError(f"`step_size` must be given for the fixed-step method {type(self.stepper).__name__}.")
         self._fixed = step_size is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..validation import Array
 
-__all__ = ["State", "Stepper", "Velocity", "hermite", "times"]
+__all__ = ["Hermite", "State", "Stepper", "Velocity", "times"]
 
 Velocity = Callable[[Any, Array], Array]
 State = tuple[Array, ...]
@@ -46,11 +47,16 @@ def times(h: Any, v: Array) -> Array:
     return np.asarray(h)[..., None] * v
 
 
-def hermite(a: Array, fa: Array, b: Array, fb: Array, h: Any) -> Callable[[float], Array]:
-    """Return the cubic through both values and slopes, as a function of theta in [0, 1]: error O(h^4)."""
+@dataclass(frozen=True, eq=False)
+class Hermite:
+    """The cubic through the values and slopes at both ends of a step, a function of theta in [0, 1]: error O(h^4)."""
 
-    def cubic(theta: float) -> Array:
-        slopes = theta * (1 - theta) * ((1 - theta) * times(h, fa) - theta * times(h, fb))
-        return (1 - theta) ** 2 * (1 + 2 * theta) * a + theta**2 * (3 - 2 * theta) * b + slopes
+    a: Array
+    fa: Array
+    b: Array
+    fb: Array
+    h: Array
 
-    return cubic
+    def __call__(self, theta: float) -> Array:
+        slopes = theta * (1 - theta) * ((1 - theta) * times(self.h, self.fa) - theta * times(self.h, self.fb))
+        return (1 - theta) ** 2 * (1 + 2 * theta) * self.a + theta**2 * (3 - 2 * theta) * self.b + slopes

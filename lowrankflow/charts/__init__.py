@@ -1,0 +1,15 @@
+"""A flow in coordinates: a flat vector y, its velocity, and the way back to W.
+
+``chart.bind(flow, start)`` gives a `System`. A stepper sees only the vector; a chart never sees the
+stepper.
+
+- `Factors`: all factors at their own widths. Gradient descent's own coordinates.
+- `SingularFrame`: U, T, V with W = U F(T) V^T, the spectral form of the Riemannian flow.
+- `Lifted`: balanced factors of inner width r, another road to the same flow for whole depths.
+"""
+
+from .factors import Factors, Lifted
+from .frame import SingularFrame
+from .system import Chart, System
+
+__all__ = ["Chart", "Factors", "Lifted", "SingularFrame", "System"]

@@ -1,0 +1,180 @@
+"""All factors as coordinates: gradient descent's own, or balanced ones for the Riemannian flow of a whole depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from .. import validation
+from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
+from ..gradients import project, pullback, squared_norm
+from ..losses import Loss
+from ..losses.protocol import require_gradient, require_loss
+from ..matrices import LinearNetwork, LowRankMatrix, singular_values
+from ..matrices.requirements import require_depth
+from ..metrics import DepthMetric
+from ..validation import Array
+from .system import System, gradient_bound, require_low_rank, value_and_gradient, weighted
+
+__all__ = ["Factors", "Lifted"]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """All the factors at their full widths: the flow W_j' = -grad_{W_j} L, whose product is W."""
+
+    def bind(self, flow: Flow, start: Point) -> System:
+        """Return the system of a FactorFlow started at a LinearNetwork.
+
+        Raises
+        ------
+        TypeError
+            If the flow has a metric, or the start is not a LinearNetwork.
+        """
+        if isinstance(flow, RiemannianFlow):
+            raise TypeError(
+                "`chart` Factors() takes a FactorFlow, got a RiemannianFlow. Use SingularFrame() or Lifted()."
+            )
+        if not isinstance(start, LinearNetwork):
+            raise TypeError(
+                f"`start` must be a LinearNetwork for a factor flow, got {validation.describe(start)}."
+                " Use LinearNetwork.balanced(start, depth)."
+            )
+        return _FactorSystem(flow.loss, start)
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Balanced factors of inner width r for a RiemannianFlow with a whole depth; polynomial velocity.
+
+    It is a factor flow, so `verify_equivalence` never uses it as the Riemannian side.
+    """
+
+    def bind(self, flow: Flow, start: Point) -> System:
+        """Return the system of a RiemannianFlow under DepthMetric(2, 3, ...).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the metric is not a DepthMetric, or its depth is not whole.
+        """
+        metric = getattr(flow, "metric", None)
+        if not isinstance(metric, DepthMetric):
+            raise TypeError(
+                f"`chart` Lifted() takes a RiemannianFlow under DepthMetric, got {validation.describe(metric)}."
+            )
+        depth = int(require_depth(metric.depth, integer=True))
+        return _LiftedSystem(flow.loss, metric, LinearNetwork.balanced(require_low_rank(start), depth))
+
+
+class _Layout:
+    """Where each factor stands in y; it knows no loss, so that what is kept of a run does not either."""
+
+    def __init__(self, factors: Iterable[Array]) -> None:
+        shapes = [(f.shape[0], f.shape[1]) for f in factors]
+        ends = np.cumsum([a * b for a, b in shapes]).tolist()
+        self._blocks = [(end - a * b, end, (a, b)) for end, (a, b) in zip(ends, shapes, strict=True)]
+        self.rank = min((a for a, _ in shapes[:-1]), default=0)
+
+    def network(self, y: Array) -> LinearNetwork:
+        """Return the factors in `y` as views."""
+        return LinearNetwork._trusted([y[begin:end].reshape(shape) for begin, end, shape in self._blocks])
+
+    def copy(self, y: Array) -> LinearNetwork:
+        """Return the factors in `y`, as arrays of their own."""
+        return self.network(y.copy())
+
+    def low_rank(self, y: Array) -> LowRankMatrix:
+        """Return the product of balanced factors."""
+        return self.network(y).to_low_rank(self.rank)
+
+
+class _FactorSystem:
+    """y = all factors, one after the other."""
+
+    def __init__(self, loss: Loss, start: LinearNetwork) -> None:
+        require_loss(loss)
+        validation.require_shape("start", start.shape, loss.shape)
+        require_gradient(loss.gradient(start), start.shape)
+        self.loss = loss
+        self._layout = _Layout(start.factors)
+        self.network = self._layout.network
+        self.point: Callable[[Array], Point] = self._layout.copy
+        self.y0 = np.concatenate([f.ravel() for f in start.factors])
+        self._imbalances = start.imbalances()
+
+    def velocity(self, t: float, y: Array) -> Array:
+        net = self.network(y)
+        return -_flat(pullback(net, self.loss.gradient(net)))
+
+    def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
+        net = self.network(y)
+        gradients = pullback(net, self.loss.gradient(net))
+        dy = -_flat(gradients)
+        return dy, Motion(t, net, gradients, self.network(dy).factors, float(dy @ dy))
+
+    def measure(self, y: Array) -> tuple[Point, Moment]:
+        net, w = self.network(y), self.point(y)
+        value, egrad = value_and_gradient(self.loss, net)
+        power = squared_norm(pullback(net, egrad))
+        return w, Moment(float(value), float(np.sqrt(power)), power, singular_values(w))
+
+    def defect(self, y: Array) -> float:
+        net = self.network(y)
+        scale = max(float(np.vdot(f, f)) for f in net.factors)
+        drift = (linalg.norm(a - b) for a, b in zip(net.imbalances(), self._imbalances, strict=True))
+        return float(max(drift, default=0.0)) / scale
+
+    def repair(self, y: Array) -> Array:
+        return y  # the drift of the invariants is a result here, not something to hide
+
+    def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
+        scale = max(float(linalg.norm(f)) for f in self.network(y).factors)
+        return weighted([(y.size, scale)], rtol, atol)
+
+    def rank_lost(self, before: Array, after: Array) -> bool:
+        return False
+
+    def spectral_bound(self, y: Array) -> float | None:
+        # Minus the Jacobian is the Hessian of L(W_N ... W_1). Along directions E_j it is D^2 L(W)[Z, Z], Z the sum over
+        # j of W_N .. E_j .. W_1, plus twice the sum over i < j of <G, W_N .. E_j .. E_i .. W_1>. With p_j the product of
+        # the spectral norms of the other factors and q the largest product of N - 2 of them, and e_j = ||E_j||_F,
+        # |D^2 L| <= lambda_1 (sum p_j e_j)^2 and, as ||E_j B E_i||_* <= e_j ||B||_2 e_i, the rest is at most
+        # ||G||_2 q ((sum e_j)^2 - sum e_j^2) <= (N - 1) ||G||_2 q sum e_j^2. Proven for -lambda_1 <= D^2 L <= lambda_1.
+        # Cost: one value of the loss and the norms of the factors.
+        curvature = getattr(self.loss, "curvature", None)
+        if curvature is None or not np.isfinite(y).all():
+            return None
+        net = self.network(y)
+        norms = np.sort([linalg.norm(f, 2, check_finite=False) for f in net.factors])
+        gradient = gradient_bound(self.loss, curvature, self.loss.value(net))
+        if gradient is None:
+            return None
+        others = [np.delete(norms, j).prod() for j in range(norms.size)]
+        return float(curvature * np.vdot(others, others) + (norms.size - 1) * norms[2:].prod() * gradient)
+
+
+class _LiftedSystem(_FactorSystem):
+    """y = balanced factors of inner width r; W is a LowRankMatrix."""
+
+    def __init__(self, loss: Loss, metric: DepthMetric, start: LinearNetwork) -> None:
+        super().__init__(loss, start)
+        self._metric, self._rank = metric, self._layout.rank
+        self.point = self._layout.low_rank
+
+    def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
+        net = self.network(y)
+        egrad, w = self.loss.gradient(net), net.to_low_rank(self._rank)
+        gradients, z = pullback(net, egrad), project(w, egrad)
+        velocity = -self._metric.coefficients(w.s).apply(z)
+        return -_flat(gradients), Motion(t, w, z, velocity, squared_norm(gradients))
+
+    def repair(self, y: Array) -> Array:
+        return _flat(self.network(y).rebalanced(self._rank).factors)
+
+
+def _flat(factors: Iterable[Array]) -> Array:
+    return np.concatenate([f.ravel() for f in factors])

@@ -1,0 +1,115 @@
+"""What a chart promises, and what the charts share."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from .. import validation
+from ..flows import Moment, Motion, Point
+from ..losses import Loss
+from ..matrices import EPS, LowRankMatrix
+from ..validation import Array
+
+__all__ = ["Chart", "System", "gradient_bound", "require_low_rank", "value_and_gradient", "weighted"]
+
+
+class System(Protocol):
+    """A flow in coordinates. All methods are pure."""
+
+    y0: Array  #: the start, flat
+
+    def velocity(self, t: float, y: Array) -> Array:
+        """Return dy/dt as a fresh array; one gradient of the loss."""
+        ...
+
+    def motion(self, t: float, y: Array) -> tuple[Array, Motion | None]:
+        """Return dy/dt and what it was made of, for the rates of integrals, from the same gradient.
+
+        None where `y` is not finite: then no rate is asked.
+        """
+        ...
+
+    def point(self, y: Array) -> Point:
+        """Return W, as a LowRankMatrix or LinearNetwork."""
+        ...
+
+    def measure(self, y: Array) -> tuple[Point, Moment]:
+        """Return W and its numbers, from one decomposition, one value and one gradient of the loss.
+
+        The stationarity is the norm that vanishes at critical points; the power -dL/dt = g(W', W').
+        """
+        ...
+
+    def defect(self, y: Array) -> float:
+        """Return the relative distance from the constraint that the flow conserves."""
+        ...
+
+    def repair(self, y: Array) -> Array:
+        """Return the nearest state without defect, continuous in the gauge; `y` itself where there is none."""
+        ...
+
+    def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
+        """Return (rtol, atol per component) such that the RMS test bounds the relative error of W by `rtol`."""
+        ...
+
+    def rank_lost(self, before: Array, after: Array) -> bool:
+        """Return whether a step crossed the boundary of the rank-r manifold."""
+        ...
+
+    def spectral_bound(self, y: Array) -> float | None:
+        """Return a bound on the spectral radius of the Jacobian, for stabilised steppers.
+
+        None where the loss has no ``curvature``, no bound is known or `y` is not finite. Costs at most one value and
+        one gradient of the loss.
+        """
+        ...
+
+
+class Chart(Protocol):
+    """Makes a `System` of a flow and a start."""
+
+    def bind(self, flow: Any, start: Any) -> System:
+        """Return the system; raise if chart, flow and start do not fit."""
+        ...
+
+
+def require_low_rank(start: Point) -> LowRankMatrix:
+    """Return the start of a Riemannian flow."""
+    if not isinstance(start, LowRankMatrix):
+        raise TypeError(
+            f"`start` must be a LowRankMatrix for a Riemannian flow, got {validation.describe(start)}."
+            " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
+        )
+    return start
+
+
+def weighted(blocks: list[tuple[int, float]], rtol: float, atol: float) -> tuple[float, Array]:
+    """Return tolerances under which sum_b ||error_b||^2 / scale_b^2 <= (rtol + atol)^2 for blocks (size, scale).
+
+    The RMS norm of scipy divides by the number of components; an r x r core among m + n rows would be
+    diluted, so each component gets the tolerance of its block over the square root of that number. The
+    relative part of scipy's test is left at its least value.
+    """
+    total = sum(size for size, _ in blocks)
+    per_block = [np.full(size, (rtol * scale + atol) / np.sqrt(total)) for size, scale in blocks]
+    return 100 * EPS, np.concatenate(per_block)
+
+
+def value_and_gradient(loss: Loss, w: Any) -> tuple[float, Any]:
+    """Return both, sharing the residual where the loss can."""
+    both = getattr(loss, "value_and_gradient", None)
+    return both(w) if both is not None else (loss.value(w), loss.gradient(w))
+
+
+def gradient_bound(loss: Loss, curvature: float, value: float) -> float | None:
+    """Return a bound on ||G||_F without G: a step of G / lambda_1 lowers L by ||G||^2 / (2 lambda_1), not below inf L.
+
+    inf L is the best value at full rank where the loss knows it, else 0 is taken; None where L lies below that.
+    """
+    best = getattr(loss, "best_value", None)
+    if best is None and value < 0:
+        return None
+    excess = value if best is None else max(value - best(min(loss.shape)), 0.0) + 100 * EPS * abs(value)
+    return float(np.sqrt(2 * curvature * excess))

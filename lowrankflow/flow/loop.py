@@ -1,0 +1,248 @@
+"""The loop of an integration: one accepted step after the other, each of which replaces the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from ..flows import Event, Moment, Save
+from ..validation import Array
+from .field import Field
+from .methods import Methods
+from .record import Record
+from .state import State
+from .trajectory import Progress, Status, Trajectory
+
+__all__ = ["Limits", "Loop"]
+
+Callback = Callable[[Progress], None] | None
+Interpolant = Callable[[], Callable[[float], Array]]  #: makes the interpolant of the last step
+
+_SHARE = 1e-3  # of the way left to `gtol`: the largest tolerance
+_FINEST = 1e-13  # the tolerance is not tightened beyond this: roundoff would choose the steps
+_LONG = 100  # steps over which, and while the time doubles, nothing has to move for a run without end to stop
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How accurate a run is, and when it ends."""
+
+    t_start: float
+    t_end: float
+    rtol: float
+    atol: float
+    gtol: float
+    budget: float  #: gradients
+
+
+class Loop:
+    """Takes a state to its end. Nothing in it changes on the way but the books and the count of gradients."""
+
+    def __init__(
+        self, field: Field, methods: Methods, limits: Limits, save: Save, times: Array, events: Sequence[Event]
+    ) -> None:
+        self.field, self._methods, self.limits = field, methods, limits
+        self._times, self._events, self._dense = times, events, save.dense
+        self.keep_steps = save.times is None if save.steps is None else save.steps
+        self.record = Record(field, save)
+        self._scale = float(np.abs(field.system.y0).max())
+        landings = times[times < limits.t_end] if save.exact else np.empty(0)
+        self._stops = np.append(landings, limits.t_end)
+
+    def first(self) -> State:
+        """Return the state at the start, and keep it."""
+        t, y = self.limits.t_start, self.field.system.y0
+        self.record.keep(t, y)
+        w = self.record.look(t, y)[0]
+        levels = tuple(event.level(t, w) for event in self._events)
+        return State(t, y, self._methods.first(), levels, tuple(() for _ in self._events))
+
+    def go(
+        self, state: State, callback: Callback = None, keep: Callable[[State], None] | None = None, every: int = 1
+    ) -> State:
+        """Return the last state; call `keep` every so many steps, with all that is needed to go on.
+
+        A KeyboardInterrupt is an end too, at the last step that was done.
+        """
+        try:
+            if state.nsteps == 0:
+                state = self._check_start(state)
+            solver: Any = self._start(state) if state.status is None else None
+            while state.status is None:
+                state = self._step(state, solver)
+                if callback is not None:
+                    callback(Progress(state.t, self.limits.t_end, self.field.nfev, state.stationarity))
+                if state.status is not None:
+                    break
+                state, anew = self._turn(state, solver)
+                due = keep is not None and state.nsteps % every == 0
+                if anew or due or solver.status == "finished":
+                    state = self._with_memory(state, solver, anew)
+                    if keep is not None and due:
+                        keep(state)
+                    solver = self._start(state)
+            self.record.keep(state.t, state.y)  # here, where an interrupt does not lose the run
+            if solver is not None and state.status in (Status.CONVERGED, Status.FINISHED, Status.MAX_EVALUATIONS):
+                state = self._with_memory(state, solver)
+        except KeyboardInterrupt:
+            state = state.over(Status.INTERRUPTED)
+        return replace(state, nfev=self.field.nfev)
+
+    def trajectory(self, state: State) -> Trajectory:
+        """Return what the run has seen, up to a state."""
+        return self.record.trajectory(state, self.limits.t_end, [event.name for event in self._events])
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # solvers
+
+    def _start(self, state: State) -> Any:
+        """Return a solver from the state to the next time to land on."""
+        method = self._methods.method(state.choice).bounded_by(self.field.bound)
+        bound = float(self._stops[self._stops > state.t][0])
+        tolerances = self._tolerances(state)
+        return method.start(
+            self.field.velocity, state.t, state.y, bound, tolerances, state.step or None, state.memory
+        )  # fmt: skip
+
+    def _with_memory(self, state: State, solver: Any, anew: bool = False) -> State:
+        """Return the state from which a solver goes on as this one would; without its memory where it begins `anew`.
+
+        After a landing a fixed step begins a grid of its own.
+        """
+        off_grid = self._methods.method(state.choice).fixed and solver.status == "finished"
+        memory = {} if anew or off_grid else dict(getattr(solver, "memory", {}))
+        return replace(state, memory=memory, nfev=self.field.nfev)
+
+    def accuracy(self, state: State) -> float:
+        """rtol, but on the way to `gtol` at most a thousandth of the stationarity over its largest.
+
+        Errors of constant size would hold it up at ten to a hundred rtol: at its stability limit an explicit method
+        keeps the fast modes excited at the size of its tolerance.
+        """
+        if not self.limits.gtol > 0 or not state.stationarity < state.peak:
+            return self.limits.rtol
+        return min(self.limits.rtol, max(_SHARE * state.stationarity / state.peak, _FINEST))
+
+    def _tolerances(self, state: State) -> tuple[float, Array]:
+        return self.field.system.tolerances(state.y, self.accuracy(state), self.limits.atol)
+
+    def _turn(self, state: State, solver: Any) -> tuple[State, bool]:
+        """Let "auto" judge, and repair the state above 10 rtol of defect; return whether the solver begins anew."""
+        choice = self._methods.judge(state.choice, solver)
+        anew = choice.name != state.choice.name
+        state = replace(state, choice=choice)
+        if not self._methods.method(choice).fixed and state.drift > 10 * self.limits.rtol:
+            repaired = self.field.system.repair(state.y)
+            if not np.array_equal(repaired, state.y):
+                return replace(state, y=repaired, restarts=state.restarts + 1), True
+        return state, anew
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # one step
+
+    def _step(self, state: State, solver: Any) -> State:
+        """Return the state after one more accepted step, or the same one with the reason why there is none."""
+        field = self.field
+        try:
+            solver.step()
+        except (ValueError, np.linalg.LinAlgError):  # scipy's implicit methods meet what is not finite in their algebra
+            if field.evaluating or not field.lately_not_finite:
+                raise
+            return state.over(Status.NOT_FINITE)
+        if solver.status == "failed":
+            return state.over(Status.STEP_TOO_SMALL if field.last_finite else Status.NOT_FINITE)
+        if not np.abs(solver.y).max() <= 1e6 * self._scale and not field.finite(solver.y):  # keep the last state
+            return state.over(Status.NOT_FINITE)
+        field.next_step()
+        before, t_old = state.y, float(solver.t_old)
+        state = replace(state, t=float(solver.t), y=solver.y, nsteps=state.nsteps + 1)
+        interpolant = cache(solver.dense_output)  # only made where it is needed: it can cost gradients
+        if self._events:
+            state = self._find_events(state, t_old, interpolant)
+        self._keep(state, t_old, solver, interpolant)
+        drift = field.system.defect(state.y)
+        state = replace(state, drift=drift, defect=max(state.defect, drift), step=_ahead(state, solver))
+        if state.status is None and field.system.rank_lost(before, state.y):
+            state = state.over(Status.RANK_LOST)
+        state = self._check_end(state)
+        if hasattr(solver, "atol") and not self._methods.method(state.choice).fixed:
+            solver.atol = self._tolerances(state)[1]  # relative to what W is now
+        return state
+
+    def _keep(self, state: State, t_old: float, solver: Any, interpolant: Interpolant) -> None:
+        """Keep what was asked for of a step."""
+        if self._dense:
+            self.record.between(t_old, float(solver.t), interpolant())
+        for t in self._times[(self._times > t_old) & (self._times <= state.t)]:
+            self.record.keep(float(t), solver.y if t == solver.t else interpolant()(t))
+        if self.keep_steps:
+            self.record.keep(state.t, state.y)
+
+    def _find_events(self, state: State, t_old: float, interpolant: Interpolant) -> State:
+        """Locate sign changes over the last step, in their order; at a terminal one end the step there."""
+        point, t = self.field.system.point, state.t
+        w, levels, found = point(state.y), [], []
+        for i, (event, before) in enumerate(zip(self._events, state.levels, strict=True)):
+            after = event.level(t, w)
+            levels.append(after)
+            if not (np.isfinite(before) and np.isfinite(after)):
+                continue
+            # a zero at the end of a step counts there, and not again at the start of the next
+            if before == 0 or before * after > 0 or event.direction not in (0, np.sign(after - before)):
+                continue
+            ends = {t_old: before, t: after}  # the interpolant's roundoff must not undo the change of sign
+
+            def level(x: float, event: Event = event, ends: dict[float, float] = ends) -> float:
+                return ends[x] if x in ends else event.level(x, point(interpolant()(x)))
+
+            found.append((brentq(level, t_old, t) if after else t, i))
+        hits = list(state.hits)
+        for hit, i in sorted(found, key=lambda pair: pair[0]):
+            hits[i] = (*hits[i], hit)
+            if self._events[i].terminal:
+                y = state.y if hit == t else interpolant()(hit)
+                state = replace(state, t=hit, y=y).over(Status.EVENT, f" ({self._events[i].name} at t={hit:.6g})")
+                break
+        return replace(state, levels=tuple(levels), hits=tuple(hits))
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # ends
+
+    def _arrived(self, state: State, moment: Moment) -> State:
+        """Return the state with its stationarity, CONVERGED where that has fallen to `gtol`."""
+        state = replace(state, stationarity=moment.stationarity, peak=max(state.peak, moment.stationarity))
+        return state.over(Status.CONVERGED) if state.stationarity <= self.limits.gtol else state
+
+    def _check_start(self, state: State) -> State:
+        """Return the state, with its end where the run is over before it began."""
+        moment = self.record.look(state.t, state.y)[1]
+        if not (np.isfinite(self.field.velocity(state.t, state.y)).all() and np.isfinite(moment.loss)):
+            return state.over(Status.NOT_FINITE)
+        return self._arrived(state, moment) if self.limits.gtol > 0 else state
+
+    def _check_end(self, state: State) -> State:
+        """Return the state after a step, with its end: convergence, the end of time, the budget."""
+        finished = state.status is None and state.t >= self.limits.t_end
+        if self.limits.gtol > 0 and state.status is None:
+            state = self._arrived(state, self.record.look(state.t, state.y)[1])
+            if state.status is not None:
+                return state
+            if np.isinf(self.limits.t_end) and state.nsteps % 50 == 0 and self.record.stands_still(state.t, _LONG):
+                return state.over(Status.STALLED)
+        if finished:
+            return state.over(Status.FINISHED)
+        if state.status is None and self.field.nfev >= self.limits.budget:
+            return state.over(Status.MAX_EVALUATIONS)
+        return state
+
+
+def _ahead(state: State, solver: Any) -> float:
+    """Return the next step of a solver, and at a landing the longest of it and the one that was planned before."""
+    # LSODA does not say its next step; restarted with its last one it would never grow
+    ahead = getattr(solver, "h_abs", None) or 2 * (solver.step_size or 0.0)
+    return max(state.step if solver.status == "finished" else 0.0, float(ahead))

@@ -25,6 +25,10 @@ class DescentDiverged(ValueError):
         super().__init__(message)
         self.trajectory = trajectory
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # from the message alone, as exceptions are copied by default, it cannot be made: a pool would wait for it for ever
+        return type(self), (*self.args, self.trajectory), vars(self)
+
 
 def gradient_descent(
     loss: Any,

@@ -423,6 +423,7 @@ class FixedRankProblem(pymanopt.Problem):
     once at every iterate that they accept, and each time `log` grows by a line, whatever the optimizer logs itself.
     SteepestDescent alone returns a point whose gradient it has not asked for: `run` adds that one too. Value and
     gradient at one point share what the loss shares in ``value_and_gradient``. A second run adds to the log of the first.
+    A copy, also one in another process, has the counts and a log of its own, which go on from there.
     """
 
     manifold: FixedRank
@@ -440,8 +441,24 @@ class FixedRankProblem(pymanopt.Problem):
         self._start: float | None = None
         self._here: _Here | None = None
         self._noted: Any = None  # the point of the last line of the log
-        cost = pymanopt.function.numpy(manifold)(lambda u, s, vt: loss.value(LowRankMatrix._trusted(u, s, vt)))
-        super().__init__(manifold, cost)
+        super().__init__(manifold, _as_cost(manifold, loss))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of: not pymanopt's closures, which no pickle takes, nor what is known at a point."""
+        theirs = vars(pymanopt.Problem(self.manifold, _as_cost(self.manifold, self.loss)))
+        state = {name: value for name, value in vars(self).items() if name not in theirs}
+        # the time gone by, not when it began: another process may have another clock
+        elapsed = None if self._start is None else time.perf_counter() - self._start
+        here = {"log": list(self.log), "_start": elapsed, "_here": None, "_noted": None}
+        return state | here | {"manifold": self.manifold}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = dict(state)
+        manifold = own.pop("manifold")
+        vars(self).update(own)
+        if self._start is not None:
+            self._start = time.perf_counter() - self._start
+        super().__init__(manifold, _as_cost(manifold, self.loss))
 
     def run(self, optimizer: Any, initial_point: Any = None, **options: Any) -> Any:
         """Return ``optimizer.run(self, initial_point=..., ...)``, and make sure that its point ends the log.
@@ -532,6 +549,11 @@ class FixedRankProblem(pymanopt.Problem):
         self._noted = here.point
         if self._callback is not None:
             self._callback(line)
+
+
+def _as_cost(manifold: FixedRank, loss: Any) -> Any:
+    """Return the loss as pymanopt's function of (u, s, vt)."""
+    return pymanopt.function.numpy(manifold)(lambda u, s, vt: loss.value(LowRankMatrix._trusted(u, s, vt)))
 
 
 class _Here:

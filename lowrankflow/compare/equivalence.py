@@ -39,11 +39,18 @@ _MEASURES: list[Callable[[Experiment], Claim | list[Claim]]] = [
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised on Ctrl-C; `report` holds the claims that were measured before."""
+    """Raised on Ctrl-C; `report` holds the claims that were measured before.
+
+    ``concurrent.futures`` hands it over from a worker process; ``multiprocessing.Pool`` loses every KeyboardInterrupt
+    there, and waits.
+    """
 
     def __init__(self, report: Report) -> None:
         super().__init__("interrupted; the claims so far are in .report")
         self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,), vars(self)  # not from the message, which is no report
 
 
 def default_widths(shape: tuple[int, int], depth: int, rank: int) -> int:

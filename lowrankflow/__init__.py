@@ -7,7 +7,7 @@ from .checks import check_loss, check_manifold, check_metric
 from .compare import CLAIMS, Interrupted, compare_metrics, explain, natural_time_unit, verify_equivalence
 from .descent import DescentDiverged, gradient_descent, sharpness
 from .flow import CheckpointFailed, Passage, Status, Trajectory, integrate
-from .flows import Event, FactorFlow, Motion, RiemannianFlow, Save
+from .flows import Event, FactorFlow, RiemannianFlow, Save
 from .geometry.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
 from .gradients import (
     convert_gradient,
@@ -63,7 +63,6 @@ __all__ = [
     "LinearNetwork",
     "LowRankMatrix",
     "MNMetric",
-    "Motion",
     "Passage",
     "PolarMetric",
     "Product",

@@ -7,6 +7,7 @@ import types
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from copy import copy, deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -28,7 +29,7 @@ from oracles import EPS
 from pymanopt.optimizers import ConjugateGradient, SteepestDescent, TrustRegions
 
 import lowrankflow as lrf
-from lowrankflow import data, losses
+from lowrankflow import data, losses, steppers
 from lowrankflow.flow import Progress
 from lowrankflow.pymanopt_manifold import FixedRank, PositiveSemidefinite
 
@@ -437,3 +438,61 @@ def test_a_problem_that_no_pickle_takes_is_refused_by_the_pool(pool, rng):
     problem = FixedRank(5, 4, 2).problem(function(5, 4, rng))
     future = pool.submit(workers.optimise, problem, start(rng), TrustRegions(verbosity=0))
     assert "lambda" in str(future.exception(TIMEOUT))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# dense output, solver classes
+
+
+def dense(kind, method, rng):
+    """A dense trajectory with an integral, of a loss that cannot be pickled itself."""
+    start, loss = lrf.random_point(5, 4, 2, rng=rng), losses.from_function(lambda w: (w**2).sum(), shape=(5, 4))
+    flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(2))
+    chart = {"root": lrf.SingularFrame(root=1), "lifted": lrf.Lifted()}.get(kind)
+    if kind == "factors":
+        flow, start = lrf.FactorFlow(loss), lrf.LinearNetwork.balanced(start, 2)
+    if kind == "symmetric":
+        flow = lrf.RiemannianFlow(losses.from_function(lambda w: (w**2).sum(), shape=(4, 4)), lrf.BuresWassersteinMetric())
+        start = lrf.random_point(4, 4, 2, rng=rng, symmetric=True)
+    save = lrf.Save(dense=True, integrals={"q": lambda at: at.power})
+    options = {"step_size": 0.1} if method in ("Euler", "RK4") else {"rtol": 1e-4}
+    return lrf.integrate(flow, start, t_span=(0, 1), chart=chart, method=method, save=save, **options)
+
+
+METHODS = ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "Euler", "RK4", "RKC", "ROCK4", "auto"]
+KINDS = [*(("frame", m) for m in METHODS), *((k, "DOP853") for k in ("root", "lifted", "factors", "symmetric"))]
+
+
+@every_copy
+@pytest.mark.parametrize(("kind", "method"), KINDS, ids=" ".join)
+def test_dense_trajectories(kind, method, copied, rng):
+    """They hold the interpolants and the way to W, no loss: what a loss is made of need not be picklable."""
+    path = dense(kind, method, rng)
+    back = copied(path)
+    for t in (0.0, 0.123, 1.0):
+        np.testing.assert_array_equal(back(t).to_dense(), path(t).to_dense())
+    assert content(replace(back, _dense=None)) == content(replace(path, _dense=None))
+
+
+def test_the_loss_of_that_cannot_be_pickled():
+    """Control."""
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickled(losses.from_function(lambda w: (w**2).sum(), shape=(5, 4)))
+
+
+@every_copy
+@pytest.mark.parametrize("stepper", STEPPERS)
+def test_solver_classes_that_were_made_of_steppers(stepper, copied):
+    cls = steppers.as_ode_solver(stepper)
+    back = copied(cls)
+    assert issubclass(back, steppers.ode_solver.SteppedSolver) and content(back.stepper) == content(stepper)
+    assert copied(steppers.ode_solver.SteppedSolver) is steppers.ode_solver.SteppedSolver
+
+
+def test_a_dense_trajectory_comes_back_from_a_process(rng):
+    loss, start = least_squares(5, 4, rng), lrf.random_point(5, 4, 2, rng=rng)
+    flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(3))
+    options = {"save": lrf.Save(dense=True), "method": steppers.as_ode_solver(steppers.RKC()), "rtol": 1e-4}
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
+        there = pool.submit(workers.flow, flow, start, options).result(timeout=TIMEOUT)
+    np.testing.assert_array_equal(there(0.3).to_dense(), workers.flow(flow, start, options)(0.3).to_dense())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,10 +47,23 @@ def as_ode_solver(stepper: Stepper) -> type[OdeSolver]:
     if isinstance(stepper, type) or not hasattr(stepper, "interpolant"):
         raise TypeError(f"`stepper` must be a Stepper such as RK4(), got {validation.describe(stepper)}.")
     name = type(stepper).__name__
-    return type(name, (SteppedSolver,), {"stepper": stepper, "__module__": __name__, "__qualname__": name})
+    made = _SolverType(name, (SteppedSolver,), {"stepper": stepper, "__module__": __name__, "__qualname__": name})
+    return cast(type[OdeSolver], made)
 
 
-class SteppedSolver(OdeSolver):
+class _SolverType(type):
+    """The type of solver classes, so that one which was made of a stepper pickles as that."""
+
+
+def _as_made(cls: type) -> Any:
+    stepper = vars(cls).get("stepper")
+    return cls.__qualname__ if stepper is None else (as_ode_solver, (stepper,))
+
+
+copyreg.pickle(_SolverType, _as_made)
+
+
+class SteppedSolver(OdeSolver, metaclass=_SolverType):
     """A stepper as scipy's OdeSolver, with fixed steps or steps of its own choice.
 
     The stepper is an option like others, or that of the class (`as_ode_solver`), because scipy hands classes about.

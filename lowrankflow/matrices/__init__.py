@@ -1,5 +1,6 @@
 """Matrices that are never formed, networks, tangent vectors, and what each of them has to be."""
 
+from .protocol import AnyMatrix, Matrix
 from .representations import (
     EPS,
     LinearNetwork,
@@ -16,8 +17,10 @@ from .representations import (
 
 __all__ = [
     "EPS",
+    "AnyMatrix",
     "LinearNetwork",
     "LowRankMatrix",
+    "Matrix",
     "Product",
     "Tangent",
     "difference",

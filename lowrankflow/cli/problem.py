@@ -17,12 +17,13 @@ from ..loading import call, load_object
 from ..losses.protocol import require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, random_point
 from ..matrices.requirements import require_numerical_rank, require_rank
+from ..validation import Array
 
 __all__ = ["Problem", "read_problem"]
 
 
 class Problem(NamedTuple):
-    loss: Any
+    loss: losses.Loss
     start: LowRankMatrix | None
     network: LinearNetwork | None
     about: dict[str, Any]
@@ -233,7 +234,7 @@ def _part(entries: data.Observations, chosen: Any) -> data.Observations:
     return data.Observations(entries.name, rows, cols, values, entries.shape, entries.description)
 
 
-def _trained(args: argparse.Namespace, loss: Any, about: dict[str, Any]) -> Problem:
+def _trained(args: argparse.Namespace, loss: losses.Loss, about: dict[str, Any]) -> Problem:
     """Return the problem of a network that was trained elsewhere."""
     if args.preprocess is None:
         raise ValueError(
@@ -250,23 +251,25 @@ def _trained(args: argparse.Namespace, loss: Any, about: dict[str, Any]) -> Prob
     return Problem(loss, start, network, about | {"factors": Path(args.factors).name}, {})
 
 
-def _rank(args: argparse.Namespace, loss: Any) -> int:
+def _observed(loss: losses.Loss) -> Array | None:
+    """Return the observed values of a loss of entries; None where it is none."""
+    if isinstance(loss, losses.Measured) and isinstance(loss.measurement, losses.Entries):
+        return validation.optional(loss.link, "targets")
+    return validation.optional(loss, "values")
+
+
+def _rank(args: argparse.Namespace, loss: losses.Loss) -> int:
     """Return the rank that was asked for, checked, or one that the data allow."""
     m, n = loss.shape
-    observed = getattr(loss, "values", None)
-    if observed is None and isinstance(getattr(loss, "measurement", None), losses.Entries):
-        observed = loss.link.targets
+    observed = _observed(loss)
     if observed is not None:
         most = min(loss.shape)
         # a half (verify) or a quarter (compare) of the observations for the r (m + n - r) numbers of a rank-r matrix
         affordable = [r for r in range(1, min(10, most) + 1) if args.spare * r * (m + n - r) <= observed.size]
         default = max(affordable, default=1)
-    elif not hasattr(loss, "spectrum"):
-        most = min(loss.shape)
-        default = min(10, most)
     else:
-        sigma = loss.spectrum.sigma
-        most = int((sigma > 1e-8 * sigma[0]).sum())
+        spectrum = losses.facts(loss).spectrum
+        most = min(loss.shape) if spectrum is None else int((spectrum.sigma > 1e-8 * spectrum.sigma[0]).sum())
         default = min(10, most)
     if args.rank is None:
         return default

@@ -26,7 +26,7 @@ from .gradients import project
 from .losses import Loss
 from .losses import facts as loss_facts
 from .losses.protocol import require_loss
-from .matrices import AnyMatrix, LowRankMatrix, Product, Tangent, random_point
+from .matrices import LowRankMatrix, MatrixOrArray, Product, Tangent, random_point
 from .matrices.requirements import require_rank, require_symmetric_point
 from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric, facts
 from .metrics.facts import is_symmetric
@@ -568,7 +568,7 @@ class _Here:
         return project(self.w, self.egrad)
 
 
-def require_hessian(loss: Loss, metric: Metric) -> Callable[[AnyMatrix, AnyMatrix], MatrixLike]:
+def require_hessian(loss: Loss, metric: Metric) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
     """Return the Hessian of a loss; refuse what TrustRegions cannot use: a loss without one, a metric without differences."""
     hessian = loss_facts(loss).hessian
     if hessian is None:

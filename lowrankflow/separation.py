@@ -17,7 +17,7 @@ from .flow import Event, RiemannianFlow, integrate
 from .flow.trajectory import Progress, Status, Trajectory
 from .gradients import project, riemannian_gradient
 from .losses import Logarithm, Loss, facts
-from .matrices import AnyMatrix, LowRankMatrix
+from .matrices import LowRankMatrix, MatrixOrArray
 from .matrices.requirements import require_point
 from .metrics import Metric
 from .validation import Array
@@ -64,7 +64,7 @@ class Separation:
         return bool(self.margin[-1] > 0)
 
 
-def least_margin(loss: Loss, w: AnyMatrix) -> float:
+def least_margin(loss: Loss, w: MatrixOrArray) -> float:
     """Return the least margin of a sample at W, unnormalised.
 
     Parameters

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..gradients import factor_gradients, product_retraction, squared_norm
 from ..losses import Loss, facts
-from ..matrices import EPS, AnyMatrix, LinearNetwork
+from ..matrices import EPS, LinearNetwork, MatrixOrArray
 from ..operators import MatrixLike, Multiple
 from ..validation import Array
 
@@ -28,16 +28,16 @@ class Tampered:
         self._loss, self._factor = loss, factor
         self.shape = loss.shape
 
-    def value(self, w: AnyMatrix) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return the true value."""
         return self._loss.value(w)
 
-    def gradient(self, w: AnyMatrix) -> MatrixLike:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the true gradient times the factor."""
         return Multiple(self._loss.gradient(w), self._factor)
 
     @property
-    def hessian(self) -> Callable[[AnyMatrix, AnyMatrix], MatrixLike]:
+    def hessian(self) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
         """``hessian(w, z)``, the true Hessian times the factor; missing where the loss has none."""
         true = facts(self._loss).hessian
         if true is None:

@@ -11,7 +11,7 @@ import numpy as np
 from .. import validation
 from ..losses import Loss, facts
 from ..losses.protocol import require_gradient, require_loss, require_value
-from ..matrices import EPS, AnyMatrix, LinearNetwork, LowRankMatrix, Product
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_point
 from ..operators import MatrixLike
 from ..report import Bound, Claim, Control, Hypothesis, Relation, Report
@@ -299,7 +299,7 @@ class _Check:
             _FITTED, self._smooth, curved, _steady(measured),
         )  # fmt: skip
 
-    def _bend(self, hessian: Callable[[AnyMatrix, AnyMatrix], MatrixLike], course: _Course) -> float:
+    def _bend(self, hessian: Callable[[MatrixOrArray, MatrixOrArray], MatrixLike], course: _Course) -> float:
         bend = _pairing(hessian(self.w, course.first), course.first)
         return bend if course.second is None else bend + 2 * _pairing(self.g, course.second)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from .. import validation
-from ..matrices import AnyMatrix
+from ..matrices import MatrixOrArray
 from ..operators import MatrixLike, Multiple, OperatorSum
 from ..validation import Array
 from .facts import facts
@@ -74,32 +74,32 @@ class Sum:
         self.differentiable_by_autograd = all(term.differentiable_by_autograd for term in self._terms)
         self.exponential_tail = len(losses) == 1 and self._terms[0].exponential_tail
 
-    def value(self, w: AnyMatrix) -> Any:
+    def value(self, w: MatrixOrArray) -> Any:
         """Return the sum of the values."""
         return sum(c * loss.value(w) for c, loss in zip(self.weights, self.losses, strict=True))
 
-    def gradient(self, w: AnyMatrix) -> MatrixLike:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the sum of the gradients, as an operator."""
         return self._total([loss.gradient(w) for loss in self.losses])
 
-    def value_and_gradient(self, w: AnyMatrix) -> tuple[float, MatrixLike]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both, each loss sharing what it can."""
         pairs = [term.value_and_gradient(w) for term in self._terms]
         value = sum(c * float(v) for c, (v, _) in zip(self.weights, pairs, strict=True))
         return value, self._total([g for _, g in pairs])
 
     @property
-    def hessian(self) -> Callable[[AnyMatrix, AnyMatrix], MatrixLike]:
+    def hessian(self) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
         """``hessian(w, z)``, the sum of the Hessians at W applied to Z; missing where one has none."""
         if any(term.hessian is None for term in self._terms):
             raise AttributeError("hessian")
         return self._hessian
 
-    def _hessian(self, w: AnyMatrix, z: AnyMatrix) -> MatrixLike:
+    def _hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         return self._total([term.hessian(w, z) for term in self._terms if term.hessian is not None])
 
     @property
-    def margins(self) -> Callable[[AnyMatrix], Array]:
+    def margins(self) -> Callable[[MatrixOrArray], Array]:
         """``margins(w)`` of a multiple of a loss that classifies; missing for any other sum."""
         margins = self._terms[0].margins
         if len(self._terms) > 1 or margins is None:

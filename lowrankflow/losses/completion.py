@@ -10,7 +10,7 @@ from scipy import sparse
 
 from .. import validation
 from ..entries import as_index, refuse_repeated
-from ..matrices import AnyMatrix
+from ..matrices import MatrixOrArray
 from ..matrices.requirements import require_matrix
 from ..operators import MatrixLike
 from ..validation import Array
@@ -124,7 +124,7 @@ class Completion:
     def curvature(self) -> float:
         return self._weight
 
-    def _entries(self, name: str, w: AnyMatrix) -> Array:
+    def _entries(self, name: str, w: MatrixOrArray) -> Array:
         """Return W at the observed positions, a fresh array; sampling itself does not look at the shape."""
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix(name, w, self.shape)
@@ -132,7 +132,7 @@ class Completion:
             return w[self._rows, self._cols].astype(np.float64, copy=False)
         return w.entries(self._rows, self._cols)
 
-    def _residual(self, w: AnyMatrix) -> Array:
+    def _residual(self, w: MatrixOrArray) -> Array:
         residual = self._entries("w", w)
         residual -= self.values
         return residual
@@ -143,22 +143,22 @@ class Completion:
             data *= self._weight
         return cast(MatrixLike, sparse.csr_array((data, self._cols, self._indptr), shape=self.shape))
 
-    def value(self, w: AnyMatrix) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return L(W)."""
         residual = self._residual(w)
         return 0.5 * self._weight * float(residual @ residual)
 
-    def gradient(self, w: AnyMatrix) -> MatrixLike:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the gradient, a sparse (m, n) array on the pattern of the observations."""
         return self._weighted(self._residual(w))
 
-    def value_and_gradient(self, w: AnyMatrix) -> tuple[float, MatrixLike]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both, sharing the residual."""
         residual = self._residual(w)
         value = 0.5 * self._weight * float(residual @ residual)
         return value, self._weighted(residual)
 
-    def hessian(self, w: AnyMatrix, z: AnyMatrix) -> MatrixLike:
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         """Return the Hessian applied to Z: Z on the pattern, times the weight; it does not depend on W."""
         return self._weighted(self._entries("z", z))
 

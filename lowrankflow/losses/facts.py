@@ -12,7 +12,7 @@ from inspect import getattr_static
 from typing import TYPE_CHECKING
 
 from .. import validation
-from ..matrices import AnyMatrix, LowRankMatrix, Matrix, Product
+from ..matrices import LowRankMatrix, Matrix, MatrixOrArray, Product
 from ..operators import MatrixLike
 from ..validation import Array, optional, optional_flag, optional_method
 
@@ -52,10 +52,10 @@ class LossFacts:
     """
 
     loss: Loss
-    value_and_gradient: Callable[[AnyMatrix], tuple[float, MatrixLike]]
+    value_and_gradient: Callable[[MatrixOrArray], tuple[float, MatrixLike]]
     shares: bool
-    hessian: Callable[[AnyMatrix, AnyMatrix], MatrixLike] | None
-    margins: Callable[[AnyMatrix], Array] | None
+    hessian: Callable[[MatrixOrArray, MatrixOrArray], MatrixLike] | None
+    margins: Callable[[MatrixOrArray], Array] | None
     best_value: Callable[[int], float] | None
     minimiser: Callable[[int], LowRankMatrix] | None
     whiten: Callable[[Matrix], Product] | None
@@ -134,5 +134,5 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
     )
 
 
-def _one_after_the_other(loss: Loss, w: AnyMatrix) -> tuple[float, MatrixLike]:
+def _one_after_the_other(loss: Loss, w: MatrixOrArray) -> tuple[float, MatrixLike]:
     return loss.value(w), loss.gradient(w)

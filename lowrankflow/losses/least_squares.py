@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from .. import validation
-from ..matrices import EPS, AnyMatrix, LowRankMatrix, Matrix, Product
+from ..matrices import EPS, LowRankMatrix, Matrix, MatrixOrArray, Product
 from ..matrices.requirements import require_matrix, require_numerical_rank, require_rank
 from ..operators import MatrixLike, OperatorSum
 from ..validation import Array
@@ -123,7 +123,7 @@ class LeastSquares:
         divisor = "" if self.reduction == "sum" else f" / {self.samples}"
         return f"1/2 ||W X - Y||_F^2{divisor}, samples in columns"
 
-    def value(self, w: AnyMatrix) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return L(W), at most 256 columns of the residual at a time."""
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix("w", w, self.shape)
@@ -134,7 +134,7 @@ class LeastSquares:
             total = total + 0.5 * (residual * residual).sum()
         return total
 
-    def gradient(self, w: AnyMatrix) -> OperatorSum:
+    def gradient(self, w: MatrixOrArray) -> OperatorSum:
         """Return G = (W X - Y) X^T as an operator of shape (m, n).
 
         W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
@@ -152,7 +152,7 @@ class LeastSquares:
             return OperatorSum(Product(left, right), self._minus_cross)
         return OperatorSum(left @ right + self._minus_cross)
 
-    def hessian(self, w: AnyMatrix, z: AnyMatrix) -> MatrixLike:
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""
         if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
             require_matrix("z", z, self.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..matrices import AnyMatrix
+from ..matrices import MatrixOrArray
 from ..operators import MatrixLike, Multiple
 from .facts import facts
 from .protocol import Loss, require_loss
@@ -39,15 +39,15 @@ class Logarithm:
         self._facts = facts(loss)
         self.fixed_rank, self.twice_differentiable = self._facts.fixed_rank, self._facts.twice_differentiable
 
-    def value(self, w: AnyMatrix) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return ln L(W)."""
         return float(np.log(self._positive(self.loss.value(w))))
 
-    def gradient(self, w: AnyMatrix) -> MatrixLike:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the gradient of L over L."""
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w: AnyMatrix) -> tuple[float, MatrixLike]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both."""
         value, g = self._facts.value_and_gradient(w)
         size = self._positive(value)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
-from ..matrices import AnyMatrix
+from ..matrices import MatrixOrArray
 from ..matrices.requirements import require_matrix
 from ..operators import MatrixLike
 from ..validation import Array, optional, optional_method
@@ -93,20 +93,20 @@ class Measured:
         divisor = "" if self.reduction == "sum" else f" / {self.measurement.samples}"
         return f"{type(self.link).__name__} of {self.measurement!r}{divisor}"
 
-    def _outputs(self, w: AnyMatrix) -> Array:
+    def _outputs(self, w: MatrixOrArray) -> Array:
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix("w", w, self.shape)
         return self._map.forward(w)
 
-    def value(self, w: AnyMatrix) -> Any:
+    def value(self, w: MatrixOrArray) -> Any:
         """Return L(W)."""
         return self._weight * scalar("link.value", self._function.value(self._outputs(w)))
 
-    def gradient(self, w: AnyMatrix) -> MatrixLike:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the gradient, as the measurement's adjoint makes it."""
         return self._adjoint(self._function.gradient(self._outputs(w)))
 
-    def value_and_gradient(self, w: AnyMatrix) -> tuple[float, MatrixLike]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both, sharing the outputs."""
         z = self._outputs(w)
         return self._weight * float(scalar("link.value", self._function.value(z))), self._adjoint(
@@ -114,26 +114,26 @@ class Measured:
         )
 
     @property
-    def hessian(self) -> Callable[[AnyMatrix, AnyMatrix], MatrixLike]:
+    def hessian(self) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
         """``hessian(w, z)``, the Hessian at W applied to Z; missing where the link has none."""
         if self._second is None:
             raise AttributeError("hessian")
         return self._hessian
 
-    def _hessian(self, w: AnyMatrix, z: AnyMatrix) -> MatrixLike:
+    def _hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
             require_matrix("z", z, self.shape)
         assert self._second is not None
         return self._adjoint(self._second(self._outputs(w), self._map.forward(z)))
 
     @property
-    def margins(self) -> Callable[[AnyMatrix], Array]:
+    def margins(self) -> Callable[[MatrixOrArray], Array]:
         """``margins(w)``, the margin of every sample; missing where the link does not classify."""
         if self._margins_of is None:
             raise AttributeError("margins")
         return self._margins
 
-    def _margins(self, w: AnyMatrix) -> Array:
+    def _margins(self, w: MatrixOrArray) -> Array:
         assert self._margins_of is not None
         return self._margins_of(self._outputs(w))
 

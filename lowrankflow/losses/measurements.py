@@ -17,7 +17,7 @@ from scipy import linalg, sparse
 
 from .. import validation
 from ..entries import as_positions, refuse_repeated, sampled_product
-from ..matrices import AnyMatrix, Product
+from ..matrices import MatrixOrArray, Product
 from ..operators import MatrixLike, OperatorSum, Sandwich
 from ..validation import Array
 from .links import as_reals
@@ -35,7 +35,7 @@ class Measurement(Protocol):
     outputs: tuple[int, ...]
     samples: int
 
-    def forward(self, w: AnyMatrix) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the outputs A(W)."""
         ...
 
@@ -78,7 +78,7 @@ class Inputs(_Sums):
         self.samples = self._x.shape[1]
         self.shape, self.outputs = (m, self._x.shape[0]), (m, self.samples)
 
-    def forward(self, w: AnyMatrix) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return W X."""
         return w @ self._x
 
@@ -119,7 +119,7 @@ class Entries(_Sums):
         self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
 
-    def forward(self, w: AnyMatrix) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return W at the positions."""
         rows, cols = self._pattern.rows, self._pattern.cols
         return w.entries(rows, cols) if hasattr(w, "entries") else w[rows, cols]
@@ -217,7 +217,7 @@ class Bilinear(_Sums):
             self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
 
-    def forward(self, w: AnyMatrix) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the forms."""
         left, right = (w, None) if not hasattr(w, "split") else w.split()
         x = self._left @ left
@@ -277,7 +277,7 @@ class Sensing(_Sums):
         self.shape, self.outputs = (m, n), (self.samples,)
         self._flat = self._a.reshape(self.samples, m * n)
 
-    def forward(self, w: AnyMatrix) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the inner products."""
         dense = w.to_dense() if hasattr(w, "to_dense") else w
         return self._flat @ dense.reshape(-1)
@@ -319,7 +319,7 @@ class MeasurementSum(_Sums):
         self._terms = measurements
         self.shape, self.outputs, self.samples = first.shape, first.outputs, first.samples
 
-    def forward(self, w: AnyMatrix) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the sum of the outputs."""
         return reduce(np.add, (a.forward(w) for a in self._terms))
 

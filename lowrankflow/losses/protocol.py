@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .. import validation
-from ..matrices import AnyMatrix
+from ..matrices import MatrixOrArray
 from ..operators import MatrixLike
 from .facts import facts
 
@@ -51,11 +51,11 @@ class Loss(Protocol):
         """(m, n), the shape of W."""
         ...
 
-    def value(self, w: AnyMatrix) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return L(W)."""
         ...
 
-    def gradient(self, w: AnyMatrix) -> MatrixLike:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the Frobenius gradient, (m, n): an array, sparse array or operator with ``@`` and ``.T``."""
         ...
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from .. import validation
-from ..matrices import AnyMatrix, LowRankMatrix, Product
+from ..matrices import LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_matrix
 from ..validation import Array
 
@@ -56,13 +56,13 @@ class Schatten:
             raise ValueError(f"`depth` must be at least 1, got {self.depth:g}.")
         self.convex = self.depth <= 2
 
-    def value(self, w: AnyMatrix) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return the value, from the singular values of W."""
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix("w", w, self.shape)
         return self.strength * self.depth / 2 * float((_low_rank(w).s ** (2 / self.depth)).sum())
 
-    def gradient(self, w: AnyMatrix) -> Product:
+    def gradient(self, w: MatrixOrArray) -> Product:
         """Return the gradient along the matrices of the rank of W, of that rank."""
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix("w", w, self.shape)
@@ -116,7 +116,7 @@ class BuresWasserstein:
         self.shape = (m, validation.require_integer("columns", columns, low=1))
         self._root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
-    def _aligned(self, w: AnyMatrix) -> tuple[LowRankMatrix, Array, Array]:
+    def _aligned(self, w: MatrixOrArray) -> tuple[LowRankMatrix, Array, Array]:
         """Return W, and with U diag(s) V^T = W and the polar factor P Q of Sigma^{1/2} U diag(s): P, and the rest."""
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix("w", w, self.shape)
@@ -125,13 +125,13 @@ class BuresWasserstein:
         p, _, q = linalg.svd(self._root @ left, full_matrices=False, check_finite=False)
         return w, p, left - self._root @ (p @ q)
 
-    def value(self, w: AnyMatrix) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return the squared distance."""
         # |W - Sigma^{1/2} polar|^2 and what of Sigma the polar factor does not reach: no difference of large numbers
         _, p, rest = self._aligned(w)
         return float(linalg.norm(rest)) ** 2 + float(linalg.norm(self._root - (self._root @ p) @ p.T)) ** 2
 
-    def gradient(self, w: AnyMatrix) -> Product:
+    def gradient(self, w: MatrixOrArray) -> Product:
         """Return the gradient along the matrices of the rank of W."""
         w, _, rest = self._aligned(w)
         return Product(2 * rest, w.vt)
@@ -140,7 +140,7 @@ class BuresWasserstein:
         return f"BuresWasserstein({self.shape[0]} x {self.shape[1]})"
 
 
-def _low_rank(w: AnyMatrix) -> LowRankMatrix:
+def _low_rank(w: MatrixOrArray) -> LowRankMatrix:
     """Return W by its singular values."""
     if isinstance(w, LowRankMatrix):
         return w

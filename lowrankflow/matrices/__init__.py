@@ -1,6 +1,6 @@
 """Matrices that are never formed, networks, tangent vectors, and what each of them has to be."""
 
-from .protocol import AnyMatrix, Matrix
+from .protocol import Matrix, MatrixOrArray
 from .representations import (
     EPS,
     LinearNetwork,
@@ -17,10 +17,10 @@ from .representations import (
 
 __all__ = [
     "EPS",
-    "AnyMatrix",
     "LinearNetwork",
     "LowRankMatrix",
     "Matrix",
+    "MatrixOrArray",
     "Product",
     "Tangent",
     "difference",

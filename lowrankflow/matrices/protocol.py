@@ -12,7 +12,7 @@ from ..validation import Array
 if TYPE_CHECKING:
     from .representations import LowRankMatrix
 
-__all__ = ["AnyMatrix", "Matrix"]
+__all__ = ["Matrix", "MatrixOrArray"]
 
 
 class Matrix(Protocol):
@@ -53,4 +53,4 @@ class Matrix(Protocol):
         ...
 
 
-AnyMatrix = Matrix | Array  #: what a shipped loss takes; yours need not take arrays
+MatrixOrArray = Matrix | Array  #: what a shipped loss takes; yours need not take arrays

@@ -585,6 +585,6 @@ def random_point(
         raise ValueError(f"`m` and `n` must be equal for a symmetric matrix, got {m} and {n}.")
     u = random_frame(m, k, rng=rng)
     v = u if symmetric else random_frame(n, k, rng=rng)
-    values: Any = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
+    values: ArrayLike = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
     s = require_singular_values("singular_values", values, k)
     return LowRankMatrix._trusted(u, s, v.T)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..gradients import factor_gradients, product_retraction, squared_norm
 from ..losses import Loss, facts
+from ..losses.facts import only_if
 from ..matrices import EPS, LinearNetwork, MatrixOrArray
 from ..operators import MatrixLike, Multiple
 from ..validation import Array
@@ -36,13 +37,12 @@ class Tampered:
         """Return the true gradient times the factor."""
         return Multiple(self._loss.gradient(w), self._factor)
 
-    @property
-    def hessian(self) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
-        """``hessian(w, z)``, the true Hessian times the factor; missing where the loss has none."""
-        true = facts(self._loss).hessian
-        if true is None:
-            raise AttributeError("hessian")
-        return lambda w, z: Multiple(true(w, z), self._factor)
+    @only_if(lambda self: facts(self._loss).hessian is not None)
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+        """Return the true Hessian times the factor; missing where the loss has none."""
+        hessian = facts(self._loss).hessian
+        assert hessian is not None
+        return Multiple(hessian(w, z), self._factor)
 
 
 def directional_derivative(function: Callable[[float], float]) -> float:

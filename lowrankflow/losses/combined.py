@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from .. import validation
 from ..matrices import MatrixOrArray
 from ..operators import MatrixLike, Multiple, OperatorSum
 from ..validation import Array
-from .facts import facts
+from .facts import facts, only_if
 from .protocol import Loss, require_loss
 
 __all__ = ["Mean", "Scaled", "Sum"]
@@ -88,23 +88,17 @@ class Sum:
         value = sum(c * float(v) for c, (v, _) in zip(self.weights, pairs, strict=True))
         return value, self._total([g for _, g in pairs])
 
-    @property
-    def hessian(self) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
-        """``hessian(w, z)``, the sum of the Hessians at W applied to Z; missing where one has none."""
-        if any(term.hessian is None for term in self._terms):
-            raise AttributeError("hessian")
-        return self._hessian
-
-    def _hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+    @only_if(lambda self: all(term.hessian is not None for term in self._terms))
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+        """Return the sum of the Hessians at W applied to Z; missing where a loss has none."""
         return self._total([term.hessian(w, z) for term in self._terms if term.hessian is not None])
 
-    @property
-    def margins(self) -> Callable[[MatrixOrArray], Array]:
-        """``margins(w)`` of a multiple of a loss that classifies; missing for any other sum."""
+    @only_if(lambda self: len(self._terms) == 1 and self._terms[0].margins is not None)
+    def margins(self, w: MatrixOrArray) -> Array:
+        """Return the margins of the loss that this is a multiple of; missing for any other sum, and where it has none."""
         margins = self._terms[0].margins
-        if len(self._terms) > 1 or margins is None:
-            raise AttributeError("margins")
-        return margins
+        assert margins is not None
+        return margins(w)
 
     def _total(self, parts: list[MatrixLike]) -> MatrixLike:
         if all(isinstance(part, np.ndarray) for part in parts):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from inspect import getattr_static
-from typing import TYPE_CHECKING
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .. import validation
 from ..matrices import LowRankMatrix, Matrix, MatrixOrArray, Product
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from .least_squares import Spectrum
     from .protocol import Loss
 
-__all__ = ["LossFacts", "facts"]
+__all__ = ["LossFacts", "facts", "only_if"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _SPECTRAL = ("eigenvalues", "u", "sigma", "vt")  # parts of a `spectrum`; what lacks one is something else of that name
 
@@ -136,3 +139,27 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
 
 def _one_after_the_other(loss: Loss, w: MatrixOrArray) -> tuple[float, MatrixLike]:
     return loss.value(w), loss.gradient(w)
+
+
+def only_if(has: Callable[[Any], bool]) -> Callable[[Method], Method]:
+    """Return a decorator of methods that only some instances have: the others raise AttributeError, so hasattr is right."""
+
+    def conditional(method: Method) -> Method:
+        return cast(Method, _Conditional(method, has))
+
+    return conditional
+
+
+class _Conditional:
+    """A method that is there if `has(instance)`; one that is set on an instance comes first, as with any method."""
+
+    def __init__(self, method: Callable[..., Any], has: Callable[[Any], bool]) -> None:
+        self._method, self._has = method, has
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
+        if instance is None:
+            return self._method
+        if not self._has(instance):
+            name = self._method.__name__
+            raise AttributeError(f"{type(instance).__name__!r} object has no {name!r}", name=name, obj=instance)
+        return MethodType(self._method, instance)

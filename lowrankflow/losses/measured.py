@@ -13,6 +13,7 @@ from ..matrices import MatrixOrArray
 from ..matrices.requirements import require_matrix
 from ..operators import MatrixLike
 from ..validation import Array, optional, optional_method
+from .facts import only_if
 from .functions import scalar
 from .links import Link, Traced, reordered, require_link
 from .measurements import Measurement, in_order, require_measurement
@@ -113,27 +114,17 @@ class Measured:
             self._function.gradient(z)
         )
 
-    @property
-    def hessian(self) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
-        """``hessian(w, z)``, the Hessian at W applied to Z; missing where the link has none."""
-        if self._second is None:
-            raise AttributeError("hessian")
-        return self._hessian
-
-    def _hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+    @only_if(lambda self: self._second is not None)
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+        """Return the Hessian at W applied to Z; missing where the link has none."""
         if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
             require_matrix("z", z, self.shape)
         assert self._second is not None
         return self._adjoint(self._second(self._outputs(w), self._map.forward(z)))
 
-    @property
-    def margins(self) -> Callable[[MatrixOrArray], Array]:
-        """``margins(w)``, the margin of every sample; missing where the link does not classify."""
-        if self._margins_of is None:
-            raise AttributeError("margins")
-        return self._margins
-
-    def _margins(self, w: MatrixOrArray) -> Array:
+    @only_if(lambda self: self._margins_of is not None)
+    def margins(self, w: MatrixOrArray) -> Array:
+        """Return the margin of every sample; missing where the link does not classify."""
         assert self._margins_of is not None
         return self._margins_of(self._outputs(w))
 

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from . import validation
 from .flow import Progress, Status, Trajectory
 from .gradients import factor_gradients, product_retraction, pullback, squared_norm
+from .losses import Loss
 from .matrices import EPS, LinearNetwork, singular_values
 from .matrices.requirements import require_network
 from .validation import Array
@@ -31,7 +32,7 @@ class DescentDiverged(ValueError):
 
 
 def gradient_descent(
-    loss: Any,
+    loss: Loss,
     net: LinearNetwork,
     *,
     step_size: float | Callable[[int], float],
@@ -128,7 +129,7 @@ def gradient_descent(
     return trajectory(Status.FINISHED, steps)
 
 
-def sharpness(loss: Any, net: LinearNetwork, *, tol: float = 1e-3) -> float:
+def sharpness(loss: Loss, net: LinearNetwork, *, tol: float = 1e-3) -> float:
     r"""Return the largest eigenvalue of the Hessian of the loss with respect to all factors.
 
     At a balanced minimiser of the square loss it is :math:`N \lambda_1 \sigma_1^{2-2/N}` where the data are

@@ -8,12 +8,12 @@ back to W; one after the other they are the end-to-end operator, which on balanc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import validation
+from .losses import Loss
 from .losses.protocol import require_gradient, require_loss
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent
 from .matrices.requirements import (
@@ -26,7 +26,9 @@ from .matrices.requirements import (
     require_tangent,
 )
 from .metrics import DepthMetric, Metric
+from .metrics.facts import is_symmetric
 from .metrics.requirements import require_coefficients, require_metric
+from .operators import MatrixLike
 from .validation import Array
 
 __all__ = [
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 
-def project(w: LowRankMatrix, egrad: Any) -> Tangent:
+def project(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
     r"""Project a matrix onto the tangent space of the rank-k manifold at `w`.
 
     With :math:`W = U S V^T`, returns the triple :math:`(U_p, C, V_p)` for which
@@ -98,7 +100,7 @@ def project(w: LowRankMatrix, egrad: Any) -> Tangent:
     return Tangent(gv - w.u @ core, core, gu - v @ (w.vt @ gu))
 
 
-def riemannian_gradient(w: LowRankMatrix, egrad: Any, metric: Metric) -> Tangent:
+def riemannian_gradient(w: LowRankMatrix, egrad: MatrixLike, metric: Metric) -> Tangent:
     r"""Return the Riemannian gradient A_W(G) of a loss whose Frobenius gradient at `w` is `egrad`.
 
     For the depth-N metric :math:`A_W(G) = \sum_{j=1}^N (WW^T)^{(N-j)/N}\, G\, (W^TW)^{(j-1)/N}`,
@@ -268,11 +270,6 @@ def log_volume(w: LowRankMatrix, metric: Metric) -> float:
         return float(-0.5 * np.log(tangent_kernel_spectrum(w, metric)).sum())
 
 
-def is_symmetric(metric: Metric) -> bool:
-    """Return whether a metric is one of the symmetric positive semidefinite matrices."""
-    return bool(getattr(metric, "symmetric", False))
-
-
 def _check_tangents(w: LowRankMatrix, metric: Metric, **tangents: Tangent) -> None:
     """Refuse points and tangent vectors on which the metric is not defined."""
     require_point("w", w)
@@ -286,7 +283,7 @@ def _check_tangents(w: LowRankMatrix, metric: Metric, **tangents: Tangent) -> No
             require_symmetric_tangent(name, z, metric)
 
 
-def pullback(net: LinearNetwork, egrad: Any) -> list[Array]:
+def pullback(net: LinearNetwork, egrad: MatrixLike) -> list[Array]:
     r"""Carry a matrix G to the factors: :math:`(W_N \cdots W_{j+1})^T G\, (W_{j-1} \cdots W_1)^T`, j = 1 .. N.
 
     Parameters
@@ -333,7 +330,7 @@ def pullback(net: LinearNetwork, egrad: Any) -> list[Array]:
     return grads
 
 
-def factor_gradients(loss: Any, net: LinearNetwork) -> list[Array]:
+def factor_gradients(loss: Loss, net: LinearNetwork) -> list[Array]:
     r"""Return the gradients of :math:`L(W_N \cdots W_1)` with respect to the factors.
 
     .. math:: \nabla_{W_j} = (W_N \cdots W_{j+1})^T\, \nabla L(W)\, (W_{j-1} \cdots W_1)^T .
@@ -441,7 +438,7 @@ def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[ArrayL
     return _product_rule(net, as_directions("egrads", egrads, net.factors))
 
 
-def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> list[Array]:
+def horizontal_lift(net: LinearNetwork, z: MatrixLike, *, tolerance: float = 1e-8) -> list[Array]:
     r"""Return the horizontal lift of a tangent vector to balanced factors.
 
     .. math:: \dot W_j = (W_N \cdots W_{j+1})^T\, A_W^{-1}(Z)\, (W_{j-1} \cdots W_1)^T .
@@ -481,7 +478,7 @@ def horizontal_lift(net: LinearNetwork, z: Any, *, tolerance: float = 1e-8) -> l
     return pullback(net, DepthMetric(net.depth).coefficients(w.s).solve(project(w, z)).at(w))
 
 
-def end_to_end_operator(net: LinearNetwork) -> Callable[[Any], Product]:
+def end_to_end_operator(net: LinearNetwork) -> Callable[[MatrixLike], Product]:
     r"""Return the operator that the factor flow of any network applies to the gradient.
 
     .. math:: Z \mapsto \sum_{j=1}^N (W_N..W_{j+1})(W_N..W_{j+1})^T\, Z\, (W_{j-1}..W_1)^T (W_{j-1}..W_1) .
@@ -496,7 +493,7 @@ def end_to_end_operator(net: LinearNetwork) -> Callable[[Any], Product]:
     """
     require_network("net", net)
 
-    def operator(z: Any) -> Product:
+    def operator(z: MatrixLike) -> Product:
         require_gradient(z, net.shape, "z", "the network has shape")
         return _product_rule(net, pullback(net, z))
 

@@ -1,13 +1,29 @@
-"""Sums and multiples of gradients, which are only ever multiplied."""
+"""Gradients, which are only ever multiplied: what they answer, their sums and multiples."""
 
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from .validation import Array
+
+
+class MatrixLike(Protocol):
+    """What the library asks of a gradient: an array, a sparse array, a product, an operator."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(m, n)."""
+        ...
+
+    @property
+    def T(self) -> MatrixLike:
+        """The transpose, which answers the same questions."""
+        ...
+
+    def __matmul__(self, x: Array, /) -> Array: ...
 
 
 class OperatorSum:
@@ -15,7 +31,7 @@ class OperatorSum:
 
     __array_ufunc__ = None
 
-    def __init__(self, *terms: Any) -> None:
+    def __init__(self, *terms: MatrixLike) -> None:
         self._terms, self.shape = terms, terms[0].shape
 
     @property
@@ -35,7 +51,7 @@ class Multiple:
 
     __array_ufunc__ = None
 
-    def __init__(self, inner: Any, factor: float) -> None:
+    def __init__(self, inner: MatrixLike, factor: float) -> None:
         self._inner, self._factor, self.shape = inner, factor, inner.shape
 
     @property
@@ -51,7 +67,7 @@ class Sandwich:
 
     __array_ufunc__ = None
 
-    def __init__(self, left: Array, middle: Any, right: Array) -> None:
+    def __init__(self, left: Array, middle: MatrixLike, right: Array) -> None:
         self._left, self._middle, self._right = left, middle, right
         self.shape = (left.shape[1], right.shape[1])
 

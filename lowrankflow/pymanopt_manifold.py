@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pymanopt
+from numpy.typing import ArrayLike
 from pymanopt.manifolds.manifold import Manifold
 
 from . import validation
 from .geometry.geodesics import distance, exponential, logarithm
 from .geometry.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
 from .geometry.retractions import product_step, truncated_step
-from .gradients import is_symmetric, project
+from .gradients import project
+from .losses import Loss
+from .losses import facts as loss_facts
 from .losses.protocol import require_loss
-from .matrices import LowRankMatrix, Product, Tangent, random_point
+from .matrices import LowRankMatrix, MatrixOrArray, Product, Tangent, random_point
 from .matrices.requirements import require_rank, require_symmetric_point
-from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric
+from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric, facts
+from .metrics.facts import is_symmetric
 from .metrics.requirements import require_differences, require_metric, require_positive
+from .operators import MatrixLike
 from .validation import Array
 
 __all__ = ["FixedRank", "FixedRankProblem", "Iterate", "PositiveSemidefinite"]
@@ -272,7 +277,7 @@ class FixedRank(Manifold):
             kind = "svd"
         elif isinstance(self.metric, DepthMetric) and self.metric.depth == np.floor(self.metric.depth) < np.inf:
             kind = "product"
-        elif hasattr(self.metric, "differences"):
+        elif facts(self.metric).differences is not None:
             kind = "geodesic"
         else:
             raise NotImplementedError(f"No retraction of second order is known for {self.metric!r}.")
@@ -300,7 +305,7 @@ class FixedRank(Manifold):
 
     # derivatives
 
-    def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Tangent:
+    def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> Tangent:
         r"""Return the Riemannian gradient of a cost written in (u, s, vt), as automatic differentiation sees it.
 
         The cost must be computed from the product W = (u * s) @ vt. Then ``du = G V S`` and ``dvt = S U^T G``, so
@@ -314,7 +319,7 @@ class FixedRank(Manifold):
         _, s, _ = point
         return self.metric.coefficients(s).apply(self._tangent(self._projected(point, euclidean_gradient)))
 
-    def _projected(self, point: Any, euclidean_gradient: Any) -> Tangent:
+    def _projected(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> Tangent:
         """Return the projected gradient from derivatives with respect to (u, s, vt), not symmetrised."""
         u, s, vt = point
         du, ds, dvt = (np.asarray(part) for part in euclidean_gradient)
@@ -331,7 +336,11 @@ class FixedRank(Manifold):
         return Tangent(gv - u @ core, core, gu - vt.T @ core.T)
 
     def euclidean_to_riemannian_hessian(
-        self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
+        self,
+        point: Any,
+        euclidean_gradient: Sequence[ArrayLike],
+        euclidean_hessian: Sequence[ArrayLike],
+        tangent_vector: Any,
     ) -> Tangent:
         r"""Return the exact Riemannian Hessian of a cost written in (u, s, vt), from automatic differentiation.
 
@@ -348,7 +357,7 @@ class FixedRank(Manifold):
         return RiemannianHessian(w, self._tangent(g), self.metric)(z, self._tangent(embedded))
 
     def problem(
-        self, loss: Any, *, callback: Callable[[Iterate], object] | None = None, keep_points: bool = False
+        self, loss: Loss, *, callback: Callable[[Iterate], object] | None = None, keep_points: bool = False
     ) -> FixedRankProblem:
         """Return a pymanopt problem for a loss: cost, gradient and, where there is one, the exact Hessian.
 
@@ -429,7 +438,7 @@ class FixedRankProblem(pymanopt.Problem):
     manifold: FixedRank
 
     def __init__(
-        self, manifold: FixedRank, loss: Any, *, callback: Callable[[Iterate], object] | None, keep_points: bool
+        self, manifold: FixedRank, loss: Loss, *, callback: Callable[[Iterate], object] | None, keep_points: bool
     ) -> None:
         require_loss(loss)
         validation.require_shape("manifold", manifold.shape, loss.shape)
@@ -521,14 +530,14 @@ class FixedRankProblem(pymanopt.Problem):
         TypeError
             If the loss has no ``hessian`` or the metric no ``differences``.
         """
-        require_hessian(self.loss, self.manifold.metric)
+        second = require_hessian(self.loss, self.manifold.metric)
 
         def hessian(point: Any, tangent_vector: Any) -> Tangent:
             here, z = self._at(point), Tangent(*tangent_vector)
             self._hessians += 1
             if here.connection is None:
                 here.connection = RiemannianHessian(here.w, here.projected, self.manifold.metric)
-            ehess = self.loss.hessian(here.w, z.at(here.w))
+            ehess = second(here.w, z.at(here.w))
             return here.connection(z, embedded_hessian(here.w, z, here.egrad, ehess))
 
         return hessian
@@ -559,21 +568,21 @@ def _as_cost(manifold: FixedRank, loss: Any) -> Any:
 class _Here:
     """What a loss says at one point, each thing computed once and when it is asked for."""
 
-    def __init__(self, point: Any, w: LowRankMatrix, loss: Any) -> None:
+    def __init__(self, point: Any, w: LowRankMatrix, loss: Loss) -> None:
         self.point, self.w, self._loss = point, w, loss
         self.connection: RiemannianHessian | None = None
 
     @cached_property
-    def _both(self) -> tuple[float, Any] | None:
-        shared = getattr(self._loss, "value_and_gradient", None)
-        return None if shared is None else shared(self.w)
+    def _both(self) -> tuple[float, MatrixLike] | None:
+        said = loss_facts(self._loss)
+        return said.value_and_gradient(self.w) if said.shares else None
 
     @cached_property
     def value(self) -> float:
         return float(self._loss.value(self.w) if self._both is None else self._both[0])
 
     @cached_property
-    def egrad(self) -> Any:
+    def egrad(self) -> MatrixLike:
         return self._loss.gradient(self.w) if self._both is None else self._both[1]
 
     @cached_property
@@ -581,10 +590,12 @@ class _Here:
         return project(self.w, self.egrad)
 
 
-def require_hessian(loss: Any, metric: Any) -> None:
-    """Refuse what TrustRegions cannot use: a loss without a Hessian, a metric without differences."""
-    if not callable(getattr(loss, "hessian", None)):
+def require_hessian(loss: Loss, metric: Metric) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
+    """Return the Hessian of a loss; refuse what TrustRegions cannot use: a loss without one, a metric without differences."""
+    hessian = loss_facts(loss).hessian
+    if hessian is None:
         raise TypeError(
             "`loss` has no `hessian`, so TrustRegions cannot be used. Add hessian(w, z), or choose ConjugateGradient."
         )
     require_differences(metric)
+    return hessian

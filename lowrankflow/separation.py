@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from . import validation
 from .flow import Event, Progress, RiemannianFlow, Status, Trajectory, integrate
 from .gradients import project, riemannian_gradient
-from .losses import Logarithm
-from .matrices import LowRankMatrix
+from .losses import Logarithm, Loss, facts
+from .matrices import LowRankMatrix, MatrixOrArray
 from .matrices.requirements import require_point
 from .metrics import Metric
 from .validation import Array
@@ -64,7 +63,7 @@ class Separation:
         return bool(self.margin[-1] > 0)
 
 
-def least_margin(loss: Any, w: Any) -> float:
+def least_margin(loss: Loss, w: MatrixOrArray) -> float:
     """Return the least margin of a sample at W, unnormalised.
 
     Parameters
@@ -83,15 +82,16 @@ def least_margin(loss: Any, w: Any) -> float:
     TypeError
         If the loss has no margins.
     """
-    if not callable(getattr(loss, "margins", None)):
+    margins = facts(loss).margins
+    if margins is None:
         raise TypeError(
             f"`loss` must have margins(w), got {validation.describe(loss)}. Use Measured with Logistic or Softmax."
         )
-    return float(np.min(loss.margins(w)))
+    return float(np.min(margins(w)))
 
 
 def follow_margin(
-    loss: Any,
+    loss: Loss,
     start: LowRankMatrix,
     metric: Metric,
     *,
@@ -160,7 +160,7 @@ def follow_margin(
     return Separation(path.t, np.exp(path.loss), norm, margin, alignment, rank, path)
 
 
-def _row(loss: Any, w: LowRankMatrix, metric: Metric) -> tuple[float, float, float, float]:
+def _row(loss: Loss, w: LowRankMatrix, metric: Metric) -> tuple[float, float, float, float]:
     """Return the norm, the margin over it, the cosine of W and its velocity, and the effective rank."""
     norm, velocity = w.norm(), -riemannian_gradient(w, loss.gradient(w), metric)
     pairing = float(w.s @ np.diag(velocity.core))

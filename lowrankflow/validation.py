@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
+_MISSING = object()
 _LARGEST = 1e150  # its square is finite, and that of its inverse not zero, with room for sums over samples
 _MOST_FACTORS = 1_000_000
 
@@ -52,6 +53,40 @@ def as_tuple(value: Any) -> tuple[Any, ...] | None:
         return None if isinstance(value, (str, bytes)) else tuple(value)
     except TypeError:  # a 0-d array calls itself iterable, and is not
         return None
+
+
+def optional(thing: object, name: str) -> Any:
+    """Return an attribute that an object need not have; None where it is missing.
+
+    Missing is also what a property says is not there, by an AttributeError of its own name; one that fails on another name
+    has a mistake inside, and its error goes on.
+    """
+    found = getattr(thing, name, _MISSING)
+    if found is not _MISSING:
+        return found
+    kind = type(thing)
+    if not hasattr(kind, name) and not hasattr(kind, "__getattr__"):  # no code of its own could have raised
+        return None
+    try:
+        return getattr(thing, name)
+    except AttributeError as error:
+        if error.name not in (name, None):
+            raise
+        return None
+
+
+def optional_method(thing: object, name: str) -> Callable[..., Any] | None:
+    """Return a method that an object need not have; None where it is missing, None or cannot be called."""
+    method = optional(thing, name)
+    return method if callable(method) else None
+
+
+def optional_flag(thing: object, name: str, label: str) -> bool | None:
+    """Return a flag that an object need not have, True or False; None where it is missing or not known."""
+    flag = optional(thing, name)
+    if flag is None or isinstance(flag, (bool, np.bool_)):
+        return None if flag is None else bool(flag)
+    raise TypeError(f"`{label}.{name}` must be True, False or None, got {describe(flag)}.")
 
 
 def as_real(name: str, value: ArrayLike) -> NDArray[Any]:

@@ -75,6 +75,16 @@ class SkewMix:
         return lrf.Coefficients(core=np.ones((2, 2)), up=np.ones_like(s), vp=np.ones_like(s), mix=mix)
 
 
+class Flagged:
+    """The embedded metric with an option."""
+
+    def __init__(self, **parts):
+        self.__dict__.update(parts)
+
+    def coefficients(self, s):
+        return lrf.EmbeddedMetric().coefficients(s)
+
+
 class TupleMetric:
     def coefficients(self, s):
         return (s, s, s)
@@ -670,10 +680,31 @@ CASES = {
     "check_metric, nan": (lambda: lrf.check_metric(NotFinite(), START), ValueError,
         "`coefficients(s).core` must be finite, got 4 NaN or infinite of 4 values, the first at index (0, 0)."
         " Remove or impute them."),
+    "transposable a text": (lambda: lrf.metrics.facts(Flagged(transposable="yes")), TypeError,
+        "`metric.transposable` must be True, False or None, got 'yes'."),
+    "symmetric one": (lambda: lrf.tangent_norm(START, Z, Flagged(symmetric=1)),
+        TypeError, "`metric.symmetric` must be True, False or None, got int 1."),
+    "root of a metric zero": (lambda: lrf.metrics.facts(Flagged(root=0)), ValueError,
+        "`metric.root` must be positive and finite, got 0."),
+    "root of a metric a text": (lambda: lrf.check_metric(Flagged(root="two"), START), TypeError,
+        "`metric.root` must be positive and finite, got 'two'."),
     "check_manifold of a class": (lambda: lrf.check_manifold(FixedRank), TypeError,
         "`manifold` must be a pymanopt manifold with inner_product(...), got the class FixedRank."),
 
     # -- losses ------------------------------------------------------------------------------------------------------
+    "fixed_rank a number": (lambda: ls.facts(Loss(fixed_rank=1)), TypeError,
+        "`loss.fixed_rank` must be True, False or None, got int 1."),
+    "exponential_tail a text": (lambda: lrf.check_loss(Loss(exponential_tail="no"), START), TypeError,
+        "`loss.exponential_tail` must be True, False or None, got 'no'."),
+    "differentiable_by_autograd a list": (lambda: ls.Sum(LOSS, Loss(differentiable_by_autograd=[])), TypeError,
+        "`loss.differentiable_by_autograd` must be True, False or None, got list."),
+    "convex a text": (lambda: ls.Logarithm(Loss(convex="yes")), TypeError,
+        "`loss.convex` must be True, False or None, got 'yes'."),
+    "curvature zero": (lambda: ls.facts(Loss(curvature=0)).curvature, ValueError,
+        "`loss.curvature` must be positive and finite, got 0."),
+    "minimiser that returns an array": (
+        lambda: lrf.compare.natural_time_unit(Loss(minimiser=lambda rank: np.ones(SHAPE)), START, 2), TypeError,
+        "`loss.minimiser(rank)` must be a LowRankMatrix, got an array of shape (3, 4)." + TO_LOW_RANK),
     "unknown reduction": (lambda: LeastSquares(X, Y, reduction="none"), ValueError,
         "`reduction` must be one of sum, mean; got 'none'."),
     "samples a list": (lambda: LeastSquares(X, Y, samples=["rows"]), ValueError,

@@ -11,13 +11,13 @@ from scipy import linalg
 from .. import validation
 from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
 from ..gradients import project, pullback, squared_norm
-from ..losses import Loss
+from ..losses import Loss, facts
 from ..losses.protocol import require_gradient, require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, singular_values
 from ..matrices.requirements import require_depth
 from ..metrics import DepthMetric
 from ..validation import Array
-from .system import System, gradient_bound, require_low_rank, value_and_gradient, weighted
+from .system import System, gradient_bound, require_low_rank, weighted
 
 __all__ = ["Factors", "Lifted"]
 
@@ -99,7 +99,7 @@ class _FactorSystem:
         require_loss(loss)
         validation.require_shape("start", start.shape, loss.shape)
         require_gradient(loss.gradient(start), start.shape)
-        self.loss = loss
+        self.loss, self._facts = loss, facts(loss)
         self._layout = _Layout(start.factors)
         self.network = self._layout.network
         self.point: Callable[[Array], Point] = self._layout.copy
@@ -118,7 +118,7 @@ class _FactorSystem:
 
     def measure(self, y: Array) -> tuple[Point, Moment]:
         net, w = self.network(y), self.point(y)
-        value, egrad = value_and_gradient(self.loss, net)
+        value, egrad = self._facts.value_and_gradient(net)
         power = squared_norm(pullback(net, egrad))
         return w, Moment(float(value), float(np.sqrt(power)), power, singular_values(w))
 
@@ -145,12 +145,12 @@ class _FactorSystem:
         # |D^2 L| <= lambda_1 (sum p_j e_j)^2 and, as ||E_j B E_i||_* <= e_j ||B||_2 e_i, the rest is at most
         # ||G||_2 q ((sum e_j)^2 - sum e_j^2) <= (N - 1) ||G||_2 q sum e_j^2. Proven for -lambda_1 <= D^2 L <= lambda_1.
         # Cost: one value of the loss and the norms of the factors.
-        curvature = getattr(self.loss, "curvature", None)
+        curvature = self._facts.curvature
         if curvature is None or not np.isfinite(y).all():
             return None
         net = self.network(y)
         norms = np.sort([linalg.norm(f, 2, check_finite=False) for f in net.factors])
-        gradient = gradient_bound(self.loss, curvature, self.loss.value(net))
+        gradient = gradient_bound(self._facts, self.loss.value(net))
         if gradient is None:
             return None
         others = [np.delete(norms, j).prod() for j in range(norms.size)]

@@ -11,15 +11,17 @@ from scipy import linalg
 
 from .. import validation
 from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
-from ..gradients import is_symmetric, project
+from ..gradients import project
 from ..losses import Loss
+from ..losses import facts as loss_facts
 from ..losses.protocol import require_gradient, require_loss
 from ..matrices import EPS, LowRankMatrix, Tangent, symmetric_part, thin_qr, thin_svd
 from ..matrices.requirements import require_symmetric_point
 from ..metrics import Coefficients, DepthMetric, Metric, root_coefficients
+from ..metrics import facts as metric_facts
 from ..metrics.requirements import require_coefficients
 from ..validation import Array
-from .system import System, gradient_bound, require_low_rank, value_and_gradient, weighted
+from .system import System, gradient_bound, require_low_rank, weighted
 
 __all__ = ["SingularFrame"]
 
@@ -65,8 +67,7 @@ class SingularFrame:
         if not isinstance(flow, RiemannianFlow):
             raise TypeError("`chart` SingularFrame() takes a RiemannianFlow, got a FactorFlow. Use Factors().")
         start = require_low_rank(start)
-        root = getattr(flow.metric, "root", 1.0) if self.root is None else self.root
-        root = validation.require_number("root", root)
+        root = metric_facts(flow.metric).root if self.root is None else validation.require_number("root", self.root)
         if root < 1:
             raise ValueError(f"`root` must be at least 1, got {root:g}.")
         if isinstance(flow.metric, DepthMetric) and flow.metric.depth < 2:
@@ -111,7 +112,8 @@ class _FrameSystem:
         require_gradient(loss.gradient(start), start.shape)
         require_coefficients(metric, start.s)
         self.loss, self.metric, self.root = loss, metric, root
-        self._symmetric = is_symmetric(metric)
+        self._loss_facts, self._facts = loss_facts(loss), metric_facts(metric)
+        self._symmetric = self._facts.symmetric
         if self._symmetric:
             require_symmetric_point("start", start, metric)
         self._frame = _Frame(start.shape, start.rank, root, self._symmetric)
@@ -134,7 +136,7 @@ class _FrameSystem:
         m = u.T @ gv
         z = Tangent(gv - u @ m, m, gu - v @ m.T)
         up, m, vp = z = z.symmetrised() if self._symmetric else z
-        c, block = root_coefficients(self.metric, l, self.root)
+        c, block = root_coefficients(self._facts, l, self.root)
         a = m if block is None else block.core_block(m)
         dy = np.empty_like(y)
         du, dt, dv = self._parts(dy)
@@ -156,7 +158,7 @@ class _FrameSystem:
 
     def measure(self, y: Array) -> tuple[LowRankMatrix, Moment]:
         w = self.point(y)
-        value, egrad = value_and_gradient(self.loss, w)
+        value, egrad = self._loss_facts.value_and_gradient(w)
         z, c = project(w, egrad), self.metric.coefficients(w.s)
         z = z.symmetrised() if self._symmetric else z
         # where the metric freezes the frames (infinite depth below full rank) only the r x r block can vanish
@@ -200,14 +202,14 @@ class _FrameSystem:
         # Proven where P_T(G) = 0, at critical points, for all N >= 2:  lambda_1 N s_1^(2-2/N) + s_1^(1-2/N) ||G_n||_2.
         # Away from them kappa s_1^(1-2/N) ||P_T(G)||_2 is added. This term is not proven: its constant was derived from
         # the extreme couplings and not exceeded in searches over G and s (tests: dense Jacobians).
-        curvature, depth = getattr(self.loss, "curvature", None), getattr(self.metric, "depth", 0.0)
-        if curvature is None or not isinstance(self.metric, DepthMetric) or depth < 2 or self.root != self.metric.root:
+        if not isinstance(self.metric, DepthMetric) or self.metric.depth < 2 or self.root != self.metric.root:
             return None  # at another root or below depth 2 the radius grows without bound as s_r -> 0
-        if not np.isfinite(y).all():
+        curvature, depth = self._loss_facts.curvature, self.metric.depth
+        if curvature is None or not np.isfinite(y).all():
             return None
         w = self.point(y)
-        value, egrad = value_and_gradient(self.loss, w)
-        gradient = gradient_bound(self.loss, curvature, value)
+        value, egrad = self._loss_facts.value_and_gradient(w)
+        gradient = gradient_bound(self._loss_facts, value)
         if gradient is None:
             return None
         z = project(w, egrad)

@@ -8,11 +8,11 @@ import numpy as np
 
 from .. import validation
 from ..flows import Moment, Motion, Point
-from ..losses import Loss
+from ..losses import LossFacts
 from ..matrices import EPS, LowRankMatrix
 from ..validation import Array
 
-__all__ = ["Chart", "System", "gradient_bound", "require_low_rank", "value_and_gradient", "weighted"]
+__all__ = ["Chart", "System", "gradient_bound", "require_low_rank", "weighted"]
 
 
 class System(Protocol):
@@ -97,19 +97,15 @@ def weighted(blocks: list[tuple[int, float]], rtol: float, atol: float) -> tuple
     return 100 * EPS, np.concatenate(per_block)
 
 
-def value_and_gradient(loss: Loss, w: Any) -> tuple[float, Any]:
-    """Return both, sharing the residual where the loss can."""
-    both = getattr(loss, "value_and_gradient", None)
-    return both(w) if both is not None else (loss.value(w), loss.gradient(w))
-
-
-def gradient_bound(loss: Loss, curvature: float, value: float) -> float | None:
+def gradient_bound(loss: LossFacts, value: float) -> float | None:
     """Return a bound on ||G||_F without G: a step of G / lambda_1 lowers L by ||G||^2 / (2 lambda_1), not below inf L.
 
-    inf L is the best value at full rank where the loss knows it, else 0 is taken; None where L lies below that.
+    inf L is the best value at full rank where the loss knows it, else 0 is taken; None where L lies below that, or
+    lambda_1 is not known.
     """
-    best = getattr(loss, "best_value", None)
-    if best is None and value < 0:
+    if loss.curvature is None or (loss.best_value is None and value < 0):
         return None
-    excess = value if best is None else max(value - best(min(loss.shape)), 0.0) + 100 * EPS * abs(value)
-    return float(np.sqrt(2 * curvature * excess))
+    excess = value
+    if loss.best_value is not None:
+        excess = max(value - loss.best_value(min(loss.loss.shape)), 0.0) + 100 * EPS * abs(value)
+    return float(np.sqrt(2 * loss.curvature * excess))

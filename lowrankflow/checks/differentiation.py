@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..gradients import factor_gradients, product_retraction, squared_norm
-from ..matrices import EPS, LinearNetwork
-from ..operators import Multiple
+from ..losses import Loss, facts
+from ..losses.facts import only_if
+from ..matrices import EPS, LinearNetwork, MatrixOrArray
+from ..operators import MatrixLike, Multiple
 from ..validation import Array
 
 __all__ = ["Tampered", "directional_derivative", "gradient_error", "relative"]
@@ -23,21 +25,24 @@ class Tampered:
 
     differentiable_by_autograd = False
 
-    def __init__(self, loss: Any, factor: float) -> None:
+    def __init__(self, loss: Loss, factor: float) -> None:
         self._loss, self._factor = loss, factor
         self.shape = loss.shape
 
-    def value(self, w: Any) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return the true value."""
         return self._loss.value(w)
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the true gradient times the factor."""
         return Multiple(self._loss.gradient(w), self._factor)
 
-    def hessian(self, w: Any, z: Any) -> Any:
-        """Return the true Hessian times the factor."""
-        return Multiple(self._loss.hessian(w, z), self._factor)
+    @only_if(lambda self: facts(self._loss).hessian is not None)
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+        """Return the true Hessian times the factor; missing where the loss has none."""
+        hessian = facts(self._loss).hessian
+        assert hessian is not None
+        return Multiple(hessian(w, z), self._factor)
 
 
 def directional_derivative(function: Callable[[float], float]) -> float:
@@ -64,7 +69,7 @@ def directional_derivative(function: Callable[[float], float]) -> float:
 
 
 def gradient_error(
-    loss: Any, net: LinearNetwork, *, rng: np.random.Generator, value: Callable[[Any], float] | None = None
+    loss: Loss, net: LinearNetwork, *, rng: np.random.Generator, value: Callable[[Any], float] | None = None
 ) -> tuple[float, float, str]:
     """Compare `factor_gradients` with a fresh differentiation of ``value(W_N ... W_1)``.
 
@@ -89,7 +94,7 @@ def gradient_error(
     """
     value = loss.value if value is None else value
     used = factor_gradients(loss, net)
-    if getattr(loss, "differentiable_by_autograd", False) and net.shape[0] * net.shape[1] <= _DENSE_LIMIT:
+    if facts(loss).differentiable_by_autograd and net.shape[0] * net.shape[1] <= _DENSE_LIMIT:
         from autograd import grad
 
         def composed(factors: tuple[Array, ...]) -> Any:

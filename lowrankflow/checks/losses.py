@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import validation
-from ..losses.protocol import require_curvature, require_gradient, require_loss, require_value
-from ..matrices import EPS, LinearNetwork, LowRankMatrix, Product
+from ..losses import Loss, facts
+from ..losses.protocol import require_gradient, require_loss, require_value
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_point
+from ..operators import MatrixLike
 from ..report import Bound, Claim, Control, Hypothesis, Relation, Report
 from .differentiation import directional_derivative, relative
 from .slopes import order
+from .tables import loss_table
 
 __all__ = ["check_loss"]
 
@@ -23,14 +26,14 @@ _FITTED = "median over directions, each fitted over five halvings; infinite wher
 _LARGE = 1_000_000  # entries from which an array of the size of W can be told from the rest of the memory
 
 
-def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | None = None) -> Report:
+def check_loss(loss: Loss, start: LowRankMatrix, *, rng: np.random.Generator | None = None) -> Report:
     """Check a loss at a matrix: gradient, operator, representations, state, Hessian, convexity, curvature, memory.
 
     Parameters
     ----------
     loss : Loss
         Any object with ``shape``, ``value(w)``, ``gradient(w)``; ``hessian(w, z)``, ``value_and_gradient(w)``,
-        ``convex`` and ``curvature`` are checked if present.
+        ``convex`` and ``curvature`` are checked if present. All that `lowrankflow.losses.Loss` lists is shown.
     start : LowRankMatrix, (m, n) of rank k
         Where to check; the loss must be differentiable nearby. A loss that says ``fixed_rank = True`` is asked along
         matrices of rank k alone.
@@ -42,7 +45,8 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
     Report
         Claims ``gradient``, ``gradient order``, ``adjoint``, ``representations``, ``state``, ``hessian``,
         ``hessian order``, ``hessian symmetric``, ``shared``, ``convexity``, ``curvature`` and ``memory``, those that
-        apply, each with a control. ``report.raise_if_failed()`` turns a failure into an exception.
+        apply, each with a control; the table "facts" of what the loss can do. ``report.raise_if_failed()`` turns a failure
+        into an exception.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def check_loss(loss: Any, start: LowRankMatrix, *, rng: np.random.Generator | No
         check.second_derivative, check.second_slope, check.symmetry, check.convexity, check.smoothness, check.memory,
     ]  # fmt: skip
     claims = [claim for claim in (measure() for measure in measures) if claim is not None]
-    return Report("check-loss", about, claims)
+    return Report("check-loss", about, claims, tables=[loss_table(check.said)])
 
 
 class _Course(NamedTuple):
@@ -84,8 +88,9 @@ class _Course(NamedTuple):
 class _Check:
     """One loss at one point, and the claims about it."""
 
-    def __init__(self, loss: Any, start: LowRankMatrix, rng: np.random.Generator) -> None:
+    def __init__(self, loss: Loss, start: LowRankMatrix, rng: np.random.Generator) -> None:
         self.loss, self.start, self.rng = loss, start, rng
+        self.said = facts(loss)
         self.w = Product(*start.split())
         self.scale = start.norm()
         (m, n) = start.shape
@@ -103,7 +108,7 @@ class _Check:
     def _course(self) -> _Course:
         """A straight line; for a loss of fixed rank, a curve in the matrices of that rank."""
         (m, n), k, rng = self.start.shape, self.start.rank, self.rng
-        if not getattr(self.loss, "fixed_rank", False):
+        if not self.said.fixed_rank:
             z = Product(rng.standard_normal((m, 2)), rng.standard_normal((2, n)))
             z = z * (self.scale / z.norm())
             return _Course(lambda t: self.w + z * t, z, None)
@@ -116,9 +121,6 @@ class _Check:
         )
         first = Product(np.hstack([a, left]), np.vstack([right, b]))
         return _Course(lambda t: Product(left + t * a, right + t * b), first, Product(a, b))
-
-    def _has(self, name: str) -> bool:
-        return callable(getattr(self.loss, name, None))
 
     def _claim(
         self,
@@ -247,9 +249,9 @@ class _Check:
 
     def shared(self) -> Claim | None:
         """value_and_gradient is value and gradient."""
-        if not self._has("value_and_gradient"):
+        if not self.said.shares:
             return None
-        value, g = self.loss.value_and_gradient(self.start)
+        value, g = self.said.value_and_gradient(self.start)
         gap = abs(float(value) - self.value) / (abs(self.value) or 1.0)
         ours, apart = np.asarray(g @ self.v), np.asarray(self.g @ self.v)
         return self._claim(
@@ -262,15 +264,15 @@ class _Check:
 
     @property
     def _smooth(self) -> Hypothesis:
-        twice = getattr(self.loss, "twice_differentiable", None)
+        twice = self.said.twice_differentiable
         return Hypothesis("twice differentiable", twice is not False, "not" if twice is False else "yes, or not denied")
 
     def second_derivative(self) -> Claim | None:
         """The Hessian against differences of the gradient."""
-        if not self._has("hessian"):
+        if (hessian := self.said.hessian) is None:
             return None
         course, v = self.courses[0], self.v
-        ours = np.asarray(self.loss.hessian(self.w, course.first) @ v).ravel()
+        ours = np.asarray(hessian(self.w, course.first) @ v).ravel()
         h = EPS ** (1 / 3)  # where truncation h^2 and roundoff eps / h of the central difference balance
         there, back = self.loss.gradient(course.at(h)), self.loss.gradient(course.at(-h))
         fresh = ((there @ v - back @ v) / (2 * h)).ravel()
@@ -285,9 +287,9 @@ class _Check:
 
     def second_slope(self) -> Claim | None:
         """The Taylor remainder of second order."""
-        if not self._has("hessian"):
+        if (hessian := self.said.hessian) is None:
             return None
-        bends = sorted(((self._bend(c), c) for c in self.courses), key=lambda row: -abs(row[0]))[:5]
+        bends = sorted(((self._bend(hessian, c), c) for c in self.courses), key=lambda row: -abs(row[0]))[:5]
         right, wrong = ([self._remainder(c, 1.0, f * bend) for bend, c in bends] for f in (1.0, 1.1))
         measured, most = _median(right), abs(bends[0][0])
         curved = Hypothesis("a second derivative that is not zero", most > 0, most)
@@ -297,16 +299,16 @@ class _Check:
             _FITTED, self._smooth, curved, _steady(measured),
         )  # fmt: skip
 
-    def _bend(self, course: _Course) -> float:
-        bend = _pairing(self.loss.hessian(self.w, course.first), course.first)
+    def _bend(self, hessian: Callable[[MatrixOrArray, MatrixOrArray], MatrixLike], course: _Course) -> float:
+        bend = _pairing(hessian(self.w, course.first), course.first)
         return bend if course.second is None else bend + 2 * _pairing(self.g, course.second)
 
     def symmetry(self) -> Claim | None:
         """<H a, b> = <a, H b>."""
-        if not self._has("hessian"):
+        if (hessian := self.said.hessian) is None:
             return None
         a, b = self.courses[0].first, self.courses[1].first
-        ha, hb = self.loss.hessian(self.w, a), self.loss.hessian(self.w, b)
+        ha, hb = hessian(self.w, a), hessian(self.w, b)
         left, right = _pairing(ha, b), _pairing(hb, a)
         size = abs(_pairing(ha, a)) + abs(_pairing(hb, b)) + abs(left)
         curved, size = Hypothesis("a second derivative that is not zero", size > 0, size), size or 1.0
@@ -322,7 +324,7 @@ class _Check:
     def convexity(self) -> Claim | None:
         """The middle of a segment lies below the mean of its ends."""
         # only what is declared is checked; the matrices of one rank hold no segments
-        if not getattr(self.loss, "convex", None) or getattr(self.loss, "fixed_rank", False):
+        if not self.said.convex or self.said.fixed_rank:
             return None
         excess, size = [], []
         for a, b in zip(self.courses[::2], self.courses[1::2], strict=True):
@@ -343,12 +345,12 @@ class _Check:
 
     def smoothness(self) -> Claim | None:
         """The largest second derivative found is below the bound that the loss declares."""
-        declared = require_curvature(self.loss)
-        if not self._has("hessian") or declared is None:
+        declared, hessian = self.said.curvature, self.said.hessian
+        if hessian is None or declared is None:
             return None
         z, found = self.courses[0].first, 0.0
         for _ in range(20):  # power method on low-rank directions: each product is cut back to rank two
-            h = self.loss.hessian(self.w, z)
+            h = hessian(self.w, z)
             norm2 = z.norm() ** 2
             found = max(found, abs(_pairing(h, z)) / norm2)
             right = np.linalg.qr(np.asarray(h.T @ (h @ z.right.T)))[0].T
@@ -399,6 +401,6 @@ def _steady(measured: float) -> Hypothesis:
     return Hypothesis("a steady order over five halvings", not np.isnan(measured), measured)
 
 
-def _pairing(g: Any, z: Product) -> float:
+def _pairing(g: MatrixLike, z: Product) -> float:
     """Return <G, Z>_F with two thin products."""
     return float(np.vdot(g @ z.right.T, z.left))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from .. import validation
-from ..gradients import inner_product, is_symmetric, project, riemannian_gradient
+from ..gradients import inner_product, project, riemannian_gradient
 from ..matrices import EPS, LowRankMatrix, Tangent, random_frame, random_point
 from ..matrices.requirements import require_point, require_symmetric_point
-from ..metrics import Coefficients, Metric
+from ..metrics import Coefficients, Metric, facts
 from ..metrics.requirements import require_coefficients, require_metric
-from ..report import Claim, Control, Hypothesis, Report
+from ..report import Bound, Claim, Control, Hypothesis, Relation, Report
 from ..validation import Array
 from .slopes import order
+from .tables import metric_table
 
 __all__ = ["check_metric"]
 
@@ -30,7 +30,8 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     Parameters
     ----------
     metric : Metric
-        An object with ``coefficients(s)``; ``differences(s)`` is checked if present.
+        An object with ``coefficients(s)``; ``differences(s)`` is checked if present. All that `lowrankflow.metrics.Metric`
+        lists is shown.
     start : LowRankMatrix, (m, n) of rank k
         Where to check.
     rng : numpy.random.Generator, optional
@@ -40,7 +41,8 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     -------
     Report
         Claims ``symmetric``, ``positive``, ``rank``, ``order``, ``ties``, ``gradient``, ``differences`` and ``differences at
-        ties``, each with a control. ``report.raise_if_failed()`` turns a failure into an exception.
+        ties``, each with a control; the table "facts" of what the metric can do. ``report.raise_if_failed()`` turns a
+        failure into an exception.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     """
     require_metric(metric)
     require_point("start", start)
-    if is_symmetric(metric):
+    if facts(metric).symmetric:
         require_symmetric_point("start", start, metric)
     rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
     c = require_coefficients(metric, start.s)
@@ -65,9 +67,10 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     (m, n), s = start.shape, start.s
     problem = {"metric": repr(metric), "shape": [m, n], "rank": start.rank, "singular values": [s.max(), s.min()]}
     claims = [check.symmetric(), check.positive(), check.full_rank(), check.order(), check.ties(), check.gradient()]
-    if callable(getattr(metric, "differences", None)) and not check.degenerate:
-        claims += [check.differences(), check.ties_of_differences()]
-    return Report("check-metric", problem, claims)
+    if check.said.differences is not None and not check.degenerate:
+        d = check.said.differences(start.s)
+        claims += [check.differences(d), check.ties_of_differences(d)]
+    return Report("check-metric", problem, claims, tables=[metric_table(check.said)])
 
 
 class _Check:
@@ -75,7 +78,8 @@ class _Check:
 
     def __init__(self, metric: Metric, w: LowRankMatrix, c: Coefficients, rng: np.random.Generator) -> None:
         self.metric, self.w, self.c, self.rng = metric, w, c, rng
-        self.symmetric_points = is_symmetric(metric)
+        self.said = facts(metric)
+        self.symmetric_points = self.said.symmetric
         spectrum = c.spectrum(w.shape, symmetric=self.symmetric_points)
         self.degenerate = not spectrum.min() > 0
         least = float(spectrum.min() / abs(spectrum).max())
@@ -248,10 +252,9 @@ class _Check:
             "L = 1/2 ||W - B||^2 with a random B, W(t) = (U S^1/2 + tA)(S^1/2 V^T + tB); fitted over five halvings",
         )
 
-    def differences(self) -> Claim:
+    def differences(self, d: Array) -> Claim:
         """The divided differences are those of the coefficients."""
         s, c, r = self.w.s, self.c, self.w.rank
-        d = self.metric.differences(s)  # type: ignore[attr-defined]
         full = np.block([[c.core, c.vp[:, None]], [c.up[None, :], np.zeros((1, 1))]])
         x = np.append(s, 0.0) ** 2
 
@@ -272,10 +275,9 @@ class _Check:
             Control("differences plus 0.1 %", gap(d + 1e-3 * np.abs(full).max() / x.max()), bound),
         )
 
-    def ties_of_differences(self) -> Claim:
+    def ties_of_differences(self, d: Array) -> Claim:
         """Where the quotient is a derivative, it is that of the coefficients."""
         s, c, r = self.w.s, self.c, self.w.rank
-        d = self.metric.differences(s)  # type: ignore[attr-defined]
         # beside each singular value one more: c at (s_i (1 + e), s_k), the last k for s = 0
         near = s * (1 + _NEAR)
         both = self.metric.coefficients(np.concatenate([s, near]))
@@ -321,8 +323,8 @@ def _claim(
     name: str,
     statement: str,
     measured: float,
-    relation: Any,
-    bound: Any,
+    relation: Relation,
+    bound: Bound,
     hypotheses: list[Hypothesis],
     control: Control,
     detail: str = "",

@@ -20,6 +20,7 @@ from .. import data, validation
 from ..checks import check_loss
 from ..compare import Interrupted, compare_metrics, explain, named_metrics, natural_time_unit, verify_equivalence
 from ..matrices import LowRankMatrix
+from ..metrics.facts import is_symmetric
 from ..report import Report
 from .arguments import BAD_INPUT, parser
 from .output import output_folder, progress_bar, show, write
@@ -75,7 +76,7 @@ def _verify(args: argparse.Namespace, rng: np.random.Generator) -> Callable[...,
 def _compare(args: argparse.Namespace, rng: np.random.Generator) -> Callable[..., Report]:
     """Return the call that compares the metrics."""
     metrics = named_metrics(args.metrics)
-    problem = read_problem(args, rng, symmetric=any(getattr(metric, "symmetric", False) for metric in metrics))
+    problem = read_problem(args, rng, symmetric=any(is_symmetric(metric) for metric in metrics))
     completing = args.observed is not None or args.missing is not None
     rtol = (1e-6 if completing else 1e-8) if args.rtol is None else args.rtol
     budget = (4000 if completing else 20_000) if args.max_evaluations is None else args.max_evaluations

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import data, losses, validation
 from ..loading import call, load_object
 from ..losses.protocol import require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, random_point
 from ..matrices.requirements import require_numerical_rank, require_rank
+from ..validation import Array
 
 __all__ = ["Problem", "read_problem"]
 
 
 class Problem(NamedTuple):
-    loss: Any
+    loss: losses.Loss
     start: LowRankMatrix | None
     network: LinearNetwork | None
     about: dict[str, Any]
@@ -61,11 +63,11 @@ def read_problem(args: argparse.Namespace, rng: np.random.Generator, symmetric: 
     return Problem(loss, start, None, about, measures)
 
 
-_Read = tuple[Any, dict[str, Any], dict[str, Callable[[LowRankMatrix], float]]]
+_Read = tuple[losses.Loss, dict[str, Any], dict[str, Callable[[LowRankMatrix], float]]]
 
 
 #: losses by name: a link, and whether its targets are taken as they stand (labels and counts cannot be centred)
-_LINKS: dict[str, tuple[Callable[..., Any], bool]] = {
+_LINKS: dict[str, tuple[Callable[..., losses.Link], bool]] = {
     "squared": (losses.Squared, False),
     "huber": (losses.Huber, False),
     "log-cosh": (losses.LogCosh, False),
@@ -81,8 +83,8 @@ _LINKS: dict[str, tuple[Callable[..., Any], bool]] = {
 class _Make(NamedTuple):
     """How the loss is made: of inputs and targets, or of entries."""
 
-    fit: Callable[..., Any]
-    complete: Callable[..., Any]
+    fit: Callable[..., losses.Loss]
+    complete: Callable[..., losses.Loss]
     raw: bool  #: whether targets and values are taken as they stand
 
 
@@ -110,19 +112,19 @@ def _named(args: argparse.Namespace, options: dict[str, Any]) -> _Make:
     """Return how a link of ours is put on inputs or on entries."""
     link, raw = _LINKS[args.loss]
 
-    def linked(targets: Any) -> Any:
+    def linked(targets: Array) -> losses.Link:
         known = [k for k, p in signature(link).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         if not set(options) <= set(known):
             raise ValueError(f"`--loss-arg` {', '.join(options)}: {args.loss} takes {', '.join(known) or 'none'}.")
         return link(targets, **options)
 
-    def fit(inputs: Any, targets: Any) -> Any:
+    def fit(inputs: Array, targets: Array) -> losses.Loss:
         labels = link is losses.Softmax and targets.shape[0] == 1
         made = linked(targets[0] if labels else targets)
-        rows = made.classes if isinstance(made, losses.Softmax) else made.targets.shape[0]
+        rows = made.classes if isinstance(made, losses.Softmax) else targets.shape[0]
         return losses.Measured(losses.Inputs(inputs, rows), made, reduction=args.reduction)
 
-    def complete(rows: Any, cols: Any, values: Any, shape: Any) -> Any:
+    def complete(rows: NDArray[np.intp], cols: NDArray[np.intp], values: Array, shape: tuple[int, int]) -> losses.Loss:
         if link is losses.Softmax:
             raise ValueError("`--loss` softmax needs --inputs and --targets: it has one label a sample.")
         return losses.Measured(losses.Entries(rows, cols, shape=shape), linked(values), reduction=args.reduction)
@@ -134,7 +136,7 @@ def _own(args: argparse.Namespace, options: dict[str, Any]) -> _Make:
     """Return how a loss of the user's file is made."""
     factory = load_object("--loss", args.loss)
 
-    def make(asked: tuple[int, int], **data: Any) -> Any:
+    def make(asked: tuple[int, int], **data: Any) -> losses.Loss:
         loss = call("--loss", factory, data | options)
         require_loss(loss)
         if loss.shape != asked and loss.shape == asked[::-1]:
@@ -228,12 +230,12 @@ def _entries(args: argparse.Namespace) -> data.Observations:
     return data.Observations(raw.name, rows, cols, raw.inputs.ravel(), raw.inputs.shape, raw.description)
 
 
-def _part(entries: data.Observations, chosen: Any) -> data.Observations:
+def _part(entries: data.Observations, chosen: NDArray[np.bool_]) -> data.Observations:
     rows, cols, values = entries.rows[chosen], entries.cols[chosen], entries.values[chosen]
     return data.Observations(entries.name, rows, cols, values, entries.shape, entries.description)
 
 
-def _trained(args: argparse.Namespace, loss: Any, about: dict[str, Any]) -> Problem:
+def _trained(args: argparse.Namespace, loss: losses.Loss, about: dict[str, Any]) -> Problem:
     """Return the problem of a network that was trained elsewhere."""
     if args.preprocess is None:
         raise ValueError(
@@ -250,23 +252,25 @@ def _trained(args: argparse.Namespace, loss: Any, about: dict[str, Any]) -> Prob
     return Problem(loss, start, network, about | {"factors": Path(args.factors).name}, {})
 
 
-def _rank(args: argparse.Namespace, loss: Any) -> int:
+def _observed(loss: losses.Loss) -> Array | None:
+    """Return the observed values of a loss of entries; None where it is none."""
+    if isinstance(loss, losses.Measured) and isinstance(loss.measurement, losses.Entries):
+        return validation.optional(loss.link, "targets")
+    return validation.optional(loss, "values")
+
+
+def _rank(args: argparse.Namespace, loss: losses.Loss) -> int:
     """Return the rank that was asked for, checked, or one that the data allow."""
     m, n = loss.shape
-    observed = getattr(loss, "values", None)
-    if observed is None and isinstance(getattr(loss, "measurement", None), losses.Entries):
-        observed = loss.link.targets
+    observed = _observed(loss)
     if observed is not None:
         most = min(loss.shape)
         # a half (verify) or a quarter (compare) of the observations for the r (m + n - r) numbers of a rank-r matrix
         affordable = [r for r in range(1, min(10, most) + 1) if args.spare * r * (m + n - r) <= observed.size]
         default = max(affordable, default=1)
-    elif not hasattr(loss, "spectrum"):
-        most = min(loss.shape)
-        default = min(10, most)
     else:
-        sigma = loss.spectrum.sigma
-        most = int((sigma > 1e-8 * sigma[0]).sum())
+        spectrum = losses.facts(loss).spectrum
+        most = min(loss.shape) if spectrum is None else int((spectrum.sigma > 1e-8 * spectrum.sigma[0]).sum())
         default = min(10, most)
     if args.rank is None:
         return default

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,11 @@ from ..charts import SingularFrame
 from ..flow import Progress, Status, Trajectory, integrate
 from ..flows import Event, Motion, RiemannianFlow, Save
 from ..gradients import is_symmetric, project
+from ..losses import Loss
+from ..losses import facts as loss_facts
+from ..losses.facts import only_if
 from ..matrices import LowRankMatrix
-from ..metrics import Coefficients, Metric, RootCoefficients
+from ..metrics import Coefficients, Metric, MetricFacts, RootCoefficients, facts
 from ..metrics.coefficients import frame_rates
 from ..validation import Array
 from .experiment import REDUCTION
@@ -75,57 +79,67 @@ class NormalisedClock:
     metric: Metric
     shape: tuple[int, int]
 
+    @cached_property
+    def _facts(self) -> MetricFacts:
+        return facts(self.metric)
+
     @property
     def symmetric(self) -> bool:
-        return is_symmetric(self.metric)
+        return self._facts.symmetric
 
     @property
     def root(self) -> float:
-        return float(getattr(self.metric, "root", 1.0))
+        return 1.0 if self._facts.root_coefficients is None else self._facts.root
 
     def _mean(self, s: Array) -> float:
         return mean_coefficient(self.metric.coefficients(s), self.shape)
 
     def coefficients(self, s: Array) -> Coefficients:
-        c, a = self.metric.coefficients(s), self._mean(s)
+        c = self.metric.coefficients(s)
+        a = mean_coefficient(c, self.shape)
         mix, determinant = (
             None if part is None else part / scale for part, scale in ((c.mix, a), (c.determinant, a * a))
         )
         return Coefficients(c.core / a, c.up / a, c.vp / a, mix, determinant)
 
     def frame_rates(self, s: Array) -> tuple[Array, Array]:
-        (left, right), a = frame_rates(self.metric, s), self._mean(s)
+        (left, right), a = frame_rates(self._facts, s), self._mean(s)
         return left / a, right / a
 
+    @only_if(lambda self: self._facts.root_coefficients is not None)
     def root_coefficients(self, l: Array) -> RootCoefficients:  # noqa: E741
-        c, a = self.metric.root_coefficients(l), self._mean(l**self.root)  # type: ignore[attr-defined]
+        assert self._facts.root_coefficients is not None
+        c, a = self._facts.root_coefficients(l), self._mean(l**self.root)
         return RootCoefficients(c.sym / a, c.skew / a, c.left / a, c.right / a)
 
 
 class Modes:
     """The singular pairs of the whitened targets of a square loss, and how much of each W has learned."""
 
-    def __init__(self, loss: Any, count: int | None = None) -> None:
-        spectrum = loss.spectrum
+    def __init__(self, loss: Loss, count: int | None = None) -> None:
+        said = loss_facts(loss)
+        assert said.spectrum is not None and said.whiten is not None
+        self.loss, self._whiten, spectrum = loss, said.whiten, said.spectrum
         positive = int((spectrum.sigma > 1e-8 * spectrum.sigma[0]).sum())
-        self.loss, self.count = loss, positive if count is None else min(count, positive)
+        self.count = positive if count is None else min(count, positive)
         self.u, self.sigma, self.v = (a[..., : self.count] for a in (spectrum.u, spectrum.sigma, spectrum.vt.T))
 
     def shares(self, w: LowRankMatrix) -> Array:
         """Return u_i^T B v_i / sigma_i for B the whitened W."""
-        b = self.loss.whiten(w)
+        b = self._whiten(w)
         return np.einsum("ir,ri->i", self.u.T @ b.left, b.right @ self.v) / self.sigma
 
     def learned(self, w: LowRankMatrix) -> tuple[list[int], float]:
         """Return J, the pairs learned by half or more, from 1, and the distance of W from their sum, relative."""
-        b, j = self.loss.whiten(w).to_dense(), np.flatnonzero(self.shares(w) > 0.5)
+        b, j = self._whiten(w).to_dense(), np.flatnonzero(self.shares(w) > 0.5)
         apart = np.linalg.norm(b - (self.u[:, j] * self.sigma[j]) @ self.v[:, j].T) / np.linalg.norm(b)
         return [int(i) + 1 for i in j], float(apart)
 
     @staticmethod
-    def known(loss: Any) -> bool:
+    def known(loss: Loss) -> bool:
         """Whether the loss is a square loss whose targets have modes at all."""
-        return hasattr(loss, "whiten") and hasattr(loss, "spectrum") and bool(loss.spectrum.sigma[0] > 0)
+        said = loss_facts(loss)
+        return said.whiten is not None and said.spectrum is not None and bool(said.spectrum.sigma[0] > 0)
 
 
 class _Half:
@@ -214,7 +228,7 @@ def run_course(
     label: str,
     metric: Metric,
     other: Metric,
-    loss: Any,
+    loss: Loss,
     start: LowRankMatrix,
     *,
     clock: str,
@@ -291,7 +305,7 @@ def _halves(path: Trajectory, halves: list[_Half], at_start: Array, factor: floa
 
 
 def retrace(
-    metric: Metric, loss: Any, start: LowRankMatrix, t_end: float, *, normalised: bool, rtol: float, budget: int
+    metric: Metric, loss: Loss, start: LowRankMatrix, t_end: float, *, normalised: bool, rtol: float, budget: int
 ) -> Place:
     """Return where a metric is at a time of the normalised clock, or of its own; nan for the way where it got not so far."""
     moved: Metric = NormalisedClock(metric, start.shape) if normalised else metric

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import validation
 from ..charts import Chart, Lifted
+from ..losses import Loss, facts
 from ..losses.protocol import require_loss, require_value
 from ..matrices import LinearNetwork, LowRankMatrix
 from ..matrices.requirements import require_depth, require_point
@@ -61,7 +62,7 @@ def default_widths(shape: tuple[int, int], depth: int, rank: int) -> int:
 
 
 def _sides(
-    loss: Any,
+    loss: Loss,
     start: LowRankMatrix | None,
     network: LinearNetwork | None,
     depth: int | None,
@@ -99,7 +100,7 @@ def _sides(
 
 
 def verify_equivalence(
-    loss: Any,
+    loss: Loss,
     start: LowRankMatrix | None = None,
     *,
     depth: int | None = None,
@@ -190,7 +191,7 @@ def verify_equivalence(
     unit = natural_time_unit(loss, start, network.depth)
     tell = (lambda stage, fraction: None) if progress is None else progress
     x = Experiment(loss, start, network, rtol, unit, t_end, max_evaluations, rng, chart, tell)
-    report = Report("verify", {"data": dict(about or {}), "loss": getattr(loss, "normalisation", repr(loss))})
+    report = Report("verify", {"data": dict(about or {}), "loss": facts(loss).normalisation})
     report.figures, report.tables = x.figures, x.tables
     try:
         _describe(x, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -16,10 +16,11 @@ from ..charts import Chart
 from ..descent import sharpness
 from ..flow import FactorFlow, Progress, RiemannianFlow, Save, Status, Trajectory, integrate
 from ..gradients import project
-from ..losses.protocol import require_curvature
-from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
+from ..losses import Loss, LossFacts, facts
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, Matrix, difference
 from ..matrices.requirements import require_depth, require_point
 from ..metrics import DepthMetric
+from ..operators import MatrixLike
 from ..report import Curve, Figure, Hypothesis, Table
 from ..validation import Array
 
@@ -29,7 +30,7 @@ HORIZON = 0.5 * math.log(1 / EPS)  # a dormant mode then is sqrt(eps), its produ
 _DENSE = 1_000_000  # entries up to which the gradient is formed as one array to be measured
 
 
-def natural_time_unit(loss: Any, start: LowRankMatrix, depth: float) -> float:
+def natural_time_unit(loss: Loss, start: LowRankMatrix, depth: float) -> float:
     r"""Return :math:`1 / (N \lambda_1 \sigma_1^{2-2/N})`, the time scale of the fastest mode.
 
     Parameters
@@ -49,13 +50,16 @@ def natural_time_unit(loss: Any, start: LowRankMatrix, depth: float) -> float:
     """
     require_point("start", start)
     depth = require_depth(depth)
-    w = start
-    if hasattr(loss, "minimiser"):
-        # the data may have fewer directions than the start; none at all where the targets vanish
-        rank = min(start.rank, int((loss.spectrum.sigma > 1e-8 * loss.spectrum.sigma[0]).sum()))
-        w = loss.minimiser(rank) if rank else start
-    if (curvature := require_curvature(loss)) is not None:
-        return float(1 / (depth * curvature * w.s.max() ** (2 - 2 / depth)))
+    said = facts(loss)
+    w, rank = start, start.rank
+    if said.minimiser is not None:
+        if said.spectrum is not None:
+            # the data may have fewer directions than the start; none at all where the targets vanish
+            rank = min(rank, int((said.spectrum.sigma > 1e-8 * said.spectrum.sigma[0]).sum()))
+        w = said.minimiser(rank) if rank else start
+        require_point("loss.minimiser(rank)", w)
+    if said.curvature is not None:
+        return float(1 / (depth * said.curvature * w.s.max() ** (2 - 2 / depth)))
     found = sharpness(loss, LinearNetwork.balanced(w, max(2, round(depth))))
     if not found > 0:
         raise ValueError(
@@ -71,7 +75,7 @@ def unbalanced(net: LinearNetwork, c: float) -> LinearNetwork:
     return LinearNetwork._trusted([a[:, None] * first, second / a, *rest])
 
 
-def normal_gradient_norm(loss: Any, w: LowRankMatrix) -> float:
+def normal_gradient_norm(loss: Loss, w: LowRankMatrix) -> float:
     """Return ||(I - UU^T) G (I - VV^T)||_2, the growth rate of dormant modes at depth 2."""
     g, v = loss.gradient(w), w.vt.T
 
@@ -93,7 +97,7 @@ def normal_gradient_norm(loss: Any, w: LowRankMatrix) -> float:
     return float(svds(operator, k=1, v0=v0, tol=1e-4, return_singular_vectors=False)[0])
 
 
-def as_array(egrad: Any) -> Any:
+def as_array(egrad: MatrixLike) -> MatrixLike:
     """Return a gradient as one array where it is small, so that its own roundoff is not what is measured."""
     m, n = egrad.shape
     if m * n > _DENSE or isinstance(egrad, np.ndarray):
@@ -101,7 +105,7 @@ def as_array(egrad: Any) -> Any:
     return egrad @ np.eye(n)
 
 
-def frobenius(egrad: Any, rng: np.random.Generator) -> float:
+def frobenius(egrad: MatrixLike, rng: np.random.Generator) -> float:
     """Return ||G||_F, estimated from 16 random products where G is not an array."""
     if isinstance(egrad, np.ndarray):
         return float(linalg.norm(egrad))
@@ -119,7 +123,7 @@ def gaps(a: Trajectory, b: Trajectory, times: Array) -> Array:
     return values
 
 
-def gap(a: Any, b: Any) -> float:
+def gap(a: Matrix, b: Matrix) -> float:
     """Return ||A - B||_F / ||B||_F; inf where A is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         if not all(np.isfinite(part).all() for part in a.split()):
@@ -168,7 +172,7 @@ class Experiment:
     Runs that several claims use are cached, so each is integrated once.
     """
 
-    loss: Any
+    loss: Loss
     start: LowRankMatrix
     network: LinearNetwork
     rtol: float
@@ -181,6 +185,11 @@ class Experiment:
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     stage: str = ""
+
+    @cached_property
+    def said(self) -> LossFacts:
+        """What the loss can do."""
+        return facts(self.loss)
 
     @property
     def depth(self) -> int:
@@ -217,7 +226,7 @@ class Experiment:
 
     @cached_property
     def full_rank_inputs(self) -> Hypothesis:
-        spectrum = getattr(self.loss, "spectrum", None)
+        spectrum = self.said.spectrum
         if spectrum is None:
             return Hypothesis("full-rank inputs", False, "unknown: the loss has no `spectrum`")
         n, q = self.start.shape[1], spectrum.eigenvalues.size
@@ -229,7 +238,7 @@ class Experiment:
     @cached_property
     def smooth(self) -> Hypothesis:
         """Whether the orders of solvers, and of what is expanded, may be expected: a kink lowers them."""
-        twice = getattr(self.loss, "twice_differentiable", None)
+        twice = self.said.twice_differentiable
         return Hypothesis(
             "a loss that is twice differentiable", twice is not False, "no" if twice is False else "not denied"
         )
@@ -256,7 +265,7 @@ class Experiment:
         times: Array,
         *,
         metric: DepthMetric | None = None,
-        loss: Any = None,
+        loss: Loss | None = None,
         save: Save | None = None,
         **options: Any,
     ) -> Trajectory:
@@ -265,14 +274,26 @@ class Experiment:
         return self._integrate(flow, self.start, rtol, times, save, chart=self.chart, **options)
 
     def factors(
-        self, rtol: float, times: Array, *, network: LinearNetwork | None = None, loss: Any = None, **options: Any
+        self,
+        rtol: float,
+        times: Array,
+        *,
+        network: LinearNetwork | None = None,
+        loss: Loss | None = None,
+        **options: Any,
     ) -> Trajectory:
         """Integrate the factor flow at its full widths, kept at `times`."""
         flow = FactorFlow(self.loss if loss is None else loss)
         return self._integrate(flow, self.network if network is None else network, rtol, times, None, **options)
 
     def _integrate(
-        self, flow: Any, start: Any, rtol: float, times: Array, save: Save | None, **options: Any
+        self,
+        flow: RiemannianFlow | FactorFlow,
+        start: LowRankMatrix | LinearNetwork,
+        rtol: float,
+        times: Array,
+        save: Save | None,
+        **options: Any,
     ) -> Trajectory:
         span = (0.0, float(times[-1]))
         options = (
@@ -427,6 +448,6 @@ class Experiment:
         self.figures.append(Figure(name, title, caption, xlabel, ylabel, curves, **scales))
 
 
-def curve(label: str, x: Any, y: Any, role: str = "a", points: bool = False) -> Curve:
+def curve(label: str, x: Iterable[float], y: Iterable[float], role: str = "a", points: bool = False) -> Curve:
     """Return a Curve of plain floats."""
     return Curve(label, [float(v) for v in x], [float(v) for v in y], role, points)

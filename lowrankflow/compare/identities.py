@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..checks import Tampered, gradient_error
@@ -18,6 +16,7 @@ from ..gradients import (
 )
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
 from ..metrics import Coefficients, DepthMetric
+from ..operators import MatrixLike
 from ..report import Claim, Control
 from ..validation import Array
 from .claims import claim
@@ -65,7 +64,7 @@ class _GeometricMeans(DepthMetric):
 
 
 def _velocity_error(
-    net: LinearNetwork, w: LowRankMatrix, g: Any, metric: DepthMetric, sign: float, scale: float
+    net: LinearNetwork, w: LowRankMatrix, g: MatrixLike, metric: DepthMetric, sign: float, scale: float
 ) -> float:
     """Return ||product velocity + A_W(G)|| over the scale ||A_W|| ||G||."""
     product_velocity = product_rule(net, [-e for e in pullback(net, g)])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy import linalg
 
 from ..flow import Trajectory
 from ..gradients import project
-from ..matrices import EPS, LinearNetwork, LowRankMatrix
+from ..losses.least_squares import Spectrum
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, Product
 from ..report import Claim, Control, Hypothesis
+from ..validation import Array
 from .claims import claim
 from .experiment import HORIZON, REDUCTION, Experiment, curve
 from .separable import is_separated, separable
@@ -31,7 +32,21 @@ class Limit:
     @property
     def known(self) -> bool:
         """Whether the loss knows its whitened coordinates."""
-        return hasattr(self.x.loss, "whiten")
+        return self.x.said.whiten is not None and self.x.said.spectrum is not None
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The whitened targets, where they are known."""
+        found = self.x.said.spectrum
+        assert found is not None
+        return found
+
+    @cached_property
+    def whitened(self) -> Product:
+        """The last W in whitened coordinates, where they are known."""
+        whiten = self.x.said.whiten
+        assert whiten is not None
+        return whiten(self.w)
 
     @cached_property
     def stationary(self) -> Hypothesis:
@@ -39,9 +54,9 @@ class Limit:
         return Hypothesis(f"projected gradient below {REDUCTION:g} of its start", reached, self.ratio)
 
     @cached_property
-    def overlaps(self) -> Any:
+    def overlaps(self) -> Array:
         """u_i^T B v_i / sigma_i: how much of each singular pair of the whitened targets W has learned."""
-        spectrum, b = self.x.loss.spectrum, self.x.loss.whiten(self.w)
+        spectrum, b = self.spectrum, self.whitened
         positive = spectrum.sigma > 1e-12 * spectrum.sigma[0]
         learned = np.einsum("ik,ik->k", spectrum.u, b @ spectrum.vt.T)
         return np.divide(learned, spectrum.sigma, out=np.zeros_like(learned), where=positive)
@@ -59,7 +74,7 @@ class Limit:
     @cached_property
     def gap(self) -> float:
         """1 - sigma_{r+1} / sigma_r: the least eigenvalue of the whitened Hessian at the best rank-r matrix."""
-        sigma = self.x.loss.spectrum.sigma
+        sigma = self.spectrum.sigma
         r = self.x.rank
         if r > sigma.size or sigma[r - 1] <= 1e-12 * sigma[0]:
             return 0.0
@@ -72,13 +87,13 @@ class Limit:
     @cached_property
     def whitened_gradient(self) -> float:
         """Norm of the projected gradient in whitened coordinates, B - Q projected at B."""
-        spectrum = self.x.loss.spectrum
-        b = self.x.loss.whiten(self.w).to_low_rank(self.x.rank)
+        spectrum = self.spectrum
+        b = self.whitened.to_low_rank(self.x.rank)
         return project(b, b.to_dense() - (spectrum.u * spectrum.sigma) @ spectrum.vt).norm()
 
-    def pairs(self, indices: list[int]) -> Any:
+    def pairs(self, indices: list[int]) -> Array:
         """Return sum over J of sigma_i u_i v_i^T (indices from 1)."""
-        spectrum, j = self.x.loss.spectrum, np.array(indices, dtype=int) - 1
+        spectrum, j = self.spectrum, np.array(indices, dtype=int) - 1
         return (spectrum.u[:, j] * spectrum.sigma[j]) @ spectrum.vt[j]
 
 
@@ -106,44 +121,46 @@ def limits(x: Experiment) -> list[Claim]:
         )
     ]  # fmt: skip
     if limit.known:
-        found += [_index_set(x, limit), _best_loss(x, limit)]
+        found.append(_index_set(x, limit))
+        if x.said.best_value is not None:
+            found.append(_best_loss(x, limit, float(x.said.best_value(x.rank))))
     return found
 
 
-def _free(x: Experiment) -> str:
+def _free(limit: Limit) -> str:
     """Say why there is no control where there is none."""
-    return "" if _neighbours(x) is not None else "; there is no further pair to exchange, so there is no control"
+    return "" if _neighbours(limit) is not None else "; there is no further pair to exchange, so there is no control"
 
 
-def _neighbours(x: Experiment) -> list[int] | None:
+def _neighbours(limit: Limit) -> list[int] | None:
     """Return {1, ..., r-1, r+1}, or None where there is no pair r + 1."""
-    return [*range(1, x.rank), x.rank + 1] if x.rank < x.loss.spectrum.sigma.size else None
+    r = limit.x.rank
+    return [*range(1, r), r + 1] if r < limit.spectrum.sigma.size else None
 
 
 def _index_set(x: Experiment, limit: Limit) -> Claim:
-    b = x.loss.whiten(limit.w).to_dense()
+    b = limit.whitened.to_dense()
     scale = float(linalg.norm(b))
     bound = 2 * limit.whitened_gradient / (limit.gap or math.nan) / scale + 1e-10
     controls = []
-    if (other := _neighbours(x)) is not None:
+    if (other := _neighbours(limit)) is not None:
         controls.append(Control(f"J = {_set(other)}", float(linalg.norm(b - limit.pairs(other))) / scale, bound))
     hypotheses = [x.full_rank_inputs, limit.stationary, limit.leading, limit.separated]
     measured = float(linalg.norm(b - limit.pairs(limit.index_set))) / scale
-    return claim("index_set", measured, "<=", bound, hypotheses, controls, f"J = {_set(limit.index_set)}{_free(x)}")
+    return claim("index_set", measured, "<=", bound, hypotheses, controls, f"J = {_set(limit.index_set)}{_free(limit)}")
 
 
-def _best_loss(x: Experiment, limit: Limit) -> Claim:
-    spectrum, r = x.loss.spectrum, x.rank
-    best, value = x.loss.best_value(r), float(limit.path.loss[-1])
+def _best_loss(x: Experiment, limit: Limit, best: float) -> Claim:
+    spectrum, r, value = limit.spectrum, x.rank, float(limit.path.loss[-1])
     # near the minimiser L - L* <= ||grad||^2 / (2 mu) with mu the least Hessian eigenvalue; twice that for the
     # higher terms, and roundoff of a sum of squares
     bound = limit.whitened_gradient**2 / (limit.gap or math.nan) + 100 * EPS * float(limit.path.loss[0])
     controls = []
-    if _neighbours(x) is not None:
+    if (other := _neighbours(limit)) is not None:
         worse = best + 0.5 * float(spectrum.sigma[r - 1] ** 2 - spectrum.sigma[r] ** 2)
-        controls.append(Control(f"J = {_set(_neighbours(x) or [])}", abs(value - worse), bound))
+        controls.append(Control(f"J = {_set(other)}", abs(value - worse), bound))
     hypotheses = [x.full_rank_inputs, limit.stationary, limit.leading, limit.separated]
-    detail = f"L(T) = {value:.10g}, best rank-{r} value {best:.10g}, L(0) = {limit.path.loss[0]:.4g}{_free(x)}"
+    detail = f"L(T) = {value:.10g}, best rank-{r} value {best:.10g}, L(0) = {limit.path.loss[0]:.4g}{_free(limit)}"
     return claim("best_loss", abs(value - best), "<=", bound, hypotheses, controls, detail)
 
 
@@ -183,23 +200,24 @@ def departure(x: Experiment) -> Claim:
     return claim("departure", measured, "in", (0.9, 1.1), [x.balanced, enough], controls, detail)
 
 
-def _next_value(path: Trajectory, rank: int) -> Any:
+def _next_value(path: Trajectory, rank: int) -> Array:
     """Return sigma_{r+1} / sigma_1 of the product at the kept times after the first."""
     return path.singular_values[1:, rank] / path.singular_values[1:, 0]
 
 
-def _exponent(predicted: Any, values: Any) -> float:
+def _exponent(predicted: Array, values: Array) -> float:
     """Return the slope of log values against the predicted exponent; nan without two points."""
     return float(np.polyfit(predicted, np.log(values), 1)[0]) if len(values) > 1 else math.nan
 
 
-def _prediction(predicted: Any, values: Any) -> Any:
+def _prediction(predicted: Array, values: Array) -> Array:
     return values[0] * np.exp(predicted - predicted[0]) if len(values) else values
 
 
 def _draw_loss(x: Experiment, limit: Limit) -> None:
     path = limit.path
-    floor = x.loss.best_value(x.rank) if limit.known else None
+    best = x.said.best_value
+    floor = float(best(x.rank)) if best is not None else None
     excess = path.loss - (floor if floor is not None else 0.0)
     name = "loss minus best rank-r value" if floor is not None else "loss"
     times = x.time_axis(path.t[1:])

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import validation
-from ..gradients import convert_gradient, is_symmetric, riemannian_gradient
+from ..gradients import convert_gradient, riemannian_gradient
+from ..losses import Loss
+from ..losses import facts as loss_facts
 from ..losses.protocol import require_loss
 from ..matrices import EPS, LowRankMatrix
 from ..matrices.requirements import require_point, require_symmetric_point
@@ -24,9 +26,12 @@ from ..metrics import (
     ScaledGDMetric,
     SubspaceProjectionMetric,
     TwoFactorMetric,
+    facts,
 )
+from ..metrics.facts import is_symmetric
 from ..metrics.requirements import require_metric, require_positive
 from ..report import Claim, Control, Hypothesis, Report
+from ..validation import Array
 from . import tables
 from .courses import Course, Modes, Place, degenerate_at, retrace, run_course
 from .equivalence import Interrupted
@@ -71,7 +76,7 @@ def metric_label(metric: Metric, start: LowRankMatrix) -> str:
         return "kappa " + ", ".join(f"{v:g}" for v in metric.imbalances)
     if isinstance(metric, LambdaBalancedMetric):
         return f"lambda {metric.imbalance:g}" + ("" if metric.hidden == "rank" else f", {metric.hidden}")
-    return str(getattr(metric, "name", None) or _NAMES.get(type(metric), type(metric).__name__))
+    return facts(metric).name or _NAMES.get(type(metric), type(metric).__name__)
 
 
 def named_metrics(text: str) -> list[Metric]:
@@ -107,7 +112,7 @@ def _named(name: str) -> Metric:
 
 
 def compare_metrics(
-    loss: Any,
+    loss: Loss,
     start: LowRankMatrix,
     metrics: Sequence[Metric] | Mapping[str, Metric],
     *,
@@ -196,7 +201,7 @@ def compare_metrics(
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     chosen, functions = _metrics(metrics, start), _measures(measures, start)
     x = _Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
-    report = Report("compare", {"data": dict(about or {}), "loss": getattr(loss, "normalisation", repr(loss))})
+    report = Report("compare", {"data": dict(about or {}), "loss": loss_facts(loss).normalisation})
     try:
         x.run(clock, t_end, functions)
         for measure in (_dissipation, _conversion, _clock):
@@ -255,7 +260,13 @@ class _Comparison:
     """One problem, its metrics, and the courses that are finished."""
 
     def __init__(
-        self, loss: Any, start: LowRankMatrix, metrics: dict[str, Metric], rtol: float, budget: int, progress: Any
+        self,
+        loss: Loss,
+        start: LowRankMatrix,
+        metrics: dict[str, Metric],
+        rtol: float,
+        budget: int,
+        progress: Callable[[str, float], None],
     ) -> None:
         self.loss, self.start, self.metrics = loss, start, metrics
         self.rtol, self.budget, self.progress = rtol, budget, progress
@@ -292,7 +303,7 @@ class _Comparison:
         best = int(np.argmax(apart))
         return others[best] if apart[best] > 1e-2 else None
 
-    def _operator(self, metric: Metric, s: Any) -> Any:
+    def _operator(self, metric: Metric, s: Array) -> Array:
         """Return the coefficients at `s` that act, over the largest of them."""
         c, (m, n), r = metric.coefficients(s), self.start.shape, self.start.rank
         mix = np.zeros_like(c.core) if c.mix is None else c.mix

@@ -19,9 +19,8 @@ _FALL = 1e-6  # the loss is followed down to this share of what it is at the end
 
 def is_separated(x: Experiment, w: LowRankMatrix) -> bool:
     """Return whether W classifies every sample of a loss that then has no minimiser: logistic, softmax."""
-    if not (getattr(x.loss, "exponential_tail", False) and callable(getattr(x.loss, "margins", None))):
-        return False
-    return least_margin(x.loss, w) > 0
+    said = x.said
+    return said.exponential_tail and said.margins is not None and least_margin(x.loss, w) > 0
 
 
 def separable(x: Experiment, w: LowRankMatrix) -> list[Claim]:
@@ -39,8 +38,8 @@ def _margin(x: Experiment, found: Separation) -> Claim:
     known = Hypothesis(
         "the loss is a sum over samples of known number", isinstance(x.loss, Measured), type(x.loss).__name__
     )
-    mean = isinstance(x.loss, Measured) and x.loss.reduction == "mean"
-    total = found.loss * (x.loss.measurement.samples if mean else 1)
+    samples = x.loss.measurement.samples if isinstance(x.loss, Measured) and x.loss.reduction == "mean" else 1
+    total = found.loss * samples
     small = total < np.log(2.0)
     enough = Hypothesis("the summed loss is below ln 2 for five steps", int(small.sum()) >= 5, int(small.sum()))
     # the margin that one sample alone would need for this loss, over the norm of balanced factors to the power N

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..losses import Loss, facts
+from ..matrices import LowRankMatrix, Matrix
+from ..metrics import DepthMetric
 from ..report import Cell, Curve, Figure, Table
 from ..validation import Array
 from .courses import Course, Modes
@@ -28,7 +31,7 @@ _FROZEN = (
 )
 
 
-def tables(courses: list[Course], modes: Modes | None, loss: Any) -> list[Table]:
+def tables(courses: list[Course], modes: Modes | None, loss: Loss) -> list[Table]:
     """Return the tables: where each flow ends, what it costs, how far the ends lie apart, and the modes."""
     found = [_limits(courses, loss), _cost(courses)]
     if len(courses) > 1:
@@ -38,9 +41,13 @@ def tables(courses: list[Course], modes: Modes | None, loss: Any) -> list[Table]
     return found
 
 
-def groups(courses: list[Course], loss: Any) -> list[str]:
+def groups(courses: list[Course], loss: Loss) -> list[str]:
     """Return a letter for the limit of each flow that came to rest, the same one where a chain of near ends joins them."""
-    seen = loss.whiten if Modes.known(loss) else lambda w: w
+    whiten = facts(loss).whiten if Modes.known(loss) else None
+
+    def seen(w: LowRankMatrix) -> Matrix:
+        return w if whiten is None else whiten(w)
+
     rested = [course for course in courses if course.ending in ("gradient", "stalled")]
     letters: dict[int, str] = {}
     for course in rested:
@@ -59,7 +66,7 @@ def _letter(i: int) -> str:
     return chr(ord("A") + i) if i < 26 else f"{i + 1}"
 
 
-def _limits(courses: list[Course], loss: Any) -> Table:
+def _limits(courses: list[Course], loss: Loss) -> Table:
     columns = ["metric", "ended by", "loss", "limit"]
     known = Modes.known(loss)
     if known:
@@ -97,7 +104,7 @@ def _limits(courses: list[Course], loss: Any) -> Table:
 
 def _frozen(courses: list[Course]) -> str:
     text = f" {_FROZEN}" if any(course.degenerate for course in courses) else ""
-    if any(getattr(course.metric, "depth", 2.0) < 2 for course in courses):
+    if any(isinstance(course.metric, DepthMetric) and course.metric.depth < 2 for course in courses):
         text += " Below depth 2 the frames turn at a speed that is not bounded as a singular value vanishes."
     return text
 
@@ -165,7 +172,7 @@ def _modes(courses: list[Course], what: int) -> Table:
 # figures
 
 
-def figures(courses: list[Course], modes: Modes | None, loss: Any, clock: str) -> list[Figure]:
+def figures(courses: list[Course], modes: Modes | None, loss: Loss, clock: str) -> list[Figure]:
     """Return the data of the pictures."""
     excess, ylabel = _excess(courses, loss)
     time = "time, by the largest coefficient at the start" if clock == "operator" else "time of the factors"
@@ -235,18 +242,19 @@ def _curves(courses: list[Course], x: Callable[[Course], Array], y: Callable[[Co
     return [curve(c.label, x(c), y(c), "one") for c in courses]
 
 
-def _excess(courses: list[Course], loss: Any) -> tuple[Callable[[Course], Array], str]:
+def _excess(courses: list[Course], loss: Loss) -> tuple[Callable[[Course], Array], str]:
     """Return what to draw on a logarithmic axis: the loss above the best of the rank where that is known."""
     least = min(float(c.loss.min()) for c in courses)
-    if hasattr(loss, "best_value"):
-        floor = float(loss.best_value(courses[0].end.rank))
+    best = facts(loss).best_value
+    if best is not None:
+        floor = float(best(courses[0].end.rank))
         return lambda c: c.loss - floor, "loss above the best of that rank"
     if least > 0:
         return lambda c: c.loss, "loss"
     return lambda c: c.loss - least, "loss above the least seen"
 
 
-def _fallen(courses: list[Course], course: Course, loss: Any = None) -> Array:
+def _fallen(courses: list[Course], course: Course, loss: ArrayLike | None = None) -> Array:
     """Return (L(0) - L) over the deepest fall of all flows."""
     values = course.loss if loss is None else np.asarray(loss, dtype=float)
     deepest = max((c.fall for c in courses if c.fall > 0), default=1.0)

@@ -64,7 +64,7 @@ def theorems(x: Experiment, claims: list[Claim], end: LowRankMatrix | None) -> T
 
 def _differentiable(x: Experiment, claims: list[Claim]) -> Hypothesis:
     found = next((c for c in claims if c.name == "gradient"), None)
-    if getattr(x.loss, "fixed_rank", False):
+    if x.said.fixed_rank:
         return Hypothesis("differentiable", False, "only along matrices of one rank")
     if found is None:
         return Hypothesis("differentiable", False, "not measured")
@@ -72,7 +72,7 @@ def _differentiable(x: Experiment, claims: list[Claim]) -> Hypothesis:
 
 
 def _convex(x: Experiment) -> Hypothesis:
-    convex = getattr(x.loss, "convex", None)
+    convex = x.said.convex
     says = "not known: the loss has no `convex`" if convex is None else ("declared" if convex else "no")
     return Hypothesis("convex in W", bool(convex), says)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from scipy import linalg
 
 from ..charts import Factors, System
 from ..checks import Tampered
-from ..flow import Save, Trajectory
+from ..flow import Trajectory
+from ..flows import FactorFlow, Save
+from ..losses import Loss
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, thin_qr
 from ..report import Claim, Control, Hypothesis
 from ..validation import Array
@@ -141,7 +142,7 @@ def _drift(path: Trajectory) -> Array:
 class _FirstLayerTwiceAsFast:
     """A control: the factor flow with W_1' doubled, which conserves no imbalance of the first pair."""
 
-    def bind(self, flow: Any, start: LinearNetwork) -> System:
+    def bind(self, flow: FactorFlow, start: LinearNetwork) -> System:
         system = Factors().bind(flow, start)
         velocity, size = system.velocity, start.factors[0].size
 
@@ -270,7 +271,7 @@ def dissipation(x: Experiment) -> Claim:
     return claim("dissipation", errors, "<=", bound, [x.complete(path), resolved], controls, detail)
 
 
-def _dissipation_error(x: Experiment, loss: Any, times: Array) -> tuple[float, Trajectory]:
+def _dissipation_error(x: Experiment, loss: Loss, times: Array) -> tuple[float, Trajectory]:
     """Return the largest |L(0) - L(t) - q(t)| over L(0) - L(T) along the Riemannian flow of a loss, and the path."""
     save = Save(times=times, exact=True, steps=False, integrals={"dissipated": lambda at: at.power})
     path = x.riemannian(x.reference_rtol, times, loss=loss, save=save)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg
 
 from .. import validation
-from ..matrices import EPS, Product
+from ..matrices import EPS, MatrixOrArray, Product
 from ..validation import Array
 from .values import DataSet, Observations
 
@@ -79,7 +79,7 @@ class Preparation:
         """The input basis for autoencoding; None for regression, whose targets are not projected."""
         return self.input_basis if self.task == "autoencoding" else None
 
-    def to_raw(self, w: Any) -> tuple[Product, Array]:
+    def to_raw(self, w: MatrixOrArray) -> tuple[Product, Array]:
         r"""Return (A, b) so that :math:`A x + b` predicts raw targets from a raw sample x.
 
         .. math:: A = (\rho_Y / \rho_X) \, T W B^T, \qquad b = \mu_Y - A \mu_X .

@@ -17,7 +17,7 @@ from scipy import linalg
 
 from ..matrices import LowRankMatrix, Tangent, thin_svd
 from ..matrices.requirements import require_symmetric_point
-from ..metrics import BuresWassersteinMetric, DepthMetric, Metric
+from ..metrics import BuresWassersteinMetric, DepthMetric, Metric, facts
 from ..validation import Array
 
 __all__ = ["distance", "exponential", "logarithm"]
@@ -52,8 +52,7 @@ def distance(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> float:
     """
     if (scale := _bures_scale(metric, a, b)) is not None:
         return float(scale * np.linalg.norm(_bures_direction(a, b)))
-    pair = _commonly_sorted(a, b, metric)
-    return float(np.linalg.norm(metric.flat_coordinates(pair.b) - metric.flat_coordinates(pair.a)))  # type: ignore[attr-defined]
+    return float(np.linalg.norm(_commonly_sorted(a, b, metric).step))
 
 
 def logarithm(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> Tangent:
@@ -71,8 +70,7 @@ def logarithm(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> Tangent:
         frame = (direction - a.u @ core) * root
         return Tangent(frame, core * root + (core * root).T, frame)
     pair = _commonly_sorted(a, b, metric)
-    speed = np.sqrt(np.diag(metric.coefficients(pair.a).core))
-    z = speed * (metric.flat_coordinates(pair.b) - metric.flat_coordinates(pair.a))  # type: ignore[attr-defined]
+    z = np.sqrt(np.diag(metric.coefficients(pair.a).core)) * pair.step
     return Tangent(np.zeros_like(a.u), (pair.p * z) @ pair.p.T, np.zeros_like(a.vt.T))
 
 
@@ -108,12 +106,13 @@ def exponential(w: LowRankMatrix, z: Tangent, metric: Metric) -> LowRankMatrix:
     core = (z.core + z.core.T) / 2
     twisted = _gap(core * w.s, w.s[:, None] * core) / w.s.max()
     aligned = _gap(z.core, core) + np.linalg.norm(z.up) + np.linalg.norm(z.vp) + twisted
-    if not hasattr(metric, "flat_coordinates") or aligned > _CLOSE * z.norm():
+    flat, back = facts(metric).flat_coordinates, facts(metric).from_flat_coordinates
+    if flat is None or back is None or aligned > _CLOSE * z.norm():
         raise NotImplementedError(_unknown("exp", metric, "the velocity is neither"))
     p = _joint_frame(w.s, core)
     s, speed = _diagonal(p, np.diag(w.s)), _diagonal(p, core)
-    end = metric.flat_coordinates(s) + speed / np.sqrt(np.diag(metric.coefficients(s).core))
-    s = metric.from_flat_coordinates(end)  # type: ignore[attr-defined]
+    end = flat(s) + speed / np.sqrt(np.diag(metric.coefficients(s).core))
+    s = back(end)
     if not np.all(s > 0):
         raise ValueError(_LEAVES)
     return LowRankMatrix._trusted(w.u @ p, s, p.T @ w.vt)
@@ -135,11 +134,12 @@ _LEAVES = "`tangent_vector` must be shorter: the geodesic meets matrices of lowe
 
 
 class _Pair(NamedTuple):
-    """U P diag(a) (V P)^T and U P diag(b) (V P)^T in the frames U, V of the first."""
+    """U P diag(a) (V P)^T and U P diag(b) (V P)^T in the frames U, V of the first, and the step between them."""
 
     p: Array
     a: Array
     b: Array
+    step: Array  #: from a to b in the flat coordinates
 
 
 def _bures_scale(metric: Metric, *points: LowRankMatrix) -> float | None:
@@ -163,7 +163,8 @@ def _bures_direction(a: LowRankMatrix, b: LowRankMatrix) -> Array:
 
 def _commonly_sorted(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> _Pair:
     """Return two aligned matrices in common frames, their singular values sorted alike."""
-    if not hasattr(metric, "flat_coordinates"):
+    flat = facts(metric).flat_coordinates
+    if flat is None:
         raise NotImplementedError(_unknown("dist and log", metric, "it has no flat_coordinates"))
     core = (a.u.T @ b.u * b.s) @ (b.vt @ a.vt.T)
     scale = np.linalg.norm(b.s)
@@ -172,15 +173,15 @@ def _commonly_sorted(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> _Pai
     if outside + twisted > _CLOSE:
         raise NotImplementedError(_unknown("dist and log", metric, "the points have different singular frames"))
     p = _joint_frame(a.s, core)
-    pair = _Pair(p, _diagonal(p, np.diag(a.s)), _diagonal(p, core))
-    crossed = (pair.a[:, None] - pair.a) * (pair.b[:, None] - pair.b) < -_CLOSE * a.s.max() * scale
-    if not np.all(pair.b > 0):
+    first, second = _diagonal(p, np.diag(a.s)), _diagonal(p, core)
+    crossed = (first[:, None] - first) * (second[:, None] - second) < -_CLOSE * a.s.max() * scale
+    if not np.all(second > 0):
         raise NotImplementedError(
             _unknown("dist and log", metric, "a singular pair has the opposite sign in one of them")
         )
     if crossed.any():
         raise NotImplementedError(_unknown("dist and log", metric, "the singular values are sorted differently"))
-    return pair
+    return _Pair(p, first, second, flat(second) - flat(first))
 
 
 def _joint_frame(s: Array, core: Array) -> Array:

@@ -11,20 +11,20 @@ and does not mind equal singular values.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ..gradients import is_symmetric, project
+from ..gradients import project
 from ..matrices import LowRankMatrix, Tangent
 from ..matrices.requirements import require_point, require_symmetric_point, require_tangent
 from ..metrics import Metric
+from ..metrics.facts import is_symmetric
 from ..metrics.requirements import require_differences, require_metric, require_positive
+from ..operators import MatrixLike
 
 __all__ = ["RiemannianHessian", "embedded_hessian", "geodesic_acceleration"]
 
 
-def embedded_hessian(w: LowRankMatrix, z: Tangent, egrad: Any, ehess: Any) -> Tangent:
+def embedded_hessian(w: LowRankMatrix, z: Tangent, egrad: MatrixLike, ehess: MatrixLike) -> Tangent:
     r"""Return the Hessian of a loss under the embedded metric, from its Euclidean derivatives.
 
     .. math:: P_T(\nabla^2 f[Z]) + G_N Z_v S^{-1} V^T + U S^{-1} Z_u^T G_N , \qquad G_N = (I - UU^T)\, G\, (I - VV^T) .
@@ -58,9 +58,9 @@ class _Operator:
     """A_W with its derivative and the adjoint of that, on tangent vectors in the singular frame of one point."""
 
     def __init__(self, w: LowRankMatrix, metric: Metric) -> None:
-        require_differences(metric)
+        differences = require_differences(metric)
         self.s, self.at = w.s, metric.coefficients(w.s)
-        d, r = metric.differences(w.s), w.rank  # type: ignore[attr-defined]
+        d, r = differences(w.s), w.rank
         self._core = d[:r, :r, :r]  # (c_ik - c_jk) / (s_i^2 - s_j^2)
         self._up = w.s[:, None] * d[:r, r, :r]  # (c_ik - c_k) / s_i, c_k that of (U_perp, v_k)
         self._frames = d[:r, :r, r]  # (c_i - c_j) / (s_i^2 - s_j^2)

@@ -1,7 +1,8 @@
 """The loss protocol and the shipped losses.
 
 A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W is asked only for what
-`lowrankflow.matrices` answers; the gradient is anything that supports ``g @ v`` and ``g.T @ u``.
+`lowrankflow.matrices` answers; the gradient is anything that supports ``g @ v`` and ``g.T @ u``. What else it has,
+`facts` says.
 
 - `LeastSquares`, `Completion`: the square, on inputs and on observed entries.
 - `Measured`: a measurement (`Inputs`, `Entries`, `Bilinear`, `Sensing`, their sums) and a link (`Squared`, `Huber`,
@@ -13,6 +14,7 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
 
 from .combined import Mean, Scaled, Sum
 from .completion import Completion
+from .facts import LossFacts, facts
 from .functions import from_function
 from .least_squares import LeastSquares
 from .links import AbsoluteError, Hinge, Huber, Link, LogCosh, Logistic, Poisson, Softmax, Squared, SquaredHinge, Traced
@@ -37,6 +39,7 @@ __all__ = [
     "Logarithm",
     "Logistic",
     "Loss",
+    "LossFacts",
     "Mean",
     "Measured",
     "Measurement",
@@ -50,5 +53,6 @@ __all__ = [
     "SquaredHinge",
     "Sum",
     "Traced",
+    "facts",
     "from_function",
 ]

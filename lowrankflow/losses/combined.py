@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+from functools import reduce
+from typing import Any, cast
 
 import numpy as np
 
 from .. import validation
-from ..operators import Multiple, OperatorSum
-from .protocol import require_loss
+from ..matrices import MatrixOrArray
+from ..operators import MatrixLike, Multiple, OperatorSum
+from ..validation import Array
+from .facts import facts, only_if
+from .protocol import Loss, require_loss
 
 __all__ = ["Mean", "Scaled", "Sum"]
 
@@ -32,7 +35,7 @@ class Sum:
     convex : bool or None
         Whether all of them are; None where one does not say.
     curvature : float
-        The sum of their bounds; missing where one has none. `hessian` and `value_and_gradient` likewise.
+        The sum of their bounds; missing where one has none, as `hessian` is.
 
     Raises
     ------
@@ -48,7 +51,7 @@ class Sum:
     (2, 2)
     """
 
-    def __init__(self, *losses: Any, weights: Sequence[float] | None = None) -> None:
+    def __init__(self, *losses: Loss, weights: Sequence[float] | None = None) -> None:
         if not losses:
             raise ValueError("`losses` must not be empty.")
         for loss in losses:
@@ -62,66 +65,70 @@ class Sum:
         if len(values) != len(losses):
             raise ValueError(f"`weights` must be as many as the losses, got {len(values)} for {len(losses)}.")
         self.losses, self.weights, self.shape = losses, values, tuple(losses[0].shape)
-        convex = [getattr(loss, "convex", None) for loss in losses]
+        self._terms = tuple(facts(loss) for loss in losses)
+        convex = [term.convex for term in self._terms]
         self.convex: bool | None = all(convex) if None not in convex else None
-        twice = [getattr(loss, "twice_differentiable", None) for loss in losses]
+        twice = [term.twice_differentiable for term in self._terms]
         self.twice_differentiable: bool | None = False if False in twice else (None if None in twice else True)
-        self.fixed_rank = any(getattr(loss, "fixed_rank", False) for loss in losses)
-        self.differentiable_by_autograd = all(getattr(loss, "differentiable_by_autograd", False) for loss in losses)
-        if not all(callable(getattr(loss, "hessian", None)) for loss in losses):
-            self.hessian = None  # type: ignore[assignment, method-assign]
-        if len(losses) == 1:  # a multiple: classifies where the loss does
-            self.margins = getattr(losses[0], "margins", None)
-            self.exponential_tail = getattr(losses[0], "exponential_tail", False)
+        self.fixed_rank = any(term.fixed_rank for term in self._terms)
+        self.differentiable_by_autograd = all(term.differentiable_by_autograd for term in self._terms)
+        self.exponential_tail = len(losses) == 1 and self._terms[0].exponential_tail
 
-    def value(self, w: Any) -> Any:
+    def value(self, w: MatrixOrArray) -> Any:
         """Return the sum of the values."""
         return sum(c * loss.value(w) for c, loss in zip(self.weights, self.losses, strict=True))
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the sum of the gradients, as an operator."""
         return self._total([loss.gradient(w) for loss in self.losses])
 
-    def value_and_gradient(self, w: Any) -> tuple[float, Any]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both, each loss sharing what it can."""
-        pairs = [
-            loss.value_and_gradient(w) if hasattr(loss, "value_and_gradient") else (loss.value(w), loss.gradient(w))
-            for loss in self.losses
-        ]
+        pairs = [term.value_and_gradient(w) for term in self._terms]
         value = sum(c * float(v) for c, (v, _) in zip(self.weights, pairs, strict=True))
         return value, self._total([g for _, g in pairs])
 
-    def hessian(self, w: Any, z: Any) -> Any:
-        """Return the sum of the Hessians at W applied to Z."""
-        return self._total([loss.hessian(w, z) for loss in self.losses])
+    @only_if(lambda self: all(term.hessian is not None for term in self._terms))
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+        """Return the sum of the Hessians at W applied to Z; missing where a loss has none."""
+        return self._total([term.hessian(w, z) for term in self._terms if term.hessian is not None])
 
-    def _total(self, terms: list[Any]) -> Any:
-        if all(isinstance(term, np.ndarray) for term in terms):
-            return sum(c * term for c, term in zip(self.weights, terms, strict=True))
-        return OperatorSum(*(Multiple(term, c) for c, term in zip(self.weights, terms, strict=True)))
+    @only_if(lambda self: len(self._terms) == 1 and self._terms[0].margins is not None)
+    def margins(self, w: MatrixOrArray) -> Array:
+        """Return the margins of the loss that this is a multiple of; missing for any other sum, and where it has none."""
+        margins = self._terms[0].margins
+        assert margins is not None
+        return margins(w)
 
-    @cached_property
+    def _total(self, parts: list[MatrixLike]) -> MatrixLike:
+        if all(isinstance(part, np.ndarray) for part in parts):
+            arrays = cast(list[Array], parts)
+            return reduce(np.add, (c * part for c, part in zip(self.weights, arrays, strict=True)))
+        return OperatorSum(*(Multiple(part, c) for c, part in zip(self.weights, parts, strict=True)))
+
+    @property
     def curvature(self) -> float:
         """The sum of the bounds."""
-        if not all(hasattr(loss, "curvature") for loss in self.losses):
+        bounds = [term.curvature for term in self._terms]
+        if None in bounds:
             raise AttributeError("curvature")
-        return float(sum(c * loss.curvature for c, loss in zip(self.weights, self.losses, strict=True)))
+        return float(sum(c * bound for c, bound in zip(self.weights, bounds, strict=True) if bound is not None))
 
     @property
     def normalisation(self) -> str:
         """The loss in one line."""
-        names = [getattr(loss, "normalisation", repr(loss)) for loss in self.losses]
+        names = [term.normalisation for term in self._terms]
         return " + ".join(n if c == 1 else f"{c:g} ({n})" for c, n in zip(self.weights, names, strict=True))
 
     def __repr__(self) -> str:
         return f"Sum({', '.join(map(repr, self.losses))}, weights={self.weights})"
 
 
-def Scaled(loss: Any, factor: float) -> Sum:
+def Scaled(loss: Loss, factor: float) -> Sum:
     """Return a loss times a positive number."""
     return Sum(loss, weights=[factor])
 
 
-def Mean(*losses: Any) -> Sum:
+def Mean(*losses: Loss) -> Sum:
     """Return the mean of losses."""
     return Sum(*losses, weights=[1.0 / len(losses)] * len(losses) if losses else None)

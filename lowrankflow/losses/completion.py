@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,9 @@ from scipy import sparse
 
 from .. import validation
 from ..entries import as_index, refuse_repeated
+from ..matrices import MatrixOrArray
 from ..matrices.requirements import require_matrix
+from ..operators import MatrixLike
 from ..validation import Array
 
 
@@ -122,40 +124,41 @@ class Completion:
     def curvature(self) -> float:
         return self._weight
 
-    def _entries(self, name: str, w: Any) -> Array:
+    def _entries(self, name: str, w: MatrixOrArray) -> Array:
         """Return W at the observed positions, a fresh array; sampling itself does not look at the shape."""
-        require_matrix(name, w, self.shape)
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix(name, w, self.shape)
         if isinstance(w, np.ndarray):
             return w[self._rows, self._cols].astype(np.float64, copy=False)
         return w.entries(self._rows, self._cols)
 
-    def _residual(self, w: Any) -> Array:
+    def _residual(self, w: MatrixOrArray) -> Array:
         residual = self._entries("w", w)
         residual -= self.values
         return residual
 
-    def _weighted(self, data: Array) -> Any:
+    def _weighted(self, data: Array) -> MatrixLike:
         """Return data times the weight on the pattern; `data` is overwritten."""
         if self._weight != 1.0:
             data *= self._weight
-        return sparse.csr_array((data, self._cols, self._indptr), shape=self.shape)
+        return cast(MatrixLike, sparse.csr_array((data, self._cols, self._indptr), shape=self.shape))
 
-    def value(self, w: Any) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return L(W)."""
         residual = self._residual(w)
         return 0.5 * self._weight * float(residual @ residual)
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the gradient, a sparse (m, n) array on the pattern of the observations."""
         return self._weighted(self._residual(w))
 
-    def value_and_gradient(self, w: Any) -> tuple[float, Any]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both, sharing the residual."""
         residual = self._residual(w)
         value = 0.5 * self._weight * float(residual @ residual)
         return value, self._weighted(residual)
 
-    def hessian(self, w: Any, z: Any) -> Any:
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         """Return the Hessian applied to Z: Z on the pattern, times the weight; it does not depend on W."""
         return self._weighted(self._entries("z", z))
 

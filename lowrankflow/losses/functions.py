@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
+from ..matrices import MatrixOrArray
 from ..matrices.requirements import require_matrix
 from ..validation import Array
 
@@ -107,26 +108,28 @@ class _Function:
         self._function, self._gradient, self._both = function, grad(function), value_and_grad(function)
         self._product = grad(lambda w, z: (self._gradient(w) * z).sum() + 0.0 * w.sum())  # linear: 0, not a warning
 
-    def value(self, w: Any) -> Any:
+    def value(self, w: MatrixOrArray) -> Any:
         """Return L(W)."""
-        require_matrix("w", w, self.shape)
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix("w", w, self.shape)
         return self._function(w.to_dense() if hasattr(w, "to_dense") else w)
 
-    def gradient(self, w: Any) -> Array:
+    def gradient(self, w: MatrixOrArray) -> Array:
         """Return the gradient, an (m, n) array."""
         return np.asarray(self._gradient(self._dense("w", w)))
 
-    def value_and_gradient(self, w: Any) -> tuple[float, Array]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, Array]:
         """Return both from one forward pass."""
         value, gradient = self._both(self._dense("w", w))
         return float(value), np.asarray(gradient)
 
-    def hessian(self, w: Any, z: Any) -> Array:
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> Array:
         """Return the Hessian at W applied to Z, an (m, n) array."""
         return np.asarray(self._product(self._dense("w", w), self._dense("z", z)))
 
-    def _dense(self, name: str, w: Any) -> Array:
-        require_matrix(name, w, self.shape)
+    def _dense(self, name: str, w: MatrixOrArray) -> Array:
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix(name, w, self.shape)
         return w.to_dense() if hasattr(w, "to_dense") else np.asarray(w, dtype=np.float64)
 
     def __repr__(self) -> str:

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from .. import validation
-from ..matrices import EPS, LowRankMatrix, Product
+from ..matrices import EPS, LowRankMatrix, Matrix, MatrixOrArray, Product
 from ..matrices.requirements import require_matrix, require_numerical_rank, require_rank
-from ..operators import OperatorSum
+from ..operators import MatrixLike, OperatorSum
 from ..validation import Array
 
 _BLOCK = 256  # samples whose residual is formed at a time
@@ -123,9 +123,10 @@ class LeastSquares:
         divisor = "" if self.reduction == "sum" else f" / {self.samples}"
         return f"1/2 ||W X - Y||_F^2{divisor}, samples in columns"
 
-    def value(self, w: Any) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return L(W), at most 256 columns of the residual at a time."""
-        require_matrix("w", w, self.shape)
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix("w", w, self.shape)
         total = self._constant
         for start in range(0, self._inputs.shape[1], _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -133,13 +134,14 @@ class LeastSquares:
             total = total + 0.5 * (residual * residual).sum()
         return total
 
-    def gradient(self, w: Any) -> OperatorSum:
+    def gradient(self, w: MatrixOrArray) -> OperatorSum:
         """Return G = (W X - Y) X^T as an operator of shape (m, n).
 
         W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
         large inner size (wide layers) makes G an array, which costs less than to carry its terms.
         """
-        require_matrix("w", w, self.shape)
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix("w", w, self.shape)
         if not hasattr(w, "split"):  # an array, autograd's too
             factored = isinstance(self._gram, Product)
             left, right = (w @ self._gram.left, self._gram.right) if factored else (w, self._gram)
@@ -150,9 +152,10 @@ class LeastSquares:
             return OperatorSum(Product(left, right), self._minus_cross)
         return OperatorSum(left @ right + self._minus_cross)
 
-    def hessian(self, w: Any, z: Any) -> Any:
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""
-        require_matrix("z", z, self.shape)
+        if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
+            require_matrix("z", z, self.shape)
         if isinstance(z, np.ndarray):
             return z @ self._gram
         left, right = z.split()
@@ -171,7 +174,7 @@ class LeastSquares:
     def curvature(self) -> float:
         return float(self.spectrum.eigenvalues[0])
 
-    def whiten(self, w: Any) -> Product:
+    def whiten(self, w: Matrix) -> Product:
         """Return B = W C^{1/2} in the eigenbasis of C, (m, q)."""
         left, right = w.split()
         return Product(left, (right @ self.spectrum.basis) * np.sqrt(self.spectrum.eigenvalues))

@@ -35,7 +35,12 @@ __all__ = [
 
 
 class Link(Protocol):
-    """What `Measured` asks of a link. Optional: ``hessian(z, dz)``, ``convex``, ``curvature``, ``twice``, ``targets``."""
+    """What `Measured` asks of a link.
+
+    The rest is optional; what is missing or None is absent: ``hessian(z, dz)``, ``margins(z)``; ``convex``, ``curvature``,
+    ``twice``, ``exponential_tail``, ``traceable`` (by autograd); ``targets`` or ``output_shape``, checked against the
+    outputs.
+    """
 
     def value(self, z: Array) -> float:
         """Return the scalar."""
@@ -435,13 +440,15 @@ class Traced:
 _SEPARABLE = (Squared, Huber, LogCosh, Logistic, SquaredHinge, Poisson)
 
 
-def reordered(link: Any, order: NDArray[Any]) -> Any:
+def reordered(link: Link, order: NDArray[Any]) -> Link | None:
     """Return a link of the outputs ``z[order]`` with the same value; None where it may not be a sum over outputs."""
-    if type(link) not in _SEPARABLE:  # a subclass may hold more than targets and weights
+    if (
+        not isinstance(link, _SEPARABLE) or type(link) not in _SEPARABLE
+    ):  # a subclass may hold more than targets and weights
         return None
     other = copy(link)
     other.targets = link.targets[order]
-    if getattr(link, "weights", None) is not None:
+    if isinstance(link, Squared) and isinstance(other, Squared) and link.weights is not None:
         other.weights = link.weights[order]
     return other
 
@@ -456,15 +463,16 @@ def AbsoluteError(*args: Any, **options: Any) -> NoReturn:
     raise ValueError("`AbsoluteError` must be differentiable to have a flow, and is not at zero. Use Huber or LogCosh.")
 
 
-def require_link(link: Any) -> None:
+def require_link(link: Any) -> Link:
     """Refuse what is not a link: value(z) and gradient(z)."""
-    missing = [name for name in ("value", "gradient") if not callable(getattr(link, name, None))]
+    missing = [name for name in ("value", "gradient") if validation.optional_method(link, name) is None]
     if missing or isinstance(link, type):
         lacks = f", which lacks {' and '.join(missing)}" if missing and not isinstance(link, type) else ""
         raise TypeError(
             f"`link` must be a function or have value(z) and gradient(z), got {validation.describe(link)}{lacks}."
             " Use Squared(targets), Huber(targets), Logistic(labels), ..."
         )
+    return link
 
 
 def as_labels(name: str, labels: ArrayLike, classes: int | None) -> NDArray[np.intp]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ..operators import Multiple
-from .protocol import require_loss
+from ..matrices import MatrixOrArray
+from ..operators import MatrixLike, Multiple
+from .facts import facts
+from .protocol import Loss, require_loss
 
 __all__ = ["Logarithm"]
 
@@ -33,28 +33,27 @@ class Logarithm:
 
     convex = None
 
-    def __init__(self, loss: Any) -> None:
+    def __init__(self, loss: Loss) -> None:
         require_loss(loss)
-        self.loss, self.shape = loss, tuple(loss.shape)
+        self.loss, self.shape = loss, (loss.shape[0], loss.shape[1])
+        self._facts = facts(loss)
+        self.fixed_rank, self.twice_differentiable = self._facts.fixed_rank, self._facts.twice_differentiable
 
-    def value(self, w: Any) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return ln L(W)."""
         return float(np.log(self._positive(self.loss.value(w))))
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the gradient of L over L."""
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w: Any) -> tuple[float, Any]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both."""
-        if hasattr(self.loss, "value_and_gradient"):
-            value, g = self.loss.value_and_gradient(w)
-        else:
-            value, g = self.loss.value(w), self.loss.gradient(w)
+        value, g = self._facts.value_and_gradient(w)
         size = self._positive(value)
         return float(np.log(size)), Multiple(g, 1.0 / size)
 
-    def _positive(self, value: Any) -> float:
+    def _positive(self, value: float) -> float:
         number = float(value)
         if number <= 0:
             raise ValueError(f"`loss` must be positive to be followed in normalised time, got {number:g}.")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .. import validation
+from ..matrices import MatrixOrArray
 from ..matrices.requirements import require_matrix
-from ..validation import Array
+from ..operators import MatrixLike
+from ..validation import Array, optional, optional_method
+from .facts import only_if
 from .functions import scalar
-from .links import Traced, reordered, require_link
-from .measurements import in_order, require_measurement
+from .links import Link, Traced, reordered, require_link
+from .measurements import Measurement, in_order, require_measurement
 
 __all__ = ["Measured"]
 
@@ -58,15 +62,15 @@ class Measured:
     [[0.0, 0.0], [0.333, -0.667]]
     """
 
-    def __init__(self, measurement: Any, link: Any, *, reduction: str = "sum") -> None:
+    def __init__(self, measurement: Measurement, link: Link | Callable[[Any], Any], *, reduction: str = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         require_measurement(measurement)
-        if not hasattr(link, "gradient") and callable(link) and not isinstance(link, type):
+        if optional(link, "gradient") is None and callable(link) and not isinstance(link, type):
             link = Traced(link)
-        require_link(link)
-        expected = getattr(link, "output_shape", None)
-        if expected is None and getattr(link, "targets", None) is not None:
-            expected = np.shape(link.targets)
+        link = require_link(link)
+        expected = optional(link, "output_shape")
+        if expected is None and (targets := optional(link, "targets")) is not None:
+            expected = np.shape(targets)
         if expected is not None and tuple(expected) != tuple(measurement.outputs):
             raise ValueError(
                 f"`link` has targets for outputs of shape {tuple(expected)} but the measurement has outputs of shape"
@@ -74,16 +78,15 @@ class Measured:
             )
         self.measurement, self.link, self.reduction = measurement, link, reduction
         self._map, self._function = _in_memory_order(measurement, link)
-        self.shape, self._outputs_shape = tuple(measurement.shape), tuple(measurement.outputs)
+        m, n = measurement.shape
+        self.shape, self._outputs_shape = (m, n), tuple(measurement.outputs)
         self._weight = 1.0 if reduction == "sum" else 1.0 / measurement.samples
-        self.convex: bool | None = getattr(link, "convex", None)
-        self.twice_differentiable: bool | None = getattr(link, "twice", None)
-        self.differentiable_by_autograd = bool(getattr(link, "traceable", False))
-        if not callable(getattr(link, "hessian", None)):
-            self.hessian = None  # type: ignore[assignment, method-assign]
-        self.exponential_tail = bool(getattr(link, "exponential_tail", False))
-        if not callable(getattr(link, "margins", None)):
-            self.margins = None  # type: ignore[assignment, method-assign]
+        self.convex: bool | None = optional(link, "convex")
+        self.twice_differentiable: bool | None = optional(link, "twice")
+        self.differentiable_by_autograd = bool(optional(link, "traceable"))
+        self.exponential_tail = bool(optional(link, "exponential_tail"))
+        self._second = optional_method(self._function, "hessian")
+        self._margins_of = optional_method(link, "margins")
 
     @property
     def normalisation(self) -> str:
@@ -91,35 +94,41 @@ class Measured:
         divisor = "" if self.reduction == "sum" else f" / {self.measurement.samples}"
         return f"{type(self.link).__name__} of {self.measurement!r}{divisor}"
 
-    def _outputs(self, w: Any) -> Any:
-        require_matrix("w", w, self.shape)
+    def _outputs(self, w: MatrixOrArray) -> Array:
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix("w", w, self.shape)
         return self._map.forward(w)
 
-    def value(self, w: Any) -> Any:
+    def value(self, w: MatrixOrArray) -> Any:
         """Return L(W)."""
         return self._weight * scalar("link.value", self._function.value(self._outputs(w)))
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the gradient, as the measurement's adjoint makes it."""
         return self._adjoint(self._function.gradient(self._outputs(w)))
 
-    def value_and_gradient(self, w: Any) -> tuple[float, Any]:
+    def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both, sharing the outputs."""
         z = self._outputs(w)
         return self._weight * float(scalar("link.value", self._function.value(z))), self._adjoint(
             self._function.gradient(z)
         )
 
-    def hessian(self, w: Any, z: Any) -> Any:
-        """Return the Hessian at W applied to Z."""
-        require_matrix("z", z, self.shape)
-        return self._adjoint(self._function.hessian(self._outputs(w), self._map.forward(z)))
+    @only_if(lambda self: self._second is not None)
+    def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
+        """Return the Hessian at W applied to Z; missing where the link has none."""
+        if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
+            require_matrix("z", z, self.shape)
+        assert self._second is not None
+        return self._adjoint(self._second(self._outputs(w), self._map.forward(z)))
 
-    def margins(self, w: Any) -> Array:
-        """Return the margin of every sample, where the link classifies."""
-        return self.link.margins(self._outputs(w))
+    @only_if(lambda self: self._margins_of is not None)
+    def margins(self, w: MatrixOrArray) -> Array:
+        """Return the margin of every sample; missing where the link does not classify."""
+        assert self._margins_of is not None
+        return self._margins_of(self._outputs(w))
 
-    def _adjoint(self, r: Array) -> Any:
+    def _adjoint(self, r: Array) -> MatrixLike:
         r = np.asarray(r)
         if r.shape != self._outputs_shape:
             raise ValueError(
@@ -130,8 +139,8 @@ class Measured:
     @cached_property
     def curvature(self) -> float:
         """A bound on the eigenvalues of the Hessian: that of the link times the squared norm of the measurement."""
-        bound = getattr(self.link, "curvature", None)
-        norm = None if bound is None else getattr(self.measurement, "squared_norm", None)
+        bound = optional(self.link, "curvature")
+        norm = None if bound is None else optional(self.measurement, "squared_norm")
         if bound is None or norm is None:
             raise AttributeError("curvature")  # missing, not None: what a loss does not have, nobody asks for
         return float(self._weight * bound * norm)
@@ -140,7 +149,7 @@ class Measured:
         return f"Measured({self.measurement!r}, {self.link!r}, reduction={self.reduction!r})"
 
 
-def _in_memory_order(measurement: Any, link: Any) -> tuple[Any, Any]:
+def _in_memory_order(measurement: Measurement, link: Link) -> tuple[Measurement, Link]:
     """Return both with their outputs as the gradient stores them, where both can be: it is then written, not sorted."""
     other, order = in_order(measurement)
     sorted_link = None if order is None else reordered(link, order)

@@ -8,8 +8,8 @@ unless a factor of it is.
 from __future__ import annotations
 
 from copy import copy
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cached_property, reduce
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +17,8 @@ from scipy import linalg, sparse
 
 from .. import validation
 from ..entries import as_positions, refuse_repeated, sampled_product
-from ..matrices import Product
-from ..operators import OperatorSum, Sandwich
+from ..matrices import MatrixOrArray, Product
+from ..operators import MatrixLike, OperatorSum, Sandwich
 from ..validation import Array
 from .links import as_reals
 
@@ -35,11 +35,11 @@ class Measurement(Protocol):
     outputs: tuple[int, ...]
     samples: int
 
-    def forward(self, w: Any) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the outputs A(W)."""
         ...
 
-    def adjoint(self, r: Array) -> Any:
+    def adjoint(self, r: Array) -> MatrixLike:
         """Return A^*(r), an (m, n) matrix-like."""
         ...
 
@@ -51,7 +51,7 @@ class _Sums:
     outputs: tuple[int, ...]
     samples: int
 
-    def __add__(self, other: Any) -> MeasurementSum:
+    def __add__(self: Measurement, other: Measurement) -> MeasurementSum:
         return MeasurementSum(self, other)
 
 
@@ -78,11 +78,11 @@ class Inputs(_Sums):
         self.samples = self._x.shape[1]
         self.shape, self.outputs = (m, self._x.shape[0]), (m, self.samples)
 
-    def forward(self, w: Any) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return W X."""
         return w @ self._x
 
-    def adjoint(self, r: Array) -> Any:
+    def adjoint(self, r: Array) -> MatrixLike:
         """Return R X^T: an array where it is narrow, else a product of inner size p."""
         if min(self.shape) <= _NARROW:
             return r @ self._x.T
@@ -119,12 +119,12 @@ class Entries(_Sums):
         self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
 
-    def forward(self, w: Any) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return W at the positions."""
         rows, cols = self._pattern.rows, self._pattern.cols
         return w.entries(rows, cols) if hasattr(w, "entries") else w[rows, cols]
 
-    def adjoint(self, r: Array) -> Any:
+    def adjoint(self, r: Array) -> MatrixLike:
         """Return the sparse array with the values r at the positions."""
         return self._pattern.with_data(r)
 
@@ -148,11 +148,11 @@ class _Pattern:
         self.order = None if np.array_equal(order, key) else order
         self.rows, self.cols, self._indices, self._indptr = rows, cols, csr.indices, csr.indptr
 
-    def with_data(self, r: Array) -> Any:
+    def with_data(self, r: Array) -> MatrixLike:
         """Return the sparse array with the values r at the positions."""
         # mode="clip" skips numpy's bounds check, a sixth of the time: the order is a permutation
         data = r if self.order is None else np.take(r, self.order, mode="clip")
-        return sparse.csr_array((data, self._indices, self._indptr), shape=self.shape)
+        return cast(MatrixLike, sparse.csr_array((data, self._indices, self._indptr), shape=self.shape))
 
     def in_order(self) -> _Pattern:
         """Return the same pattern made of positions in memory order."""
@@ -162,10 +162,11 @@ class _Pattern:
         return other
 
 
-def in_order(measurement: Any) -> tuple[Any, NDArray[Any] | None]:
+def in_order(measurement: Measurement) -> tuple[Measurement, NDArray[Any] | None]:
     """Return a measurement with its outputs in memory order, and which of the outputs come where; None: as they were."""
-    own = type(measurement) in (Entries, Bilinear)  # a subclass may count on the order given
-    pattern = measurement._pattern if own else None
+    if not isinstance(measurement, (Entries, Bilinear)) or type(measurement) not in (Entries, Bilinear):
+        return measurement, None  # a subclass may count on the order given
+    pattern = measurement._pattern
     if pattern is None or pattern.order is None:
         return measurement, None
     other = copy(measurement)
@@ -216,7 +217,7 @@ class Bilinear(_Sums):
             self.samples = self._pattern.rows.size
         self.outputs = (self.samples,)
 
-    def forward(self, w: Any) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the forms."""
         left, right = (w, None) if not hasattr(w, "split") else w.split()
         x = self._left @ left
@@ -228,7 +229,7 @@ class Bilinear(_Sums):
             return sampled_product(x, y, rows, cols)
         return (x @ y)[rows, cols]  # what autograd traces
 
-    def adjoint(self, r: Array) -> Any:
+    def adjoint(self, r: Array) -> MatrixLike:
         """Return sum_q r_q x_q y_q^T as a product."""
         if self._pattern is not None:
             return Sandwich(self._left, self._pattern.with_data(r), self._right)
@@ -276,12 +277,12 @@ class Sensing(_Sums):
         self.shape, self.outputs = (m, n), (self.samples,)
         self._flat = self._a.reshape(self.samples, m * n)
 
-    def forward(self, w: Any) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the inner products."""
         dense = w.to_dense() if hasattr(w, "to_dense") else w
         return self._flat @ dense.reshape(-1)
 
-    def adjoint(self, r: Array) -> Any:
+    def adjoint(self, r: Array) -> MatrixLike:
         """Return sum_q r_q A_q, an array."""
         return (r @ self._flat).reshape(self.shape)
 
@@ -303,7 +304,7 @@ class MeasurementSum(_Sums):
         If their shapes or their outputs differ, or one is no measurement.
     """
 
-    def __init__(self, *measurements: Any) -> None:
+    def __init__(self, *measurements: Measurement) -> None:
         if not measurements:
             raise ValueError("`measurements` must not be empty.")
         for a in measurements:
@@ -318,20 +319,21 @@ class MeasurementSum(_Sums):
         self._terms = measurements
         self.shape, self.outputs, self.samples = first.shape, first.outputs, first.samples
 
-    def forward(self, w: Any) -> Array:
+    def forward(self, w: MatrixOrArray) -> Array:
         """Return the sum of the outputs."""
-        return sum(a.forward(w) for a in self._terms)
+        return reduce(np.add, (a.forward(w) for a in self._terms))
 
-    def adjoint(self, r: Array) -> Any:
+    def adjoint(self, r: Array) -> MatrixLike:
         """Return the sum of the adjoints."""
         return OperatorSum(*(a.adjoint(r) for a in self._terms))
 
     @cached_property
     def squared_norm(self) -> float:
         """A bound on the largest eigenvalue of A^* A: norms add up at most."""
-        if not all(hasattr(a, "squared_norm") for a in self._terms):
+        norms = [validation.optional(a, "squared_norm") for a in self._terms]
+        if None in norms:
             raise AttributeError("squared_norm")
-        return float(sum(np.sqrt(a.squared_norm) for a in self._terms)) ** 2
+        return float(sum(np.sqrt(norm) for norm in norms)) ** 2
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self._terms))

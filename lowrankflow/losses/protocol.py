@@ -7,21 +7,25 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .. import validation
+from ..matrices import MatrixOrArray
+from ..operators import MatrixLike
+from .facts import facts
 
 
 @runtime_checkable
 class Loss(Protocol):
     """What the library asks of a loss.
 
-    Optional, used where present:
+    The rest is optional; `facts` says what of it a loss has. What is missing or None is absent, a method that cannot be
+    called too. A property may raise AttributeError to say so.
 
     ``hessian(w, z)``
         The Hessian at W applied to Z, as something that can be multiplied like a gradient.
     ``value_and_gradient(w)``
         Both at once, sharing the residual.
     ``curvature``
-        The largest eigenvalue of the Hessian with respect to W; sets the unit of time. A loss with one that does not know
-        its ``best_value`` is taken to be non-negative where the stiffness is bounded.
+        The largest eigenvalue of the Hessian with respect to W, positive and finite; sets the unit of time. A loss with
+        one that does not know its ``best_value`` is taken to be non-negative where the stiffness is bounded.
     ``convex``, ``twice_differentiable``
         True, False or None (not known): what theory may be claimed.
     ``fixed_rank``
@@ -30,8 +34,16 @@ class Loss(Protocol):
         The margin of every sample of a classification, and True if the loss falls to zero for ever as they grow.
     ``best_value(rank)``
         The least value among matrices of a rank.
+    ``minimiser(rank)``
+        A matrix of a rank that attains it, as a `LowRankMatrix`; its largest singular value sets the unit of time.
+    ``spectrum``, ``whiten(w)``
+        Of a square loss: the `Spectrum` of the data in whitened coordinates, in which the loss is ||B - Q||_F^2 / 2 plus
+        a constant, and B there, for W. Both are needed for the modes and for what is claimed about the limit. A
+        ``spectrum`` without eigenvalues, u, sigma and vt is something else, and absent.
     ``differentiable_by_autograd``
         True if ``value`` can be traced with W an autograd array.
+    ``normalisation``
+        The loss in one line with its normalisation, for reports; its repr where it is not said.
     """
 
     @property
@@ -39,11 +51,11 @@ class Loss(Protocol):
         """(m, n), the shape of W."""
         ...
 
-    def value(self, w: Any) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return L(W)."""
         ...
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the Frobenius gradient, (m, n): an array, sparse array or operator with ``@`` and ``.T``."""
         ...
 
@@ -65,22 +77,12 @@ def require_loss(loss: Any) -> None:
     shape = loss.shape
     if not (isinstance(shape, tuple) and len(shape) == 2):
         raise TypeError(f"`loss.shape` must be a tuple (m, n), got {validation.describe(shape)}.")
-    for name in ("convex", "twice_differentiable"):
-        flag = getattr(loss, name, None)
-        if not (flag is None or isinstance(flag, (bool, np.bool_))):
-            raise TypeError(f"`loss.{name}` must be True, False or None, got {validation.describe(flag)}.")
-
-
-def require_curvature(loss: Any) -> float | None:
-    """Return the curvature that a loss declares, positive and finite; None where it declares none."""
-    if not hasattr(loss, "curvature"):
-        return None
-    return validation.require_number("loss.curvature", loss.curvature)
+    facts(loss)  # refuses flags that are none
 
 
 def require_gradient(
     egrad: Any, shape: tuple[int, int], name: str = "loss.gradient(w)", what: str = "the loss is defined on"
-) -> Any:
+) -> MatrixLike:
     """Refuse a gradient that does not support ``g @ v`` and ``g.T @ u``, is complex or has the wrong shape."""
     if not (hasattr(egrad, "shape") and hasattr(egrad, "T") and hasattr(egrad, "__matmul__")):
         raise TypeError(f"`{name}` must support `g @ v` and `g.T @ u`, got {validation.describe(egrad)}.")

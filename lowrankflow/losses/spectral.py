@@ -6,14 +6,12 @@ part, and ``fixed_rank`` says so.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
 from .. import validation
-from ..matrices import LowRankMatrix, Product
+from ..matrices import LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_matrix
 from ..validation import Array
 
@@ -58,14 +56,16 @@ class Schatten:
             raise ValueError(f"`depth` must be at least 1, got {self.depth:g}.")
         self.convex = self.depth <= 2
 
-    def value(self, w: Any) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return the value, from the singular values of W."""
-        require_matrix("w", w, self.shape)
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix("w", w, self.shape)
         return self.strength * self.depth / 2 * float((_low_rank(w).s ** (2 / self.depth)).sum())
 
-    def gradient(self, w: Any) -> Product:
+    def gradient(self, w: MatrixOrArray) -> Product:
         """Return the gradient along the matrices of the rank of W, of that rank."""
-        require_matrix("w", w, self.shape)
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix("w", w, self.shape)
         p = _low_rank(w)
         return Product(p.u * (self.strength * p.s ** (2 / self.depth - 1)), p.vt)
 
@@ -116,21 +116,22 @@ class BuresWasserstein:
         self.shape = (m, validation.require_integer("columns", columns, low=1))
         self._root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
-    def _aligned(self, w: Any) -> tuple[LowRankMatrix, Array, Array]:
+    def _aligned(self, w: MatrixOrArray) -> tuple[LowRankMatrix, Array, Array]:
         """Return W, and with U diag(s) V^T = W and the polar factor P Q of Sigma^{1/2} U diag(s): P, and the rest."""
-        require_matrix("w", w, self.shape)
+        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
+            require_matrix("w", w, self.shape)
         w = _low_rank(w)
         left = w.u * w.s
         p, _, q = linalg.svd(self._root @ left, full_matrices=False, check_finite=False)
         return w, p, left - self._root @ (p @ q)
 
-    def value(self, w: Any) -> float:
+    def value(self, w: MatrixOrArray) -> float:
         """Return the squared distance."""
         # |W - Sigma^{1/2} polar|^2 and what of Sigma the polar factor does not reach: no difference of large numbers
         _, p, rest = self._aligned(w)
         return float(linalg.norm(rest)) ** 2 + float(linalg.norm(self._root - (self._root @ p) @ p.T)) ** 2
 
-    def gradient(self, w: Any) -> Product:
+    def gradient(self, w: MatrixOrArray) -> Product:
         """Return the gradient along the matrices of the rank of W."""
         w, _, rest = self._aligned(w)
         return Product(2 * rest, w.vt)
@@ -139,7 +140,7 @@ class BuresWasserstein:
         return f"BuresWasserstein({self.shape[0]} x {self.shape[1]})"
 
 
-def _low_rank(w: Any) -> LowRankMatrix:
+def _low_rank(w: MatrixOrArray) -> LowRankMatrix:
     """Return W by its singular values."""
     if isinstance(w, LowRankMatrix):
         return w

@@ -1,5 +1,6 @@
 """Matrices that are never formed, networks, tangent vectors, and what each of them has to be."""
 
+from .protocol import Matrix, MatrixOrArray
 from .representations import (
     EPS,
     LinearNetwork,
@@ -19,6 +20,8 @@ __all__ = [
     "EPS",
     "LinearNetwork",
     "LowRankMatrix",
+    "Matrix",
+    "MatrixOrArray",
     "Product",
     "Tangent",
     "difference",

@@ -19,6 +19,7 @@ from scipy import linalg
 from .. import validation
 from ..entries import sampled_product
 from ..validation import Array
+from .protocol import Matrix
 from .requirements import (
     require_depth,
     require_factors,
@@ -59,7 +60,7 @@ class _Implicit:
         """Return (left, right) with W = left @ right and a small inner size."""
         raise NotImplementedError
 
-    def entries(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Array:
+    def entries(self, rows: NDArray[np.integer[Any]], cols: NDArray[np.integer[Any]]) -> Array:
         """Return the sampled entries W[rows, cols]; the indices must lie within the shape."""
         return sampled_product(*self.split(), rows, cols)
 
@@ -226,15 +227,15 @@ class Product(_Implicit):
     def __rmatmul__(self, x: Array) -> Array:
         return (x @ self.left) @ self.right
 
-    def __add__(self, other: _Implicit) -> Product:
+    def __add__(self, other: Matrix) -> Product:
         left, right = self._summand(other)
         return Product(np.hstack([self.left, left]), np.vstack([self.right, right]))
 
-    def __sub__(self, other: _Implicit) -> Product:
+    def __sub__(self, other: Matrix) -> Product:
         left, right = self._summand(other)
         return Product(np.hstack([self.left, -left]), np.vstack([self.right, right]))
 
-    def _summand(self, other: _Implicit) -> tuple[Array, Array]:
+    def _summand(self, other: Matrix) -> tuple[Array, Array]:
         """Return the two parts of a matrix of our shape."""
         if not isinstance(other, _Implicit):
             raise TypeError(
@@ -253,7 +254,7 @@ class Product(_Implicit):
         return self * -1.0
 
 
-def difference(a: _Implicit, b: _Implicit) -> Product:
+def difference(a: Matrix, b: Matrix) -> Product:
     """Return a - b as a Product; its ``norm()`` is the gap between two representations of W."""
     return Product(*a.split()) - b
 
@@ -584,7 +585,7 @@ def random_point(
         raise ValueError(f"`m` and `n` must be equal for a symmetric matrix, got {m} and {n}.")
     u = random_frame(m, k, rng=rng)
     v = u if symmetric else random_frame(n, k, rng=rng)
-    values: Any = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
+    values: ArrayLike = rng.uniform(0.5, 1.0, k) if singular_values is None else singular_values
     s = require_singular_values("singular_values", values, k)
     return LowRankMatrix._trusted(u, s, v.T)
 

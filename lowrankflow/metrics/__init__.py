@@ -1,14 +1,16 @@
 """Metrics on the manifold of rank-r matrices, each as a value.
 
 - `sums`: divided differences of powers and products without cancellation.
-- `spectral`: what a metric is to the library, its `Coefficients` in the singular frame, and how a chart takes them.
+- `coefficients`: what a metric is to the library, its `Coefficients` in the singular frame, and how a chart takes them.
 - `depth`: the depth-N metric and its limit N -> 1, the embedded metric.
 - `imbalanced`: the metrics of factors whose imbalances are multiples of the identity.
+- `facts`: what a metric can do, asked once.
 - `quotients`: the metrics of the Riemannian optimisation literature.
 """
 
 from .coefficients import Coefficients, Metric, RootCoefficients, generic_root_coefficients, root_coefficients
 from .depth import DepthMetric, EmbeddedMetric
+from .facts import MetricFacts, facts
 from .imbalanced import KappaBalancedMetric, LambdaBalancedMetric
 from .quotients import (
     BuresWassersteinMetric,
@@ -28,11 +30,13 @@ __all__ = [
     "LambdaBalancedMetric",
     "MNMetric",
     "Metric",
+    "MetricFacts",
     "PolarMetric",
     "RootCoefficients",
     "ScaledGDMetric",
     "SubspaceProjectionMetric",
     "TwoFactorMetric",
+    "facts",
     "generic_root_coefficients",
     "root_coefficients",
 ]

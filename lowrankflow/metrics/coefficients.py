@@ -13,6 +13,7 @@ import numpy as np
 
 from ..matrices import Tangent
 from ..validation import Array
+from .facts import MetricFacts, facts
 from .sums import positive_sum
 
 __all__ = [
@@ -127,12 +128,27 @@ def _divide(part: Array, coefficients: Array) -> Array:
 
 
 class Metric(Protocol):
-    """What the library asks of a metric. The rest is optional and looked for where it is of use:
+    """What the library asks of a metric.
 
-    - ``transposable``: the flow of W^T is the transpose of the flow of W;
-    - ``symmetric``: a metric on the symmetric positive semidefinite matrices;
-    - ``frame_rates(s)``, ``root``, ``root_coefficients(l)``: limits of 0/0 and the chart in which the flow is smooth;
-    - ``differences(s)``: the divided differences of the coefficients, for the exact Riemannian Hessian.
+    The rest is optional; `facts` says what of it a metric has. What is missing, None or cannot be called is absent.
+
+    ``transposable``
+        True if the flow of W^T is the transpose of the flow of W, False if not, None where that is not known.
+    ``symmetric``
+        True for a metric on the symmetric positive semidefinite matrices.
+    ``root``
+        The root p of the singular values, s = l^p, in which the flow is smooth; 1 where it is not said.
+    ``root_coefficients(l)``
+        The chart's coefficients at s = l^p, as `RootCoefficients`, without differences of close numbers.
+    ``frame_rates(s)``
+        (up/s, vp/s), the speeds of the singular frames, where 0/0 has a limit.
+    ``differences(s)``
+        The divided differences (c_ik - c_jk) / (s_i^2 - s_j^2) of the coefficients, (k + 1, k + 1, k + 1), the last index
+        for s = 0: the exact Riemannian Hessian and geodesics need them.
+    ``flat_coordinates(s)``, ``from_flat_coordinates(x)``
+        Coordinates of the singular values in which the geodesics between aligned matrices are straight lines, and back.
+    ``name``
+        What tables call it; its class where it is not said.
     """
 
     def coefficients(self, s: Array) -> Coefficients:
@@ -153,35 +169,53 @@ class RootCoefficients:
     right: Array
 
 
-def frame_rates(metric: Metric, s: Array) -> tuple[Array, Array]:
+def frame_rates(metric: Metric | MetricFacts, s: Array) -> tuple[Array, Array]:
     """Return the speeds (up/s, vp/s) of the singular frames, from the metric's own limit if it has one."""
-    own = getattr(metric, "frame_rates", None)
-    if own is not None:
-        left, right = own(s)
+    said = facts(metric)
+    return _rates(said, s, said.coefficients(s) if said.frame_rates is None else None)
+
+
+def _rates(said: MetricFacts, s: Array, c: Coefficients | None) -> tuple[Array, Array]:
+    """Return the speeds of the frames from the metric's own limit, else from its coefficients `c` at `s`."""
+    if said.frame_rates is not None:
+        left, right = said.frame_rates(s)
         return left, right
-    c = metric.coefficients(s)
+    assert c is not None
     return c.up / s, c.vp / s
 
 
-def generic_root_coefficients(metric: Metric, l: Array, root: float) -> RootCoefficients:  # noqa: E741
+def generic_root_coefficients(metric: Metric | MetricFacts, l: Array, root: float) -> RootCoefficients:  # noqa: E741
     """Return the chart's coefficients for any metric, at s = l^root.
 
     The r x r block of A(G) is multiplied by (l_i - l_k)/(s_i - s_k) on its symmetric part and by
     (l_i + l_k)/(s_i + s_k) on its skew part: the derivative of the matrix root on singular values.
     """
+    return _generic(facts(metric), l, root)[0]
+
+
+def _generic(said: MetricFacts, l: Array, root: float) -> tuple[RootCoefficients, Coefficients]:  # noqa: E741
+    """Return the chart's coefficients and those of A, from one call of the metric."""
     s = l**root
-    c = metric.coefficients(s)
+    c = said.coefficients(s)
     # (s_i - s_k)/(l_i - l_k) is the positive sum of powers for real root too
     slope = np.ones_like(c.core) if root == 1 else positive_sum(l, root, 1.0)
     total, total_s = l[:, None] + l, s[:, None] + s
     rotation = np.divide(total, total_s, out=np.zeros_like(total), where=total_s > 0)
-    left, right = frame_rates(metric, s)
+    left, right = _rates(said, s, c)
     sym = np.divide(1.0, slope, out=np.zeros_like(slope), where=slope > 0)
-    return RootCoefficients(sym=sym, skew=rotation, left=left, right=right)
+    return RootCoefficients(sym=sym, skew=rotation, left=left, right=right), c
 
 
-def root_coefficients(metric: Metric, l: Array, root: float) -> tuple[RootCoefficients, Coefficients | None]:  # noqa: E741
-    """Return the chart's coefficients and, unless they already contain A, the block coefficients to apply first."""
-    if root != 1 and root == getattr(metric, "root", None):
-        return metric.root_coefficients(l), None  # type: ignore[attr-defined]
-    return generic_root_coefficients(metric, l, root), metric.coefficients(l**root)
+def root_coefficients(
+    metric: Metric | MetricFacts,
+    l: Array,  # noqa: E741
+    root: float,
+) -> tuple[RootCoefficients, Coefficients | None]:
+    """Return the chart's coefficients and, unless they already contain A, the block coefficients to apply first.
+
+    The metric is asked once. Called with the `facts` of a metric nothing is looked up: for a velocity.
+    """
+    said = facts(metric)
+    if root != 1 and root == said.root and said.root_coefficients is not None:
+        return said.root_coefficients(l), None
+    return _generic(said, l, root)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import validation
 from ..validation import Array
+from .coefficients import Coefficients, Metric
+from .facts import MetricFacts, facts
 
 
 def require_metric(metric: Any) -> None:
     """Refuse what is not a metric: an object with ``coefficients(s)``."""
-    if isinstance(metric, type) or not callable(getattr(metric, "coefficients", None)):
+    if isinstance(metric, type) or validation.optional_method(metric, "coefficients") is None:
         raise TypeError(
             f"`metric` must have coefficients(s), got {validation.describe(metric)}. Pass an instance: DepthMetric(3)."
         )
 
 
-def require_coefficients(metric: Any, s: Array) -> Any:
+def require_coefficients(metric: Metric | MetricFacts, s: Array) -> Coefficients:
     """Return the coefficients of a metric at `s`: finite, of the shapes of `Coefficients`, with a symmetric mix."""
     c, r = metric.coefficients(s), s.size
     if not all(hasattr(c, part) for part in ("core", "up", "vp", "apply", "solve")):
@@ -40,7 +43,9 @@ def require_coefficients(metric: Any, s: Array) -> Any:
     return c
 
 
-def require_positive(metric: Any, s: Array, shape: tuple[int, int], *, degenerate: bool = False) -> Any:
+def require_positive(
+    metric: Metric | MetricFacts, s: Array, shape: tuple[int, int], *, degenerate: bool = False
+) -> Coefficients:
     """Return the coefficients at `s`, positive on the tangent space of the rank-r matrices of a shape.
 
     With `degenerate`, the directions that turn the row and column spaces may have the coefficient 0.
@@ -61,10 +66,14 @@ def require_positive(metric: Any, s: Array, shape: tuple[int, int], *, degenerat
     return c
 
 
-def require_differences(metric: Any, purpose: str = "a Riemannian Hessian", fix: str = "ConjugateGradient") -> None:
-    """Refuse a metric without the divided differences that Hessian and geodesics need."""
-    if not callable(getattr(metric, "differences", None)):
+def require_differences(
+    metric: Metric, purpose: str = "a Riemannian Hessian", fix: str = "ConjugateGradient"
+) -> Callable[[Array], Array]:
+    """Return the divided differences that Hessian and geodesics need; refuse a metric without them."""
+    differences = facts(metric).differences
+    if differences is None:
         raise TypeError(
             f"`metric` must have differences(s) for {purpose}, which {type(metric).__name__} has not."
             f" Use DepthMetric, EmbeddedMetric, ScaledGDMetric, TwoFactorMetric, ..., or {fix}."
         )
+    return differences

@@ -1,0 +1,165 @@
+"""What a loss can do, asked once: every optional attribute, resolved in one place.
+
+What each of them means is said with the protocol, `Loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from inspect import getattr_static
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from .. import validation
+from ..matrices import LowRankMatrix, Matrix, MatrixOrArray, Product
+from ..operators import MatrixLike
+from ..validation import Array, optional, optional_flag, optional_method
+
+if TYPE_CHECKING:
+    from .least_squares import Spectrum
+    from .protocol import Loss
+
+__all__ = ["LossFacts", "facts", "only_if"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+_SPECTRAL = ("eigenvalues", "u", "sigma", "vt")  # parts of a `spectrum`; what lacks one is something else of that name
+
+
+@dataclass(frozen=True, eq=False)
+class LossFacts:
+    """What a loss can do, made by `facts`. The attributes are those of `Loss`: None, or False, where it has none.
+
+    Attributes
+    ----------
+    loss : Loss
+        Whose they are.
+    value_and_gradient : callable
+        Always there: the loss's own, or its value and its gradient one after the other.
+    shares : bool
+        Whether it is the loss's own.
+    hessian, margins, best_value, minimiser, whiten : callable or None
+        Methods of the loss.
+    convex, twice_differentiable : bool or None
+        What it says of itself; None: not known.
+    fixed_rank, exponential_tail, differentiable_by_autograd : bool
+        What it says of itself; False where it says nothing.
+    curvature : float or None
+        Asked for on first use, because it may cost a decomposition; positive and finite.
+    spectrum : Spectrum or None
+        Asked for on first use.
+    normalisation : str
+        The loss in one line, by its own words or its repr.
+    """
+
+    loss: Loss
+    value_and_gradient: Callable[[MatrixOrArray], tuple[float, MatrixLike]]
+    shares: bool
+    hessian: Callable[[MatrixOrArray, MatrixOrArray], MatrixLike] | None
+    margins: Callable[[MatrixOrArray], Array] | None
+    best_value: Callable[[int], float] | None
+    minimiser: Callable[[int], LowRankMatrix] | None
+    whiten: Callable[[Matrix], Product] | None
+    convex: bool | None
+    twice_differentiable: bool | None
+    fixed_rank: bool
+    exponential_tail: bool
+    differentiable_by_autograd: bool
+
+    @cached_property
+    def curvature(self) -> float | None:
+        value = optional(self.loss, "curvature")
+        return None if value is None else validation.require_number("loss.curvature", value)
+
+    @cached_property
+    def spectrum(self) -> Spectrum | None:
+        found = optional(self.loss, "spectrum")
+        return found if all(hasattr(found, part) for part in _SPECTRAL) else None
+
+    @cached_property
+    def normalisation(self) -> str:
+        words = optional(self.loss, "normalisation")
+        return words if isinstance(words, str) else repr(self.loss)
+
+    def costs(self, name: str) -> bool:
+        """Return whether asking for `name` may compute something: a property that nobody has asked for yet."""
+        return name not in self.__dict__ and hasattr(getattr_static(self.loss, name, None), "__get__")
+
+
+def facts(loss: Loss | LossFacts) -> LossFacts:
+    """Return what a loss can do; of facts, themselves.
+
+    A method that is missing, None or cannot be called is absent; a flag is True, False or not known. A property that
+    raises an AttributeError of its own name says that it is missing; any other error is a mistake and goes on.
+
+    Parameters
+    ----------
+    loss : Loss
+        Any object with ``shape``, ``value(w)``, ``gradient(w)``.
+
+    Returns
+    -------
+    LossFacts
+
+    Raises
+    ------
+    TypeError
+        If a flag is neither True, False nor None.
+    ValueError, TypeError
+        On first use, if the curvature is not a positive finite number.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> said = facts(lrf.losses.Schatten((3, 2), depth=2))
+    >>> said.convex, said.fixed_rank, said.hessian, said.curvature
+    (True, True, None, None)
+    """
+    if isinstance(loss, LossFacts):
+        return loss
+    own = optional_method(loss, "value_and_gradient")
+    return LossFacts(
+        loss=loss,
+        value_and_gradient=partial(_one_after_the_other, loss) if own is None else own,
+        shares=own is not None,
+        hessian=optional_method(loss, "hessian"),
+        margins=optional_method(loss, "margins"),
+        best_value=optional_method(loss, "best_value"),
+        minimiser=optional_method(loss, "minimiser"),
+        whiten=optional_method(loss, "whiten"),
+        convex=optional_flag(loss, "convex", "loss"),
+        twice_differentiable=optional_flag(loss, "twice_differentiable", "loss"),
+        fixed_rank=bool(optional_flag(loss, "fixed_rank", "loss")),
+        exponential_tail=bool(optional_flag(loss, "exponential_tail", "loss")),
+        differentiable_by_autograd=bool(optional_flag(loss, "differentiable_by_autograd", "loss")),
+    )
+
+
+def _one_after_the_other(loss: Loss, w: MatrixOrArray) -> tuple[float, MatrixLike]:
+    return loss.value(w), loss.gradient(w)
+
+
+def only_if(has: Callable[[Any], bool]) -> Callable[[Method], Method]:
+    """Return a decorator of methods that only some instances have: the others raise AttributeError, so hasattr is right."""
+
+    def conditional(method: Method) -> Method:
+        return cast(Method, _Conditional(method, has))
+
+    return conditional
+
+
+class _Conditional:
+    """A method that is there if `has(instance)`; one that is set on an instance comes first, as with any method."""
+
+    def __init__(self, method: Callable[..., Any], has: Callable[[Any], bool]) -> None:
+        self._method, self._has = method, has
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
+        if instance is None:
+            return self._method
+        if not self._has(instance):
+            name = self._method.__name__
+            raise AttributeError(f"{type(instance).__name__!r} object has no {name!r}", name=name, obj=instance)
+        return MethodType(self._method, instance)

@@ -1,0 +1,785 @@
+"""Mutation tests: small mistakes that a careless change of the code would make, and the tests that must notice each.
+
+Run ``python tests/mutants.py [--only NAME ...] [--list]`` before and after a redesign: it changes one snippet at a time in
+a copy of the repository and runs the tests named beside it there. A snippet is looked for in all files of the package and
+must stand there once; where it is gone or no longer alone the mutant is stale, and has to be written anew.
+
+Today: 114 mutants, 108 caught; the six marked `survives=True` are seen by no test so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "lowrankflow"
+TIMEOUT = 120.0  # seconds after which a mutant that hangs counts as caught
+OUTCOMES = {0: "SURVIVED", 1: "caught"}  # by the exit status of pytest; any other says that no test could run
+
+
+class Mutant(NamedTuple):
+    """A mistake, and the tests that must fail because of it."""
+
+    name: str
+    old: str  #: a snippet that stands once in the package
+    new: str
+    tests: str  #: ids below tests/, separated by spaces
+    survives: bool = False  #: whether no test notices it so far
+
+
+MUTANTS = [
+    # -- arguments, files --------------------------------------------------------------------------------------------
+    Mutant("depth-one", "if number <= 1:", "if number < 1:", "test_metrics.py::test_depth_one_is_refused"),
+    Mutant(
+        "transpose-hint",
+        "if tuple(got) == tuple(want)[::-1] else",
+        "if tuple(got) == tuple(want) else",
+        "test_errors.py::test_a_wrong_shape_is_said_with_the_transpose_hint",
+    ),
+    Mutant(
+        "first-bad-index",
+        "np.argwhere(~finite)[0]",
+        "np.argwhere(finite)[0]",
+        "test_errors.py::test_values_that_are_not_finite_are_counted_and_located",
+    ),
+    Mutant(
+        "bool-is-whole",
+        "if isinstance(value, bool) or not isinstance(value, numbers.Integral):",
+        "if not isinstance(value, numbers.Integral):",
+        "test_errors.py::test_a_wrong_call_gets_its_message",
+    ),
+    Mutant(
+        "file-mode",
+        "os.chmod(temporary, _mode(target))",
+        "_mode(target)",
+        "test_html_report.py::test_the_page_is_small_and_readable_by_others",
+    ),
+    Mutant("half-file-left", "Path(temporary).unlink(missing_ok=True)", "pass", "test_flow.py::test_saving_is_atomic"),
+    Mutant(
+        "living-orphans",
+        "pid.isdecimal() and not _alive(int(pid))",
+        "pid.isdecimal()",
+        "test_checkpoint.py::test_only_files_of_dead_writers_to_the_same_path_are_removed",
+    ),
+    # -- matrices ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "frame-signs", "np.where(np.diag(r) < 0, -1.0, 1.0)", "np.ones(k)", "test_matrices.py::test_frames_are_uniform"
+    ),
+    Mutant(
+        "widest-layer",
+        "1 + widths.index(min(widths))",
+        "1 + widths.index(max(widths))",
+        "test_flow.py::test_columns_of_a_network",
+    ),
+    Mutant(
+        "difference-sign",
+        "np.hstack([self.left, -left])",
+        "np.hstack([self.left, left])",
+        "test_matrices.py::test_product_arithmetic",
+    ),
+    Mutant("rebalanced-frames", "new = p @ qt", "new = p", "test_matrices.py::test_rebalanced_is_idempotent"),
+    Mutant(
+        "symmetrised-frame",
+        "frame = (self.up + self.vp) / 2",
+        "frame = self.up",
+        "test_quotients.py::test_symmetric_gradient_by_slope",
+    ),
+    # -- metrics -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "chart-rate",
+        "rate = l ** (self.depth - 2)",
+        "rate = l ** (self.depth - 1)",
+        "test_charts.py::test_velocity_of_the_singular_frame",
+    ),
+    Mutant(
+        "frame-rate",
+        "else s ** (1 - 2 / self.depth)",
+        "else s ** (2 - 2 / self.depth)",
+        "test_metrics.py::test_special_root_coefficients_agree_with_the_generic_ones",
+    ),
+    Mutant(
+        "real-depth-summed",
+        "if depth <= _SUM_TERMS and depth == int(depth):",
+        "if depth <= _SUM_TERMS:",
+        "test_metrics.py::test_depth_coefficients_have_all_their_digits",
+    ),
+    Mutant(
+        "row-space-count",
+        "np.repeat(self.vp, n - r)",
+        "np.repeat(self.vp, m - r)",
+        "test_quotients.py::test_spectrum_is_that_of_the_dense_operator",
+    ),
+    Mutant(
+        "mix-solve",
+        "core = (self.core.T * m - self.mix * m.T)",
+        "core = (self.core * m - self.mix * m.T)",
+        "test_metrics.py::test_solve_inverts_apply",
+    ),
+    Mutant(
+        "lambda-outer",
+        'outer_r = r + size if self.hidden == "rows" else r',
+        "outer_r = r",
+        "test_quotients.py::test_gradient_is_that_of_the_factors",
+    ),
+    Mutant(
+        "normal-differences",
+        "second[:-1, -1, -1] = second[-1, :-1, -1] = first[:-1, -1] / x",
+        "pass",
+        "test_metrics.py::test_differences_of_the_imbalanced_coefficients",
+    ),
+    # -- losses ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "sum-curvature",
+        "float(sum(c * loss.curvature for",
+        "float(sum(loss.curvature for",
+        "test_measured.py::test_what_a_sum_says_of_itself",
+    ),
+    Mutant(
+        "sum-weights",
+        "OperatorSum(*(Multiple(term, c) for",
+        "OperatorSum(*(Multiple(term, 1.0) for",
+        "test_measured.py::test_sums_of_values_gradients_and_hessians",
+    ),
+    Mutant(
+        "sum-fixed-rank",
+        'any(getattr(loss, "fixed_rank", False)',
+        'all(getattr(loss, "fixed_rank", False)',
+        "test_measured.py::test_what_a_sum_says_of_itself test_spectral_losses.py",
+    ),
+    Mutant(
+        "measured-mean",
+        "self._map.adjoint(r if self._weight == 1.0 else self._weight * r)",
+        "self._map.adjoint(r)",
+        "test_measured.py::test_squared_inputs_are_least_squares",
+    ),
+    Mutant(
+        "measured-order",
+        "else (other, sorted_link)",
+        "else (other, link)",
+        "test_measured.py::test_squared_entries_are_completion",
+    ),
+    Mutant(
+        "completion-hessian",
+        'self._weighted(self._entries("z", z))',
+        "self._weighted(self._residual(z))",
+        "test_losses.py::test_hessian_by_differences",
+    ),
+    Mutant(
+        "completion-shared",
+        "residual -= self.values",
+        "residual = self.values - residual",
+        "test_losses.py::test_completion_against_a_dense_mask",
+    ),
+    Mutant(
+        "compressed-constant",
+        "self._constant = 0.5 * float(linalg.norm(y - yq @ q.T) ** 2)",
+        "self._constant = 0.0",
+        "test_losses.py::test_least_squares_against_the_dense_formula",
+    ),
+    Mutant(
+        "best-value",
+        "(self.spectrum.sigma[rank:] ** 2).sum()",
+        "(self.spectrum.sigma[rank + 1 :] ** 2).sum()",
+        "test_losses.py::test_best_value",
+    ),
+    Mutant("logarithm-gradient", "Multiple(g, 1.0 / size)", "Multiple(g, 1.0)", "test_separation.py::test_logarithm"),
+    # -- gradients, Hessians, geodesics ------------------------------------------------------------------------------
+    Mutant(
+        "product-rule-order",
+        "value, slope = f @ value, f @ slope + e @ value",
+        "value = f @ value; slope = f @ slope + e @ value",
+        "test_gradients.py::test_pullback_is_the_adjoint_of_the_product_rule",
+    ),
+    Mutant(
+        "convert-symmetric",
+        "return target.coefficients(w.s).apply(z.symmetrised() if is_symmetric(target) else z)",
+        "return target.coefficients(w.s).apply(z)",
+        "test_quotients.py::test_conversion_to_and_from_the_symmetric_metric",
+    ),
+    Mutant(
+        "hessian-sign",
+        "- a.derivative(self._rgrad, p)",
+        "+ a.derivative(self._rgrad, p)",
+        "test_hessians.py::test_hessian_is_the_second_derivative_of_the_factors_loss_along_the_lift",
+    ),
+    Mutant(
+        "hessian-frames",
+        "self._up = w.s[:, None] * d[:r, r, :r]",
+        "self._up = d[:r, r, :r]",
+        "test_hessians.py::test_hessian_is_the_second_derivative_of_the_factors_loss_along_the_lift",
+    ),
+    Mutant(
+        "geodesic-half",
+        "a.derivative(z, p) - 0.5 * a.at.apply(a.adjoint(p, p))",
+        "a.derivative(z, p) - a.at.apply(a.adjoint(p, p))",
+        "test_hessians.py::test_speed_is_constant_to_second_order",
+    ),
+    Mutant(
+        "truncated-zero",
+        "_positive(s[:r])",
+        "s[:r]",
+        "test_pymanopt_manifold.py::test_a_step_to_lower_rank_stays_on_the_manifold",
+    ),
+    Mutant(
+        "product-step-factors",
+        "for j in range(n - 1, 1, -1):",
+        "for j in range(n - 1, 2, -1):",
+        "test_pymanopt_manifold.py::test_product_retraction_is_a_step_of_the_factors",
+    ),
+    Mutant("crossed-order", "if crossed.any():", "if crossed.all():", "test_geodesics.py"),
+    # -- charts ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "diluted-tolerance",
+        "np.full(size, (rtol * scale + atol) / np.sqrt(total))",
+        "np.full(size, rtol * scale + atol)",
+        "test_charts.py::test_tolerances_bound_the_error_of_w",
+    ),
+    Mutant(
+        "frozen-frames",
+        "Tangent(z.up * (c.up > 0), z.core, z.vp * (c.vp > 0)).norm()",
+        "z.norm()",
+        "test_flow.py::test_converged_at_infinite_depth",
+    ),
+    Mutant(
+        "evaluate-mix",
+        "a = m if block is None else block.core_block(m)",
+        "a = m if block is None else block.core * m",
+        "test_charts.py::test_velocity_of_the_singular_frame",
+    ),
+    Mutant(
+        "repair-by-qr",
+        "np.concatenate([_polar(u).ravel(), core.ravel(), _polar(v).ravel()])",
+        "np.concatenate([_qr(u)[0].ravel(), core.ravel(), _qr(v)[0].ravel()])",
+        "test_charts.py::test_repair_restores",
+    ),
+    Mutant(
+        "determinant-underflow",
+        "sign = np.linalg.slogdet(old)[0]",
+        "sign = np.sign(np.linalg.det(old))",
+        "test_flow.py::test_many_small_singular_values_are_no_loss",
+    ),
+    Mutant(
+        "rank-lost-chord",
+        "return bool(np.linalg.eigvals(_polar(old).T @ _polar(new)).real.min() < -0.5)",
+        "return True",
+        "test_flow.py::test_long_steps_past_a_tiny_singular_value_are_no_loss",
+    ),
+    Mutant(
+        "rank-lost-pairs",
+        "ratios = np.linalg.eigvals(np.linalg.solve(old, new))",
+        "return False",
+        "test_flow.py::test_rank_lost_in_two_equal_modes",
+    ),
+    Mutant(
+        "bound-of-factors",
+        "curvature * np.vdot(others, others)",
+        "curvature * others.max() ** 2",
+        "test_charts.py::test_spectral_bound_at_a_minimiser",
+    ),
+    Mutant(
+        "bound-at-other-roots",
+        "depth < 2 or self.root != self.metric.root:",
+        "depth < 2:",
+        "test_charts.py::test_spectral_bound_is_none_where_none_is_known",
+    ),
+    Mutant(
+        "point-not-exact",
+        "w = LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)",
+        "w = LowRankMatrix._trusted(u @ p, l**self.root, qt @ v.T)",
+        "test_charts.py::test_point_is_orthonormal_and_the_same_matrix",
+    ),
+    # -- steppers ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "rkc-estimate",
+        "-0.8 * now + 0.4 * (first + times(h, end))",
+        "-0.8 * now + 0.8 * first",
+        "test_steppers.py::test_order_of_the_error_estimate",
+    ),
+    Mutant(
+        "rock4-finish-estimate",
+        "error += k.e[s - 4 + i] * slopes[-1]",
+        "pass",
+        "test_steppers.py::test_order_of_the_error_estimate",
+    ),
+    Mutant(
+        "fixed-times-add-up",
+        "target: Any = self._origin + self.direction * (self._count + 1) * self.h_abs",
+        "target: Any = self.t + self.direction * self.h_abs",
+        "test_flow.py::test_fixed_steps_are_as_many_as_asked test_steppers.py::test_last_step_lands_on_the_bound",
+    ),
+    Mutant(
+        "longest-step",
+        "min(h_abs, self.max_step, self.stepper.longest(state))",
+        "min(h_abs, self.max_step)",
+        "test_steppers.py::test_steps_below_the_spacing_of_numbers_end_the_run",
+    ),
+    Mutant(
+        "memory-origin",
+        "control = np.array([self._origin, self._count,",
+        "control = np.array([self.t, self._count,",
+        "test_steppers.py::test_memory_goes_on_to_the_same_bits",
+    ),
+    # -- the choice of the method ------------------------------------------------------------------------------------
+    Mutant(
+        "auto-to-and-fro",
+        "2 * 2 ** min(self._returns, 3)",
+        "2",
+        "test_solvers.py::test_auto_does_not_go_to_and_fro_for_ever",
+    ),
+    Mutant(
+        "auto-thresholds",
+        "_STIFF, _EASY = 4.0, 2.0",
+        "_STIFF, _EASY = 5.0, 2.0",
+        "test_solvers.py::test_auto_does_not_go_to_and_fro_for_ever",
+    ),
+    Mutant(
+        "auto-patience",
+        "if self._votes < 2 * _EVERY:",
+        "if self._votes < _EVERY:",
+        "test_solvers.py::test_auto_does_not_go_to_and_fro_for_ever",
+    ),
+    Mutant(
+        "auto-restore",
+        'self._steps, self._votes = head["steps"], head["votes"]',
+        "self._steps = self._votes = 0",
+        "test_resume.py::test_a_run_goes_on_to_the_same_bits[auto]",
+    ),
+    Mutant(
+        "first-step-too-long",
+        "first_step if memory else min(first_step, bound - t)",
+        "first_step",
+        "test_equivalence.py::test_a_tighter_tolerance_sharpens_the_claim",
+    ),
+    # -- the loop ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "peak-of-now",
+        "self.peak = max(self.peak, self.stationarity)",
+        "self.peak = self.stationarity",
+        "test_solvers.py::test_the_limit_is_reached_at_every_tolerance[DOP853-0.0001]",
+    ),
+    Mutant(
+        "natural-step-lost",
+        "self.natural if landed else 0.0",
+        "0.0",
+        "test_resume.py::test_whatever_is_kept[exact]",
+        True,
+    ),
+    Mutant(
+        "budget-of-steps", "run.nfev >= self.budget:", "run.steps >= self.budget:", "test_flow.py::test_max_evaluations"
+    ),
+    Mutant("still-too-short", "if len(stretch) < steps:", "if False:", "test_solvers.py::test_what_stands_still"),
+    Mutant("never-stalls", "return Status.STALLED", "return None", "test_solvers.py::test_a_limit_of_lower_rank_ends"),
+    Mutant(
+        "repair-early",
+        "run.last_defect > 10 * self.rtol",
+        "run.last_defect > self.rtol",
+        "test_flow.py::test_drift_is_repaired_only_when_large",
+    ),
+    Mutant(
+        "memory-lost",
+        'self.memory = dict(getattr(solver, "memory", {})) if goes_on else {}',
+        "self.memory = {}",
+        "test_resume.py::test_checkpoints_do_not_change_a_runge_kutta_run[RKC]",
+    ),
+    Mutant(
+        "converged-at-the-end",
+        "status in (None, Status.FINISHED):",
+        "status is None:",
+        "test_flow.py::test_callback_sees_progress",
+    ),
+    # -- the books of a run ------------------------------------------------------------------------------------------
+    Mutant(
+        "uncounted-look",
+        "self.nfev += 1\n            stationarity, power",
+        "stationarity, power",
+        "test_flow.py::test_every_gradient_is_counted",
+    ),
+    Mutant(
+        "event-direction",
+        "np.sign(after - before)",
+        "np.sign(before - after)",
+        "test_flow.py::test_direction_of_an_event",
+    ),
+    Mutant(
+        "event-twice",
+        "if before == 0 or before * after > 0",
+        "if before * after > 0",
+        "test_flow.py::test_event_that_is_zero_at_a_step",
+        True,
+    ),
+    Mutant(
+        "event-order",
+        "sorted(found, key=lambda pair: pair[0])",
+        "found",
+        "test_flow.py::test_first_of_two_terminal_events_in_a_step_wins",
+    ),
+    Mutant(
+        "event-state",
+        "self.now = hit, y if hit == t else interpolant()(hit)",
+        "self.now = hit, y",
+        "test_flow.py::test_dense_output_up_to_an_event",
+    ),
+    Mutant(
+        "record-twice",
+        "if self.kept and t <= self.kept[-1][0]:",
+        "if self.kept and t < self.kept[-1][0]:",
+        "test_flow.py::test_save",
+    ),
+    Mutant(
+        "dissipation-scale",
+        "(rtol * self._scale + atol) / np.sqrt(y.size)",
+        "(rtol + atol) / np.sqrt(y.size)",
+        "test_equivalence.py::test_a_constant_in_the_loss_changes_no_verdict",
+        True,
+    ),
+    Mutant(
+        "defect-of-now",
+        "self.defect = max(self.defect, self.last_defect)",
+        "self.defect = self.last_defect",
+        "test_flow.py::test_drift_is_repaired_only_when_large",
+    ),
+    Mutant(
+        "still-stationarity", "not grew and late > early / 2", "not grew", "test_solvers.py::test_what_stands_still"
+    ),
+    Mutant(
+        "still-growth",
+        "grew = (now.singular_values > then.singular_values * (1 + 1e-6)).any()",
+        "grew = False",
+        "test_solvers.py::test_what_stands_still",
+    ),
+    Mutant(
+        "snapshot-counts",
+        '_COUNTS = ("nfev", "steps", "restarts", "defect")',
+        '_COUNTS = ("nfev", "steps")',
+        "test_resume.py::test_whatever_is_kept[event]",
+        True,
+    ),
+    Mutant(
+        "restore-trace",
+        'self.trace = _unpack("trace", arrays)',
+        "self.trace = []",
+        "test_resume.py::test_whatever_is_kept[limit]",
+    ),
+    Mutant(
+        "restore-levels",
+        'self.hits, self.levels = head["hits"], [float(x) for x in head["levels"]]',
+        'self.hits = head["hits"]',
+        "test_resume.py::test_whatever_is_kept[event]",
+    ),
+    # -- checkpoints, trajectories -----------------------------------------------------------------------------------
+    Mutant(
+        "digest-order",
+        "[name, a.dtype.str, a.shape, fortran]",
+        "[name, a.dtype.str, a.shape]",
+        "test_checkpoint.py::test_a_change_that_the_archive_does_not_notice_is_refused",
+    ),
+    Mutant(
+        "factors-by-text",
+        "key=lambda k: int(k[8:])",
+        "key=str",
+        "test_checkpoint.py::test_points_come_back_through_a_checkpoint",
+    ),
+    Mutant(
+        "keeper-other-start",
+        'if not np.array_equal(arrays["first"], self._first):',
+        "if False:",
+        "test_resume.py::test_another_problem_is_refused",
+    ),
+    Mutant("keeper-other-loss", "_AGREES = 1e-9", "_AGREES = 10.0", "test_resume.py::test_another_problem_is_refused"),
+    Mutant(
+        "keeper-other-method",
+        "[chosen.name, chosen.step_size]",
+        "chosen.step_size",
+        "test_resume.py::test_another_problem_is_refused",
+    ),
+    Mutant(
+        "keeper-over", "Status.NOT_FINITE, Status.STEP_TOO_SMALL)", ")", "test_resume.py::test_a_failed_run_keeps_why"
+    ),
+    Mutant(
+        "keeper-budget",
+        "return Status.MAX_EVALUATIONS if run.nfev >= driver.budget else None",
+        "return None",
+        "test_resume.py::test_a_finished_run_is_returned_and_can_go_further",
+        True,
+    ),
+    Mutant(
+        "keeper-peak",
+        'driver.peak, driver.detail = float(head["peak"]), head["detail"]',
+        'driver.detail = head["detail"]',
+        "test_resume.py::test_whatever_is_kept[limit]",
+    ),
+    Mutant(
+        "load-dissipated", 'dissipated=arrays.get("dissipated"),', "dissipated=None,", "test_flow.py::test_round_trip"
+    ),
+    Mutant(
+        "load-passages",
+        'passages=[Passage(*p) for p in head.get("passages", [])],',
+        "",
+        "test_flow.py::test_round_trip",
+        True,
+    ),
+    Mutant(
+        "passages-learned",
+        "learnable & (moment.singular_values > largest / 2)",
+        "moment.singular_values > largest / 2",
+        "test_solvers.py::test_modes_that_never_grow_are_not_learned",
+    ),
+    # -- descent, separation -----------------------------------------------------------------------------------------
+    Mutant(
+        "descent-last",
+        "if (k + 1) % every == 0 or k + 1 == steps:",
+        "if (k + 1) % every == 0:",
+        "test_descent.py::test_every_and_callback_keep_what_was_asked",
+    ),
+    Mutant(
+        "separation-level",
+        "level = followed.value(start) + np.log(end)",
+        "level = followed.value(start) - np.log(end)",
+        "test_separation.py::test_separable_data_have_no_limit",
+    ),
+    # -- reports -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "controls-ignored",
+        "if self.holds and all(c.caught for c in self.controls)",
+        "if self.holds",
+        "test_report.py::test_verdicts",
+    ),
+    Mutant(
+        "unmet-hypotheses", "if not all(h.met for h in self.hypotheses):", "if False:", "test_report.py::test_verdicts"
+    ),
+    Mutant(
+        "empty-report-passes",
+        'return not self.failed and any(c.verdict == "passed" for c in self.claims)',
+        "return not self.failed",
+        "test_report.py::test_a_report_passes_if_nothing_failed_and_something_was_claimed",
+    ),
+    Mutant(
+        "controls-caught-nan",
+        "return not holds(self.measured, self.relation, self.bound)",
+        "return self.measured > self.bound",
+        "test_report.py::test_verdicts",
+    ),
+    Mutant(
+        "table-not-finite",
+        "tuple(_NOT_FINITE.get(v, v) if isinstance(v, str) else v for v in row)",
+        "tuple(row)",
+        "test_report.py::test_tables_are_printed_written_and_read_back",
+    ),
+    # -- checks ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "check-state",
+        "for x in (again, after)",
+        "for x in (again,)",
+        "test_checks.py::test_each_mistake_fails_its_own_claim",
+    ),
+    Mutant(
+        "check-shared",
+        "max(gap, relative(ours, apart))",
+        "gap",
+        "test_checks.py::test_each_mistake_fails_its_own_claim",
+    ),
+    Mutant(
+        "check-ties",
+        "c.core_block(q @ m @ q.T), q @ c.core_block(m) @ q.T",
+        "q @ c.core_block(m) @ q.T, q @ c.core_block(m) @ q.T",
+        "test_checks.py::test_every_metric_passes_check_metric",
+    ),
+    Mutant(
+        "check-flat-steps",
+        "last = max(2, int(np.argmax(apart)) if apart.any() else gaps.size)",
+        "last = gaps.size",
+        "test_checks.py::test_right_losses_pass_at_every_scale",
+    ),
+    # -- comparisons -------------------------------------------------------------------------------------------------
+    Mutant(
+        "default-widths",
+        "if depth == 2:\n        return rank",
+        "if depth == 3:\n        return rank",
+        "test_equivalence.py::test_problem_and_figures_say_what_was_done",
+    ),
+    Mutant(
+        "departure-rate",
+        "predicted = 2 * np.interp(times, t, growth)",
+        "predicted = np.interp(times, t, growth)",
+        "test_equivalence.py::test_depth_2_with_wide_layers_stops_at_the_horizon_and_claims_the_departure",
+    ),
+    Mutant(
+        "geometric-control",
+        "if changed < 10 * bound:",
+        "if False:",
+        "test_equivalence.py::test_a_problem_that_is_diagonal_in_the_frames_of_the_start",
+    ),
+    Mutant(
+        "learnt-at-the-start",
+        "if at_start[i] >= 0.5:",
+        "if False:",
+        "test_compare_metrics.py::test_a_mode_is_learnt_at_the_start_or_never",
+    ),
+    Mutant(
+        "one-ruler",
+        "if degenerate or is_symmetric(metric):",
+        "if is_symmetric(metric):",
+        "test_compare_metrics.py::test_the_limit_is_named_by_its_modes_and_effective_ranks_are_right",
+    ),
+    Mutant(
+        "determinant-clock",
+        "((c.mix, a), (c.determinant, a * a))",
+        "((c.mix, a), (c.determinant, a))",
+        "test_compare_metrics.py::test_every_claim_holds_for_every_metric_and_its_control_is_caught",
+    ),
+    Mutant(
+        "labels-once",
+        'label += "\'"',
+        "break",
+        "test_compare_metrics.py::test_two_metrics_of_one_class_keep_their_own_names",
+    ),
+    Mutant(
+        "conversion-backwards",
+        "converted = convert_gradient(w, gradients[a], first, second)",
+        "converted = convert_gradient(w, gradients[a], second, first)",
+        "test_compare_metrics.py::test_every_claim_holds_for_every_metric_and_its_control_is_caught",
+    ),
+    # -- data --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "steps-as-given",
+        "tuple(step for step in known if step in wanted)",
+        "wanted",
+        "test_data.py::test_way_back test_data.py::test_steps_do_one_thing_each test_data.py::test_description_is_ready_for_json",
+    ),
+    Mutant(
+        "second-mean",
+        "mean = mean + (x - mean).mean(axis=0)",
+        "pass",
+        "test_data.py::test_constant_feature_is_dropped_and_not_scaled_up",
+    ),
+    Mutant(
+        "range-of-values",
+        "kept = int((square > RANGE).sum())",
+        "kept = int((s / s[0] > RANGE).sum())",
+        "test_data.py::test_bundled_data_are_as_announced test_data.py::test_raw_digits_are_rank_deficient",
+    ),
+    Mutant(
+        "raw-scale",
+        "scale = self.target_rms / self.input_rms",
+        "scale = self.input_rms / self.target_rms",
+        "test_data.py::test_way_back",
+    ),
+    Mutant(
+        "mirrored-diagonal",
+        "mirror = rows != cols",
+        "mirror = rows == rows",
+        "test_data.py::test_matrix_market_agrees_with_scipy",
+    ),
+    Mutant(
+        "market-from-one",
+        "rows, cols = table[:, 0] - 1, table[:, 1] - 1",
+        "rows, cols = table[:, 0], table[:, 1]",
+        "test_data.py::test_matrix_market_agrees_with_scipy",
+    ),
+]
+
+
+def main() -> int:
+    """Run the mutants that were asked for; return 0 where each does what is expected of it."""
+    chosen, only_list = _arguments()
+    if only_list:
+        for mutant in chosen:
+            print(f"{mutant.name:24} {_expected(mutant):9} {mutant.tests}")
+        return 0
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = _copy(Path(folder))
+        if not _all_pass(copy, chosen):
+            return 1
+        outcomes = [_report(copy, mutant) for mutant in chosen]
+    wrong = [m.name for m, outcome in zip(chosen, outcomes, strict=True) if outcome != _expected(m)]
+    print(f"{len(chosen)} mutants, {outcomes.count('caught')} caught, {time.perf_counter() - began:.0f} s;", end=" ")
+    print(f"not as expected: {', '.join(wrong)}" if wrong else "all as expected")
+    return 1 if wrong else 0
+
+
+def _arguments() -> tuple[list[Mutant], bool]:
+    """Return the mutants asked for, and whether they are only to be listed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [mutant.name for mutant in MUTANTS]
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help="these mutants; default: all")
+    parser.add_argument("--list", action="store_true", help="list them and run nothing")
+    given = parser.parse_args()
+    return [mutant for mutant in MUTANTS if mutant.name in (given.only or names)], given.list
+
+
+def _expected(mutant: Mutant) -> str:
+    return OUTCOMES[0] if mutant.survives else OUTCOMES[1]
+
+
+def _all_pass(copy: Path, chosen: list[Mutant]) -> bool:
+    """Run all their tests once without a mutant, to be sure that they pass."""
+    print("Without a mutant:", flush=True)
+    tests = sorted({test for mutant in chosen for test in mutant.tests.split()})
+    passed = _outcome(copy, tests) == OUTCOMES[0]
+    if not passed:
+        print("Mend these tests, or their names here.")
+    return passed
+
+
+def _report(copy: Path, mutant: Mutant) -> str:
+    """Try a mutant and print a line about it; return its outcome."""
+    began = time.perf_counter()
+    where, outcome = _try(copy, mutant)
+    print(f"{mutant.name:24} {where:32} {outcome:9} {time.perf_counter() - began:5.1f} s", flush=True)
+    return outcome
+
+
+def _copy(folder: Path) -> Path:
+    """Return a copy of the repository without what is hidden or was made by running it."""
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+    return Path(shutil.copytree(ROOT, folder / "copy", ignore=ignored))
+
+
+def _try(copy: Path, mutant: Mutant) -> tuple[str, str]:
+    """Return the file that a mutant changes and what the tests said of it."""
+    found = [file for file in (copy / PACKAGE).rglob("*.py") for _ in range(file.read_text("utf-8").count(mutant.old))]
+    if len(found) != 1:
+        return f"found {len(found)} times", "stale"
+    with _changed(found[0], mutant):
+        outcome = _outcome(copy, mutant.tests.split(), timeout=TIMEOUT, output=subprocess.DEVNULL)
+    return str(found[0].relative_to(copy / PACKAGE)), outcome
+
+
+@contextmanager
+def _changed(file: Path, mutant: Mutant) -> Iterator[None]:
+    """Change a file, and put it back."""
+    text = file.read_text("utf-8")
+    file.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+    try:
+        yield
+    finally:
+        file.write_text(text, "utf-8")
+
+
+def _outcome(copy: Path, tests: list[str], *, timeout: float | None = None, output: int | None = None) -> str:
+    """Run tests on the copy, without bytecode: one second is too coarse to tell a mutant from the file before it."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [*command, *(f"tests/{test}" for test in tests)],
+            cwd=copy, env=environment, timeout=timeout, stdout=output, stderr=output,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "caught"
+    return OUTCOMES.get(done.returncode, "broken")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,7 @@ import pytest
 from cases import METRICS, SOLVERS, STARTS, TAME_STARTS, Start, completion, least_squares
 from oracles import EPS
 from scipy.integrate import quad
+from test_flow import Circle
 
 import lowrankflow as lrf
 from lowrankflow import Save
@@ -176,6 +177,21 @@ def test_a_rate_shares_the_gradient(rng):
     flow, start = lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), Start(5, 4, (1.0, 0.6)).draw(rng)
     path = lrf.integrate(flow, start, t_span=(0, 1), save=Save(integrals={"q": power, "l": length}))
     assert len(calls) == path.nfev + 2  # and `bind` tries the gradient once
+
+
+def test_integrals_survive_a_repair():
+    """Frames that drift, repaired a few times: the time goes on through all of it."""
+    flow = lrf.RiemannianFlow(lrf.losses.LeastSquares(np.eye(1), np.ones((2, 1))), lrf.EmbeddedMetric())
+    start = lrf.LowRankMatrix([[1.0], [0.0]], [1.0], [[1.0]])
+
+    class Told(Circle):
+        def motion(self, t, y):
+            return self.velocity(t, y), lrf.flows.Motion(t, self.point(y), None, None, 1.0)
+
+    save = Save(integrals={"when": lambda at: at.power})
+    path = lrf.integrate(flow, start, t_span=(0, 60), rtol=1e-4, method="RK23", chart=Told(), save=save)
+    assert path.restarts > 2
+    np.testing.assert_allclose(path.columns["when"], path.t, rtol=1e-10)
 
 
 def test_what_is_not_finite_is_asked_for_no_rate(problem):

@@ -168,6 +168,13 @@ def test_event_that_is_zero_at_a_step(problem):
     assert path.status is Status.EVENT
 
 
+def test_event_that_is_zero_at_a_step_counts_once(problem):
+    """It is the end of one step and the start of the next."""
+    event = Event("half", lambda t, w: t - 0.5)
+    path = lrf.integrate(*problem, t_span=(0, 2), method="RK4", step_size=0.25, events=[event])
+    assert path.events["half"] == pytest.approx([0.5], abs=1e-10)
+
+
 @pytest.mark.parametrize("order", [(0.1, 0.2), (0.2, 0.1)], ids=str)
 def test_first_of_two_terminal_events_in_a_step_wins(problem, order):
     """Whatever the order in which they are given; the later one did not happen."""
@@ -184,6 +191,15 @@ def test_events_after_a_terminal_one_are_not_reported(problem):
     path = lrf.integrate(*problem, t_span=(0, 2), method="RK4", step_size=0.25, events=events[::-1])
     assert abs(path.t[-1] - 0.1) < 1e-10
     assert path.events["later"] == []
+
+
+def test_times_after_a_terminal_event_are_not_kept(problem):
+    """Though they lie in its step."""
+    event = Event("end", lambda t, w: t - 0.1, terminal=True)
+    save = Save(times=[0.05, 0.2], columns={"when": lambda t, w: t})
+    path = lrf.integrate(*problem, t_span=(0, 2), method="RK4", step_size=0.25, events=event, save=save)
+    np.testing.assert_allclose(path.t, [0, 0.05, 0.1], rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(path.columns["when"], path.t)
 
 
 @pytest.mark.parametrize("budget", [1, 40, 400])
@@ -339,6 +355,26 @@ def test_interrupted_within_a_step(rng):
     assert path.status is Status.INTERRUPTED
     assert 0 < path.t[-1] < 50
     assert path.t.size == path.nsteps + 1
+
+
+@pytest.mark.parametrize("save", [{}, {"times": [0.03, 0.125, 0.2, 0.24, 0.375]}, {"dense": True}], ids=["steps", "times", "dense"])
+def test_interrupted_between_the_columns_of_a_step(save, problem):
+    """Whatever of a step was kept by then, the run ends with the step before it: times, columns, interpolants."""
+    for last in (3, 4, 5):
+        calls = []
+
+        def column(t, w, calls=calls, last=last):
+            calls.append(t)
+            if len(calls) == last:
+                raise KeyboardInterrupt
+            return t
+
+        options = {"method": "RK4", "step_size": 0.125, "save": Save(columns={"when": column}, **save)}
+        path = lrf.integrate(*problem, t_span=(0, 50), **options)
+        assert path.status is Status.INTERRUPTED
+        assert path.t[-1] == 0.125 * path.nsteps and (np.diff(path.t) > 0).all()
+        np.testing.assert_array_equal(path.columns["when"], path.t)
+        assert not save.get("dense") or path(path.t[-1]).shape == (5, 4)
 
 
 @pytest.mark.parametrize("method", ["RK45", "DOP853", "Radau", "BDF", "LSODA", "RKC", "ROCK4", "auto"])
@@ -534,6 +570,17 @@ def test_save(problem, save, kept):
     fine = lrf.integrate(*problem, t_span=(0, 1), rtol=1e-12, save=Save(dense=True))
     for t, w in zip(path.t, path.points, strict=True):
         assert np.linalg.norm(w.to_dense() - fine(t).to_dense()) < 1e-6
+
+
+@pytest.mark.parametrize("method", ["DOP853", "RK45", "RKC", "ROCK4", "LSODA"])
+def test_landing_costs_at_most_a_step_for_each_time(problem, method):
+    """The step after a landing is as long as if there had been none; from the remainder it would have to grow again."""
+    plain = lrf.integrate(*problem, t_span=(0, 3), rtol=1e-5, method=method)
+    times = plain.t[2:-1:3] + 1e-5
+    exact = lrf.integrate(*problem, t_span=(0, 3), rtol=1e-5, method=method, save=Save(times=times, exact=True))
+    assert set(times) <= set(exact.t)
+    # LSODA begins each time with a low order
+    assert exact.nsteps <= plain.nsteps + (10 if method == "LSODA" else 1) * times.size
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

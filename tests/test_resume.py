@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from test_flow import Circle
 
 import lowrankflow as lrf
 from lowrankflow.flow import CheckpointFailed
@@ -31,7 +32,8 @@ def assert_same(a, b, counts=True):
     for w, v in zip(a.points, b.points, strict=True):
         np.testing.assert_array_equal(w.to_dense(), v.to_dense())
     assert (a.status, a.passages, a.events) == (b.status, b.passages, b.events)
-    assert not counts or (a.nfev, a.nsteps, a.message) == (b.nfev, b.nsteps, b.message)
+    if counts:
+        assert (a.nfev, a.nsteps, a.restarts, a.defect, a.message) == (b.nfev, b.nsteps, b.restarts, b.defect, b.message)
 
 
 class Stop(Exception):
@@ -173,6 +175,32 @@ def test_the_end_can_be_moved(name, tmp_path):
     # as near to the run that was never stopped as that is to the flow: rtol^(2/3) for RKC, h^4 for RK4, less for others
     whole, error = run(t_span=(0, 8), **options), 1e-4
     assert np.linalg.norm(longer.points[-1].to_dense() - whole.points[-1].to_dense()) < error
+
+
+def test_repairs_are_counted_through(tmp_path):
+    """Frames that drift, in a chart that is never right: the repairs and the largest defect of both lives."""
+    options = {"chart": Circle(), "method": "RK23", "rtol": 1e-4, "t_span": (0, 60), "every": 20}
+    flow = lrf.RiemannianFlow(lrf.losses.LeastSquares(np.eye(1), np.ones((2, 1))), lrf.EmbeddedMetric())
+    options |= {"flow": flow, "start": lrf.LowRankMatrix([[1.0], [0.0]], [1.0], [[1.0]])}
+    whole = run(tmp_path / "whole.npz", **options)
+    interrupted(tmp_path / "part.npz", whole.nsteps - 21, **options)
+    assert_same(run(tmp_path / "part.npz", **options), whole)
+    assert whole.restarts > 2
+
+
+def test_a_spent_budget_stays_spent(tmp_path):
+    first = run(tmp_path / "run.npz", max_evaluations=100)
+    assert first.status is lrf.Status.MAX_EVALUATIONS
+    assert_same(run(tmp_path / "run.npz", max_evaluations=100), first)
+    assert run(tmp_path / "run.npz", max_evaluations=150).nfev >= 150  # control
+
+
+def test_an_end_that_lies_on_a_checkpoint(tmp_path):
+    """A run that was stopped, called again up to where it was put down: nothing is left to do."""
+    options = {"method": "RK4", "step_size": 0.125}
+    interrupted(tmp_path / "run.npz", 17, **options)  # checkpoints after 7 and 14 steps
+    path = run(tmp_path / "run.npz", t_span=(0, 14 * 0.125), **options)
+    assert (path.status, path.t[-1], path.nsteps) == (lrf.Status.FINISHED, 14 * 0.125, 14)
 
 
 def test_fixed_steps_go_on_from_the_end(tmp_path):

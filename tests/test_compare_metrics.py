@@ -397,7 +397,7 @@ def test_progress_rises_over_all_metrics():
 
 LOSS, START = problem()[2:]
 class Infinite:
-    """A loss whose gradient is nan from its third call on: past the checks of the start."""
+    """A loss whose gradient is nan from its second call on: past the checks of the start."""
 
     def __init__(self):
         self.shape, self.calls = LOSS.shape, 0
@@ -407,7 +407,7 @@ class Infinite:
 
     def gradient(self, w):
         self.calls += 1
-        return (1.0 if self.calls < 3 else np.nan) * w.to_dense()
+        return (1.0 if self.calls < 2 else np.nan) * w.to_dense()
 
 
 CRITICAL = lrf.losses.LeastSquares(np.eye(2), np.eye(2))

@@ -357,7 +357,10 @@ def test_interrupted_within_a_step(rng):
     assert path.t.size == path.nsteps + 1
 
 
-@pytest.mark.parametrize("save", [{}, {"times": [0.03, 0.125, 0.2, 0.24, 0.375]}, {"dense": True}], ids=["steps", "times", "dense"])
+KEPT = {"steps": {}, "times": {"times": [0.03, 0.125, 0.2, 0.24, 0.375]}, "dense": {"dense": True}}
+
+
+@pytest.mark.parametrize("save", KEPT.values(), ids=KEPT)
 def test_interrupted_between_the_columns_of_a_step(save, problem):
     """Whatever of a step was kept by then, the run ends with the step before it: times, columns, interpolants."""
     for last in (3, 4, 5):

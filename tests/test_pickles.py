@@ -98,7 +98,7 @@ def riemannian_path(rng, **options):
 
 
 def factor_path(rng):
-    save = lrf.Save(times=[0.5, 1.0], dissipation=True)
+    save = lrf.Save(times=[0.5, 1.0], integrals={"dissipated": workers.power})
     return lrf.integrate(lrf.FactorFlow(least_squares(5, 4, rng)), network(rng), t_span=(0, 1), save=save)
 
 
@@ -157,7 +157,7 @@ HELD = (
         "network": network,
         "riemannianflow": lambda rng: lrf.RiemannianFlow(least_squares(5, 4, rng), lrf.DepthMetric(3)),
         "factorflow": lambda rng: lrf.FactorFlow(least_squares(5, 4, rng)),
-        "save": lambda rng: lrf.Save(times=[0.5, 1.0], exact=True, dissipation=True),
+        "save": lambda rng: lrf.Save(times=[0.5, 1.0], exact=True, integrals={"dissipated": workers.power}),
         "event": lambda rng: lrf.Event("level", workers.level, terminal=True, direction=1),
         "status": lambda rng: list(lrf.Status),
         "progress": lambda rng: Progress(0.5, 1.0, 7, np.nan),

@@ -39,6 +39,11 @@ def optimise(problem, start, optimizer):
     return problem, problem.run(optimizer, initial_point=start)
 
 
+def power(at):
+    """A rate: what the flow dissipates."""
+    return at.power
+
+
 def level(t, w):
     """An event: the norm of W reaches one half."""
     return w.norm() - 0.5

@@ -199,6 +199,20 @@ def test_copied_losses_say_the_same(case, copied, rng):
     says_the_same(copied(loss), loss, rng)
 
 
+@every_copy
+@pytest.mark.parametrize("kind", ["of W", "of outputs"])
+def test_functions_that_autograd_differentiates_pickle_as_functions(kind, copied, rng):
+    if kind == "of W":
+        loss = losses.from_function(workers.quartic, (5, 4), convex=True)
+    else:
+        loss = losses.Measured(losses.Inputs(rng.standard_normal((4, 7)), rows=5), workers.quartic)
+    w, z = start(rng), rng.standard_normal((5, 4))
+    back = copied(loss)
+    assert back.value(w) == loss.value(w) and repr(back) == repr(loss)
+    for a, b in ((back.gradient(w), loss.gradient(w)), (back.hessian(w, z), loss.hessian(w, z))):
+        np.testing.assert_array_equal(a @ np.eye(4), b @ np.eye(4))
+
+
 @pytest.mark.parametrize("copied", [deepcopy, copy])
 def test_a_copied_function_says_the_same(copied, rng):
     loss = function(5, 4, rng)

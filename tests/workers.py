@@ -39,6 +39,11 @@ def optimise(problem, start, optimizer):
     return problem, problem.run(optimizer, initial_point=start)
 
 
+def quartic(x):
+    """A function that autograd differentiates: of W, or of the outputs of a measurement."""
+    return (x**4).sum()
+
+
 def power(at):
     """A rate: what the flow dissipates."""
     return at.power

@@ -47,7 +47,7 @@ def from_function(function: Callable[[Any], Any], shape: tuple[int, int], *, con
     >>> float(loss.value(np.zeros((2, 3))))
     0.0
     """
-    return _Function(scalar_valued(function), validation.require_sizes("shape", shape), convex)
+    return _Function(Differentiated(function), validation.require_sizes("shape", shape), convex)
 
 
 def scalar_valued(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -90,10 +90,23 @@ def scalar(name: str, value: Any) -> Any:
     return value
 
 
-def name_of(checked: Any) -> str:
-    """Return the name of the function that `scalar_valued` wraps."""
-    function = checked.__wrapped__
-    return getattr(function, "__name__", type(function).__name__)
+class Differentiated:
+    """A scalar function of one array and its derivatives by autograd; it pickles as the function."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        from autograd import grad, value_and_grad
+
+        self.function, self.value = function, scalar_valued(function)
+        self.gradient, self.value_and_gradient = grad(self.value), value_and_grad(self.value)
+        self.hessian = grad(lambda x, dx: (self.gradient(x) * dx).sum() + 0.0 * x.sum())  # linear: 0, not a warning
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.function,)
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
 
 
 class _Function:
@@ -101,31 +114,27 @@ class _Function:
 
     differentiable_by_autograd = True
 
-    def __init__(self, function: Callable[[Any], Any], shape: tuple[int, int], convex: bool | None) -> None:
-        from autograd import grad, value_and_grad
-
-        self.shape, self.convex = shape, convex
-        self._function, self._gradient, self._both = function, grad(function), value_and_grad(function)
-        self._product = grad(lambda w, z: (self._gradient(w) * z).sum() + 0.0 * w.sum())  # linear: 0, not a warning
+    def __init__(self, function: Differentiated, shape: tuple[int, int], convex: bool | None) -> None:
+        self._function, self.shape, self.convex = function, shape, convex
 
     def value(self, w: MatrixOrArray) -> Any:
         """Return L(W)."""
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix("w", w, self.shape)
-        return self._function(w.to_dense() if hasattr(w, "to_dense") else w)
+        return self._function.value(w.to_dense() if hasattr(w, "to_dense") else w)
 
     def gradient(self, w: MatrixOrArray) -> Array:
         """Return the gradient, an (m, n) array."""
-        return np.asarray(self._gradient(self._dense("w", w)))
+        return np.asarray(self._function.gradient(self._dense("w", w)))
 
     def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, Array]:
         """Return both from one forward pass."""
-        value, gradient = self._both(self._dense("w", w))
+        value, gradient = self._function.value_and_gradient(self._dense("w", w))
         return float(value), np.asarray(gradient)
 
     def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> Array:
         """Return the Hessian at W applied to Z, an (m, n) array."""
-        return np.asarray(self._product(self._dense("w", w), self._dense("z", z)))
+        return np.asarray(self._function.hessian(self._dense("w", w), self._dense("z", z)))
 
     def _dense(self, name: str, w: MatrixOrArray) -> Array:
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
@@ -133,4 +142,4 @@ class _Function:
         return w.to_dense() if hasattr(w, "to_dense") else np.asarray(w, dtype=np.float64)
 
     def __repr__(self) -> str:
-        return f"from_function({name_of(self._function)}, {self.shape[0]} x {self.shape[1]})"
+        return f"from_function({self._function.name}, {self.shape[0]} x {self.shape[1]})"

@@ -17,7 +17,7 @@ from scipy import special
 
 from .. import validation
 from ..validation import Array
-from .functions import name_of, scalar_valued
+from .functions import Differentiated
 
 __all__ = [
     "AbsoluteError",
@@ -415,26 +415,22 @@ class Traced:
     twice: bool | None = None
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        from autograd import grad
-
-        self._function = scalar_valued(function)
-        self._gradient = grad(self._function)
-        self._product = grad(lambda z, dz: (self._gradient(z) * dz).sum() + 0.0 * z.sum())  # linear: 0, not a warning
+        self._function = Differentiated(function)
 
     def value(self, z: Any) -> Any:
         """Return the function."""
-        return self._function(z)
+        return self._function.value(z)
 
     def gradient(self, z: Array) -> Array:
         """Return its derivatives."""
-        return np.asarray(self._gradient(z))
+        return np.asarray(self._function.gradient(z))
 
     def hessian(self, z: Array, dz: Array) -> Array:
         """Return its second derivatives times `dz`."""
-        return np.asarray(self._product(z, dz))
+        return np.asarray(self._function.hessian(z, dz))
 
     def __repr__(self) -> str:
-        return f"Traced({name_of(self._function)})"
+        return f"Traced({self._function.name})"
 
 
 _SEPARABLE = (Squared, Huber, LogCosh, Logistic, SquaredHinge, Poisson)

@@ -4,7 +4,8 @@ Run ``python tests/mutants.py [--only NAME ...] [--list]`` before and after a re
 a copy of the repository and runs the tests named beside it there. A snippet is looked for in all files of the package and
 must stand there once; where it is gone or no longer alone the mutant is stale, and has to be written anew.
 
-Today: 114 mutants, 108 caught; the six marked `survives=True` are seen by no test so far.
+Before flow.py became a folder: 114 mutants, 108 caught. Now: 128, all of them caught. A new one that no test sees is marked
+`survives=True`.
 """
 
 from __future__ import annotations

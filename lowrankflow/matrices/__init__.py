@@ -1,5 +1,6 @@
 """Matrices that are never formed, networks, tangent vectors, and what each of them has to be."""
 
+from .factorisations import thin_qr, thin_svd
 from .protocol import Matrix, MatrixOrArray
 from .representations import (
     EPS,
@@ -12,8 +13,6 @@ from .representations import (
     random_point,
     singular_values,
     symmetric_part,
-    thin_qr,
-    thin_svd,
 )
 
 __all__ = [

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from . import validation
 from .losses import Loss
-from .losses.protocol import require_gradient, require_loss
+from .losses.requirements import require_gradient, require_loss
 from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent
 from .matrices.requirements import (
     as_directions,

@@ -25,7 +25,7 @@ from .geometry.retractions import product_step, truncated_step
 from .gradients import project
 from .losses import Loss
 from .losses import facts as loss_facts
-from .losses.protocol import require_loss
+from .losses.requirements import require_loss
 from .matrices import LowRankMatrix, MatrixOrArray, Product, Tangent, random_point
 from .matrices.requirements import require_rank, require_symmetric_point
 from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric, facts

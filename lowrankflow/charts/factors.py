@@ -12,7 +12,7 @@ from .. import validation
 from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
 from ..gradients import project, pullback, squared_norm
 from ..losses import Loss, facts
-from ..losses.protocol import require_gradient, require_loss
+from ..losses.requirements import require_gradient, require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, singular_values
 from ..matrices.requirements import require_depth
 from ..metrics import DepthMetric

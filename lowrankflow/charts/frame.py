@@ -14,7 +14,7 @@ from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
 from ..gradients import project
 from ..losses import Loss
 from ..losses import facts as loss_facts
-from ..losses.protocol import require_gradient, require_loss
+from ..losses.requirements import require_gradient, require_loss
 from ..matrices import EPS, LowRankMatrix, Tangent, symmetric_part, thin_qr, thin_svd
 from ..matrices.requirements import require_symmetric_point
 from ..metrics import Coefficients, DepthMetric, Metric, root_coefficients

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import validation
 from ..losses import Loss, facts
-from ..losses.protocol import require_gradient, require_loss, require_value
+from ..losses.requirements import require_gradient, require_loss, require_value
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_point
 from ..operators import MatrixLike

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import data, losses, validation
 from ..loading import call, load_object
-from ..losses.protocol import require_loss
+from ..losses.requirements import require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, random_point
 from ..matrices.requirements import require_numerical_rank, require_rank
 from ..validation import Array

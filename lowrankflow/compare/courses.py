@@ -20,8 +20,7 @@ from ..losses import Loss
 from ..losses import facts as loss_facts
 from ..losses.facts import only_if
 from ..matrices import LowRankMatrix
-from ..metrics import Coefficients, Metric, MetricFacts, RootCoefficients, facts
-from ..metrics.coefficients import frame_rates
+from ..metrics import Coefficients, Metric, MetricFacts, RootCoefficients, facts, frame_rates
 from ..validation import Array
 from .experiment import REDUCTION
 

@@ -10,7 +10,7 @@ import numpy as np
 from .. import validation
 from ..charts import Chart, Lifted
 from ..losses import Loss, facts
-from ..losses.protocol import require_loss, require_value
+from ..losses.requirements import require_loss, require_value
 from ..matrices import LinearNetwork, LowRankMatrix
 from ..matrices.requirements import require_depth, require_point
 from ..report import Claim, Report

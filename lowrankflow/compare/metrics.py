@@ -11,7 +11,7 @@ from .. import validation
 from ..gradients import convert_gradient, riemannian_gradient
 from ..losses import Loss
 from ..losses import facts as loss_facts
-from ..losses.protocol import require_loss
+from ..losses.requirements import require_loss
 from ..matrices import EPS, LowRankMatrix
 from ..matrices.requirements import require_point, require_symmetric_point
 from ..metrics import (

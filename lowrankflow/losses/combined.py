@@ -13,7 +13,8 @@ from ..matrices import MatrixOrArray
 from ..operators import MatrixLike, Multiple, OperatorSum
 from ..validation import Array
 from .facts import facts, only_if
-from .protocol import Loss, require_loss
+from .protocol import Loss
+from .requirements import require_loss
 
 __all__ = ["Mean", "Scaled", "Sum"]
 

@@ -16,10 +16,10 @@ from .. import validation
 from ..matrices import LowRankMatrix, Matrix, MatrixOrArray, Product
 from ..operators import MatrixLike
 from ..validation import Array, optional, optional_flag, optional_method
+from .protocol import Loss
 
 if TYPE_CHECKING:
     from .least_squares import Spectrum
-    from .protocol import Loss
 
 __all__ = ["LossFacts", "facts", "only_if"]
 

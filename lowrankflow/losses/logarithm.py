@@ -7,7 +7,8 @@ import numpy as np
 from ..matrices import MatrixOrArray
 from ..operators import MatrixLike, Multiple
 from .facts import facts
-from .protocol import Loss, require_loss
+from .protocol import Loss
+from .requirements import require_loss
 
 __all__ = ["Logarithm"]
 

@@ -1,14 +1,15 @@
 """Metrics on the manifold of rank-r matrices, each as a value.
 
 - `sums`: divided differences of powers and products without cancellation.
-- `coefficients`: what a metric is to the library, its `Coefficients` in the singular frame, and how a chart takes them.
+- `coefficients`: what a metric is to the library, its `Coefficients` in the singular frame.
 - `depth`: the depth-N metric and its limit N -> 1, the embedded metric.
 - `imbalanced`: the metrics of factors whose imbalances are multiples of the identity.
 - `facts`: what a metric can do, asked once.
+- `roots`: its coefficients as a chart takes them.
 - `quotients`: the metrics of the Riemannian optimisation literature.
 """
 
-from .coefficients import Coefficients, Metric, RootCoefficients, generic_root_coefficients, root_coefficients
+from .coefficients import Coefficients, Metric, RootCoefficients
 from .depth import DepthMetric, EmbeddedMetric
 from .facts import MetricFacts, facts
 from .imbalanced import KappaBalancedMetric, LambdaBalancedMetric
@@ -20,6 +21,7 @@ from .quotients import (
     SubspaceProjectionMetric,
     TwoFactorMetric,
 )
+from .roots import frame_rates, generic_root_coefficients, root_coefficients
 
 __all__ = [
     "BuresWassersteinMetric",
@@ -37,6 +39,7 @@ __all__ = [
     "SubspaceProjectionMetric",
     "TwoFactorMetric",
     "facts",
+    "frame_rates",
     "generic_root_coefficients",
     "root_coefficients",
 ]

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .. import validation
 from ..validation import Array, optional, optional_flag, optional_method
-
-if TYPE_CHECKING:
-    from .coefficients import Coefficients, Metric, RootCoefficients
+from .coefficients import Coefficients, Metric, RootCoefficients
 
 __all__ = ["MetricFacts", "facts"]
 

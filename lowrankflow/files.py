@@ -167,7 +167,7 @@ def require_file(name: str, path: str | os.PathLike[str]) -> Path:
     """Return the path of a file that exists and is not empty."""
     file = require_path(name, path)
     if not os.path.isfile(file):  # False, not an error, below a folder that may not be entered
-        what = "the folder " if os.path.isdir(file) else ""
+        what = "the folder " if os.path.isdir(file) else "the pipe or device " if file.exists() else ""
         raise ValueError(f"`{name}` must be an existing file, got {what}{str(file)!r}.")
     if file.stat().st_size == 0:
         raise ValueError(f"`{name}` must not be empty, got {str(file)!r} with 0 bytes.")

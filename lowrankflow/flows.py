@@ -90,12 +90,13 @@ class Save:
         kept in ``path.columns``. ``{"dissipated": lambda at: at.power}`` gives q(t) = L(0) - L(t), for instance, and
         ``{"length": lambda at: at.velocity.norm()}`` the arc length of W.
     controlled : bool
-        The steps also keep the integrals right to rtol, relative to what a move by the size of the start adds to them.
-        False: they take no part in the choice of the steps.
+        Choose the steps so that each integral, too, is right to rtol, relative to what a move by the size of the start
+        adds to it at first. For smooth rates: one that begins as roundoff would have the steps follow its noise. False:
+        the path is the one without integrals, and they are as good as its steps.
     columns : mapping of names to functions
         ``function(t, w)`` of every kept state, a number or an array of one shape, kept in ``path.columns``.
     dissipation : bool
-        Deprecated: ``integrals={"dissipated": lambda at: at.power}``.
+        Deprecated: ``integrals={"dissipated": lambda at: at.power}, controlled=True``.
     """
 
     times: ArrayLike | None = None
@@ -103,7 +104,7 @@ class Save:
     steps: bool | None = None
     dense: bool = False
     integrals: Mapping[str, Rate] = field(default_factory=dict)
-    controlled: bool = True
+    controlled: bool = False
     columns: Mapping[str, Column] = field(default_factory=dict)
     dissipation: bool = False
 
@@ -115,11 +116,12 @@ class Save:
             validation.require_flags(steps=self.steps)
         if self.dissipation:
             warnings.warn(
-                '`dissipation` of Save gives way to integrals={"dissipated": lambda at: at.power}.',
+                '`dissipation` of Save gives way to integrals={"dissipated": lambda at: at.power}, controlled=True.',
                 DeprecationWarning,
                 stacklevel=3,
             )
             object.__setattr__(self, "integrals", {**self.integrals, "dissipated": attrgetter("power")})
+            object.__setattr__(self, "controlled", True)
         _require_functions("integrals", self.integrals)
         _require_functions("columns", self.columns)
         for name in self.columns:
@@ -136,8 +138,8 @@ def _require_functions(name: str, functions: object) -> None:
             raise TypeError(f"`{name}` must have texts for names, got {validation.describe(key)}.")
         if _TAKEN.fullmatch(key):
             raise ValueError(f"`{name}` must have names of their own, got {key!r}, which a trajectory has already.")
-        if "/" in key:
-            raise ValueError(f"`{name}` must have names without a slash, which NetCDF does not know, got {key!r}.")
+        if "/" in key or key in (".", "..") or not key.isprintable():
+            raise ValueError(f"`{name}` must have printable names without a slash, for files, got {key!r}.")
         if not callable(function):
             raise TypeError(f"`{name}[{key!r}]` must be callable, got {validation.describe(function)}.")
 

@@ -19,7 +19,7 @@ from ..matrices import EPS, LowRankMatrix, Tangent, symmetric_part, thin_qr, thi
 from ..matrices.requirements import require_symmetric_point
 from ..metrics import Coefficients, DepthMetric, Metric, root_coefficients
 from ..metrics import facts as metric_facts
-from ..metrics.requirements import require_coefficients
+from ..metrics.requirements import require_coefficients, require_metric
 from ..validation import Array
 from .system import System, gradient_bound, require_low_rank, weighted
 
@@ -67,6 +67,7 @@ class SingularFrame:
         if not isinstance(flow, RiemannianFlow):
             raise TypeError("`chart` SingularFrame() takes a RiemannianFlow, got a FactorFlow. Use Factors().")
         start = require_low_rank(start)
+        require_metric(flow.metric)
         root = metric_facts(flow.metric).root if self.root is None else validation.require_number("root", self.root)
         if root < 1:
             raise ValueError(f"`root` must be at least 1, got {root:g}.")

@@ -265,7 +265,7 @@ def run_course(
     columns: dict[str, Any] = {f"measure {i}": lambda t, w, f=f: float(f(w)) for i, f in enumerate(measures.values())}
     if degenerate or is_symmetric(metric):  # there the stationarity is that of a part
         columns["projected"] = lambda t, w: project(w, loss.gradient(w)).norm()
-    save = Save(integrals=_way(metric, start.shape, other=other), controlled=False, columns=columns)
+    save = Save(integrals=_way(metric, start.shape, other=other), columns=columns)
     began = time.perf_counter()
     path = quietly(
         lambda: integrate(
@@ -312,7 +312,7 @@ def retrace(
         lambda: integrate(
             RiemannianFlow(loss, moved), start, t_span=(0.0, t_end), rtol=rtol,
             method="auto", max_evaluations=budget,
-            save=Save(times=[t_end], integrals=_way(moved, start.shape), controlled=False),
+            save=Save(times=[t_end], integrals=_way(moved, start.shape)),
         )
     )  # fmt: skip
     if path.status is Status.INTERRUPTED:

@@ -273,7 +273,7 @@ def dissipation(x: Experiment) -> Claim:
 
 def _dissipation_error(x: Experiment, loss: Loss, times: Array) -> tuple[float, Trajectory]:
     """Return the largest |L(0) - L(t) - q(t)| over L(0) - L(T) along the Riemannian flow of a loss, and the path."""
-    save = Save(times=times, exact=True, steps=False, integrals={"dissipated": lambda at: at.power})
+    save = Save(times=times, exact=True, steps=False, integrals={"dissipated": lambda at: at.power}, controlled=True)
     path = x.riemannian(x.reference_rtol, times, loss=loss, save=save)
     lost = float(path.loss[0] - path.loss[-1])
     errors = np.abs(path.loss[0] - path.loss - path.columns["dissipated"])

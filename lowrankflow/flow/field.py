@@ -31,6 +31,7 @@ class Field:
         self.nfev = 0
         self.evaluating = False
         self.last_finite = True
+        self.blamed: str | None = None  #: the integral whose rate was not finite the last time, and it alone
         self._not_finite = [False, False]  #: in the step before, in this one
 
     def next_step(self) -> None:
@@ -57,7 +58,9 @@ class Field:
         dy = self.system.velocity(t, y)
         self.evaluating = False
         self.last_finite = bool(np.isfinite(dy @ dy))
-        self._not_finite[1] |= not self.last_finite
+        if not self.last_finite:
+            self._not_finite[1] = True
+            self.blamed = self.system.blame(dy) if isinstance(self.system, Accumulating) else None
         return dy
 
     def measure(self, y: Array) -> tuple[Point, Moment]:

@@ -89,7 +89,7 @@ def integrate(
         on from it, to the same bits as if it had never stopped (with more `gtol`, `max_evaluations` or end time than
         before, further).
     every : int
-        Accepted steps between two checkpoints.
+        Accepted steps between two checkpoints. BDF and LSODA begin again with order 1 after each: give them 100 or more.
 
     Returns
     -------

@@ -47,7 +47,7 @@ class Loop:
         self, field: Field, methods: Methods, limits: Limits, save: Save, times: Array, events: Sequence[Event]
     ) -> None:
         self.field, self._methods, self.limits = field, methods, limits
-        self._times, self._events, self._dense = times, events, save.dense
+        self._times, self.events, self._dense = times, events, save.dense
         self.keep_steps = save.times is None if save.steps is None else save.steps
         self.record = Record(field, save)
         self._scale = float(np.abs(field.system.y0).max())
@@ -59,8 +59,8 @@ class Loop:
         t, y = self.limits.t_start, self.field.system.y0
         self.record.keep(t, y)
         w = self.record.look(t, y)[0]
-        levels = tuple(event.level(t, w) for event in self._events)
-        return State(t, y, self._methods.first(), levels, tuple(() for _ in self._events))
+        levels = tuple(event.level(t, w) for event in self.events)
+        return State(t, y, self._methods.first(), levels, tuple(() for _ in self.events))
 
     def go(
         self, state: State, callback: Callback = None, keep: Callable[[State], None] | None = None, every: int = 1
@@ -95,7 +95,7 @@ class Loop:
 
     def trajectory(self, state: State) -> Trajectory:
         """Return what the run has seen, up to a state."""
-        return self.record.trajectory(state, self.limits.t_end, [event.name for event in self._events])
+        return self.record.trajectory(state, self.limits.t_end, [event.name for event in self.events])
 
     # ------------------------------------------------------------------------------------------------------------------
     # solvers
@@ -153,16 +153,16 @@ class Loop:
         except (ValueError, np.linalg.LinAlgError):  # scipy's implicit methods meet what is not finite in their algebra
             if field.evaluating or not field.lately_not_finite:
                 raise
-            return state.over(Status.NOT_FINITE)
+            return self._not_finite(state)
         if solver.status == "failed":
-            return state.over(Status.STEP_TOO_SMALL if field.last_finite else Status.NOT_FINITE)
+            return state.over(Status.STEP_TOO_SMALL) if field.last_finite else self._not_finite(state)
         if not np.abs(solver.y).max() <= 1e6 * self._scale and not field.finite(solver.y):  # keep the last state
             return state.over(Status.NOT_FINITE)
         field.next_step()
         before, t_old = state.y, float(solver.t_old)
         state = replace(state, t=float(solver.t), y=solver.y, nsteps=state.nsteps + 1)
         interpolant = cache(solver.dense_output)  # only made where it is needed: it can cost gradients
-        if self._events:
+        if self.events:
             state = self._find_events(state, t_old, interpolant)
         self._keep(state, t_old, solver, interpolant)
         drift = field.system.defect(state.y)
@@ -173,6 +173,11 @@ class Loop:
         if hasattr(solver, "atol") and not self._methods.method(state.choice).fixed:
             solver.atol = self._tolerances(state)[1]  # relative to what W is now
         return state
+
+    def _not_finite(self, state: State) -> State:
+        """Return the state with that end, and the integral whose rate it was."""
+        name = self.field.blamed
+        return state.over(Status.NOT_FINITE, f" It is the rate of integral {name!r}." if name else "")
 
     def _keep(self, state: State, t_old: float, solver: Any, interpolant: Interpolant) -> None:
         """Keep what was asked for of a step."""
@@ -187,7 +192,7 @@ class Loop:
         """Locate sign changes over the last step, in their order; at a terminal one end the step there."""
         point, t = self.field.system.point, state.t
         w, levels, found = point(state.y), [], []
-        for i, (event, before) in enumerate(zip(self._events, state.levels, strict=True)):
+        for i, (event, before) in enumerate(zip(self.events, state.levels, strict=True)):
             after = event.level(t, w)
             levels.append(after)
             if not (np.isfinite(before) and np.isfinite(after)):
@@ -204,9 +209,9 @@ class Loop:
         hits = list(state.hits)
         for hit, i in sorted(found, key=lambda pair: pair[0]):
             hits[i] = (*hits[i], hit)
-            if self._events[i].terminal:
+            if self.events[i].terminal:
                 y = state.y if hit == t else interpolant()(hit)
-                state = replace(state, t=hit, y=y).over(Status.EVENT, f" ({self._events[i].name} at t={hit:.6g})")
+                state = replace(state, t=hit, y=y).over(Status.EVENT, f" ({self.events[i].name} at t={hit:.6g})")
                 break
         return replace(state, levels=tuple(levels), hits=tuple(hits))
 
@@ -222,7 +227,7 @@ class Loop:
         """Return the state, with its end where the run is over before it began."""
         moment = self.record.look(state.t, state.y)[1]
         if not (np.isfinite(self.field.velocity(state.t, state.y)).all() and np.isfinite(moment.loss)):
-            return state.over(Status.NOT_FINITE)
+            return self._not_finite(state)
         return self._arrived(state, moment) if self.limits.gtol > 0 else state
 
     def _check_end(self, state: State) -> State:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,11 +66,7 @@ class Record:
 
     def _column(self, i: int, name: str, found: Any) -> Array:
         """Return what a column's function returned, of the shape that it had at first."""
-        array = np.asarray(found)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(
-                f"`columns[{name!r}]` must return a number or an array of numbers, got {validation.describe(found)}."
-            )
+        array = validation.as_real(f"columns[{name!r}]", found)
         first = array if not self.rows else self.rows[0].columns[len(self._save.integrals) + i]
         if array.shape != first.shape:
             raise ValueError(
@@ -157,6 +154,12 @@ class Record:
         names = (*self._save.integrals, *self._save.columns)
         columns = {f"kept_column_{name}": [row.columns[i] for row in kept] for i, name in enumerate(names)}
         return arrays | {name: np.array(values) for name, values in columns.items() if kept}
+
+    def last_columns(self) -> Iterator[tuple[str, Array, Callable[[], Any]]]:
+        """Yield the name of each column, its value in the last row, and its function there."""
+        row, skip = self.rows[-1], len(self._save.integrals)
+        for i, (name, function) in enumerate(self._save.columns.items()):
+            yield name, row.columns[skip + i], partial(function, row.t, row.w)
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Go on from what `pack` returned."""

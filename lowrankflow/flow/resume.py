@@ -14,6 +14,7 @@ import numpy as np
 from ..losses import Loss
 from ..validation import Array
 from .checkpoint import Checkpoint, Journal
+from .integrals import Accumulating
 from .loop import Loop
 from .state import State
 from .trajectory import Progress, Status, Trajectory
@@ -94,7 +95,7 @@ class Keeper:
         head, arrays = state.pack()
         values = [self._first, self._measure(state.t, state.y)]
         arrays |= {f"{name}_velocity": velocity for name, (_, velocity) in zip(_PLACES, values, strict=True)}
-        arrays["first"] = self._loop.field.system.y0
+        arrays |= {"first": self._loop.field.system.y0, "first_rates": _first_rates(self._loop)}
         head = {"problem": self._problem, "run": head, "values": [repr(value) for value, _ in values]}
         return Checkpoint(head, arrays, self._loop.record.pack(rows, looks))
 
@@ -122,6 +123,7 @@ class Keeper:
             )
         self._compare(state, head["values"], arrays)
         loop.record.restore(saved.rows)
+        self._compare_functions(state, arrays)
         loop.field.nfev = state.nfev
         self._rows, self._looks = len(loop.record.rows), len(loop.record.trace)
         return self._with_room(state)
@@ -136,6 +138,21 @@ class Keeper:
             away = max(_gap(found[0], then[0], value), _gap(found[1], then[1], speed))
             if not away <= _AGREES:
                 self._refuse(f"a loss whose value or velocity at t={t:.6g} differs by {away:.2g}, relative")
+
+    def _compare_functions(self, state: State, arrays: Mapping[str, Array]) -> None:
+        """Refuse rates, columns and events of the names in the file that are other functions."""
+        loop = self._loop
+        if _away(_first_rates(loop), arrays["first_rates"]):
+            self._refuse("integrals with other rates at the start")
+        for name, then, function in loop.record.last_columns():
+            now = function()
+            if _away(now, then) and not _away(function(), now):  # one that tells the hour is no function of (t, W)
+                self._refuse(f"another column {name!r} at the last time that was kept")
+        if state.status is not Status.EVENT:  # there they belong to the end of the step
+            w = loop.field.system.point(state.y)
+            for event, level in zip(loop.events, state.levels, strict=True):
+                if _away(event.level(state.t, w), level):
+                    self._refuse(f"another function of event {event.name!r} at t={state.t:.6g}")
 
     def _with_room(self, state: State) -> State:
         """Return the state with its end, or without where the limits leave it room now."""
@@ -158,6 +175,17 @@ class Keeper:
 
 
 _PLACES = ("first", "y")  # where value and velocity are in the file
+
+
+def _first_rates(loop: Loop) -> Array:
+    """Return the rates of the integrals at the start."""
+    system = loop.field.system
+    return system.first if isinstance(system, Accumulating) else np.empty(0)
+
+
+def _away(a: Any, b: Any) -> bool:
+    """Return whether two numbers or arrays differ by more than roundoff makes them."""
+    return np.shape(a) != np.shape(b) or not _gap(a, b, float(np.linalg.norm(np.nan_to_num(b)))) <= _AGREES
 
 
 def _gap(a: Any, b: Any, scale: float) -> float:

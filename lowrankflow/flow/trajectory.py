@@ -173,8 +173,31 @@ class Trajectory:
         if not self.status.finished:
             raise RuntimeError(self.message)
 
-    def at(self, chosen: Sequence[int] | NDArray[np.intp]) -> Trajectory:
-        """Return the trajectory at some of its kept times alone, by their numbers; the interpolants stay."""
+    def at(self, chosen: slice | Sequence[int] | NDArray[Any]) -> Trajectory:
+        """Return the trajectory at some of its kept times alone; the interpolants stay.
+
+        Parameters
+        ----------
+        chosen : slice, or sequence of int or bool
+            Their numbers in increasing order, or a mask.
+
+        Raises
+        ------
+        ValueError
+            If it chooses none, or is neither.
+        """
+        numbers = np.arange(self.t.size)
+        try:
+            found = numbers[chosen] if isinstance(chosen, slice) else numbers[np.asarray(chosen)]
+        except IndexError as error:
+            raise ValueError(
+                f"`chosen` must be numbers below {self.t.size}, or a mask of that length ({validation.reason(error)})."
+            ) from None
+        if found.ndim != 1 or not found.size or not (np.diff(found) > 0).all():
+            raise ValueError("`chosen` must choose at least one kept time, in increasing order.")
+        return self._at(found)
+
+    def _at(self, chosen: NDArray[np.intp]) -> Trajectory:
         series = {name: getattr(self, name)[chosen] for name in ("t", "loss", "singular_values", "stationarity")}
         columns = {name: a[chosen] for name, a in self.columns.items()}
         return replace(self, **series, columns=columns, points=[self.points[i] for i in chosen])
@@ -345,7 +368,7 @@ def _labelled(dims: tuple[str, ...], long_name: str, units: str, values: Array) 
 
 def _column_label(name: str, values: Array) -> tuple[tuple[str, ...], str, str]:
     """Return the dimensions and words of a column that a user asked for; its units are the user's."""
-    if name == "dissipated":
+    if name == "dissipated" and values.ndim == 1:
         return ("time",), "integral of g(W', W') from the start", "units of the loss"
     return ("time", *(f"{name}_dim_{i}" for i in range(1, values.ndim))), name, ""
 

@@ -835,7 +835,8 @@ CASES = {
     "integral of ragged rows": (lambda: integrate(save=lrf.Save(integrals={"q": lambda at: [[1], [1, 2]]})), TypeError,
         "`integrals['q']` must return a number, got list."),
     "a flow under a class": (lambda: lrf.integrate(
-        lrf.RiemannianFlow(lrf.losses.LeastSquares(np.eye(2), np.eye(2)), lrf.EmbeddedMetric), lrf.LowRankMatrix.from_dense(np.eye(2)), t_span=(0, 1)), TypeError,
+        lrf.RiemannianFlow(lrf.losses.LeastSquares(np.eye(2), np.eye(2)), lrf.EmbeddedMetric),
+        lrf.LowRankMatrix.from_dense(np.eye(2)), t_span=(0, 1)), TypeError,
         "`metric` must have coefficients(s), got the class EmbeddedMetric. Pass an instance: DepthMetric(3)."),
     "column that grows": (lambda: integrate(save=lrf.Save(columns={"q": lambda t, w: np.ones(1 + (t > 0))})), ValueError,
         "`columns['q']` must return arrays of one shape, got (2,) after (1,)."),

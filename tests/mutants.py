@@ -444,7 +444,7 @@ MUTANTS = [
     ),
     Mutant(
         "dissipation-scale",
-        "_SHARE * speed / np.where(known, np.abs(first), 1.0)",
+        "_SHARE * speed / np.abs(self.first[self._scaled])",
         "1.0",
         "test_columns.py::test_the_units_of_integrals_do_not_disturb_the_power_iteration",
     ),
@@ -728,8 +728,8 @@ MUTANTS = [
     ),
     Mutant(
         "free-integrals",
-        "if not self._controlled:",
-        "if False:",
+        "controlled & np.isfinite(self.first)",
+        "np.isfinite(self.first)",
         "test_columns.py::test_free_integrals_leave_the_path_alone",
     ),
     Mutant(
@@ -765,6 +765,48 @@ MUTANTS = [
     Mutant("facts-of-none", "return method if callable(method) else None", "return method", "test_facts.py"),
     Mutant(
         "metric-asked-twice", "left, right = _rates(said, s, c)", "left, right = frame_rates(said, s)", "test_facts.py"
+    ),
+    Mutant(
+        "rates-unseen",
+        'if _away(_first_rates(loop), arrays["first_rates"]):',
+        "if False:",
+        "test_columns.py::test_another_function_of_the_same_name_is_refused",
+    ),
+    Mutant(
+        "columns-unseen",
+        "if _away(now, then) and not",
+        "if False and not",
+        "test_columns.py::test_another_function_of_the_same_name_is_refused",
+    ),
+    Mutant(
+        "events-unseen",
+        "if _away(event.level(state.t, w), level):",
+        "if False:",
+        "test_columns.py::test_another_function_of_the_same_name_is_refused",
+    ),
+    Mutant(
+        "hours-refused",
+        " and not _away(function(), now):",
+        ":",
+        "test_columns.py::test_a_column_that_tells_the_hour_is_no_reason_to_refuse",
+    ),
+    Mutant(
+        "diluted-tolerance",
+        "absolute * np.sqrt(absolute.size / y.size)",
+        "absolute",
+        "test_columns.py::test_free_integrals_of_any_size_and_number",
+    ),
+    Mutant(
+        "mask-as-numbers",
+        "numbers[np.asarray(chosen)]",
+        "np.asarray(chosen, int)",
+        "test_columns.py::test_a_part_of_a_trajectory",
+    ),
+    Mutant(
+        "no-blame",
+        "finite in names if not finite",
+        "finite in names if finite",
+        "test_columns.py::test_a_rate_that_is_not_finite_is_named",
     ),
 ]
 

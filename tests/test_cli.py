@@ -96,6 +96,8 @@ def test_datasets_and_explain_and_version(capsys):
     assert cli.main(["verify", "--explain", "one_step"]) == 0
     printed = capsys.readouterr().out
     assert "product retraction" in printed and "Hypotheses" in printed and "Source" in printed
+    assert cli.main(["verify", "--explain", "check_loss gradient order"]) == 0
+    assert "Taylor remainder" in capsys.readouterr().out
     assert cli.main(["--version"]) == 0
     assert lrf.__version__ in capsys.readouterr().out
 
@@ -199,12 +201,14 @@ def test_a_failed_claim_is_status_1(table, monkeypatch):
 
 
 def test_interruption_is_status_130_and_keeps_what_was_computed(table, monkeypatch, capsys):
-    from lowrankflow.compare import equivalence
+    def tell(stage, fraction):
+        if stage == "one_step":
+            raise KeyboardInterrupt
 
-    def interrupt(x):
-        raise KeyboardInterrupt
+    def interrupted(*args, progress, **options):
+        return lrf.verify_equivalence(*args, progress=tell, **options)
 
-    monkeypatch.setattr(equivalence, "_MEASURES", [*equivalence._MEASURES[:2], interrupt])
+    monkeypatch.setattr(cli, "verify_equivalence", interrupted)
     args = ["verify", "--inputs", str(table / "x.npy"), "--targets", str(table / "y.csv"), *FAST]
     assert cli.main([*args, "--out", str(table / "out")]) == 130
     report = lrf.Report.from_json(table / "out" / "report.json")
@@ -319,9 +323,9 @@ def test_an_interrupted_comparison_keeps_the_metrics_that_were_finished(table, m
 
 
 def test_a_failed_claim_of_a_comparison_is_status_1(table, monkeypatch):
-    from lowrankflow.compare import metrics
+    from lowrankflow.claims.comparisons import Comparison
 
-    monkeypatch.setattr(metrics._Comparison, "another", lambda self, metric: metric)
+    monkeypatch.setattr(Comparison, "another", lambda self, metric: metric)
     args = ["compare", "--inputs", str(table / "x.npy"), "--rank", "2", "--metrics", "2", *QUICK]
     assert cli.main(args) == 1
 

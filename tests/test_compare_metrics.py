@@ -11,7 +11,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import lowrankflow as lrf
-from lowrankflow.compare import courses, named_metrics
+from lowrankflow.claims import courses
+from lowrankflow.compare import named_metrics
 from lowrankflow.html_report import page
 
 SHIPPED = {
@@ -263,9 +264,9 @@ def test_a_metric_that_is_no_function_of_w_fails_the_claim_of_the_clock():
 
 
 def test_a_control_that_changes_nothing_is_not_caught(monkeypatch):
-    from lowrankflow.compare import metrics
+    from lowrankflow.claims.comparisons import Comparison
 
-    monkeypatch.setattr(metrics._Comparison, "another", lambda self, metric: metric)
+    monkeypatch.setattr(Comparison, "another", lambda self, metric: metric)
     _, _, loss, start = problem()
     report = lrf.compare_metrics(loss, start, [lrf.DepthMetric(2)], rtol=1e-6)
     assert report["power"].verdict == report["clock"].verdict == "failed"

@@ -7,11 +7,12 @@ import pytest
 
 import lowrankflow as lrf
 from lowrankflow.checks import Tampered
+from lowrankflow.claims import ABOUT_THE_LIMIT, VERIFIED, sides
+from lowrankflow.claims.gaps import unbalanced
+from lowrankflow.claims.sides import HORIZON
 from lowrankflow.compare import CLAIMS, Interrupted
-from lowrankflow.compare.experiment import HORIZON, unbalanced
 
-ABOUT_LIMITS = ("stationarity", "index_set", "best_loss", "departure", "margin")
-FLOW_CLAIMS = [name for name in CLAIMS if name not in ABOUT_LIMITS]
+FLOW_CLAIMS = [claim.name for claim in VERIFIED if claim not in ABOUT_THE_LIMIT]
 
 
 def least_squares(m, n, seed, samples=40):
@@ -165,6 +166,60 @@ def test_progress_is_told_and_ctrl_c_keeps_the_claims_so_far():
     assert "dissipation" not in [c.name for c in report]
     assert "trajectory" in report.attachments
     assert len(set(stages)) > 5
+
+
+def test_ctrl_c_within_the_shared_runs_keeps_the_best_path_so_far():
+    """The stages stand in one visible order, and what was there before the one that was broken off is in the report."""
+    loss, points = least_squares(4, 3, 12), []
+    for stop in ("Riemannian flow", "Riemannian flow, reference", "factor flow"):
+
+        def progress(stage, fraction, stop=stop):
+            if stage == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(Interrupted) as caught:
+            lrf.verify_equivalence(loss, start(loss, 2), depth=3, t_end=1.0, progress=progress)
+        report = caught.value.report
+        assert report.interrupted and not report.claims and report.problem["time"]["end"] == 1.0
+        points.append(report.attachments["trajectory"].points[-1].to_dense())
+    scouted, path, reference = points  # 1e-6, 1e-8 and 1e-10
+    assert np.linalg.norm(path - reference) < np.linalg.norm(scouted - reference)
+
+
+def test_the_shared_runs_come_first_and_then_claim_after_claim():
+    loss, stages = least_squares(4, 3, 12), []
+    lrf.verify_equivalence(loss, start(loss, 2), depth=3, t_end=1.0, progress=lambda stage, fraction: stages.append(stage))
+    first = list(dict.fromkeys(stages))
+    assert first[:8] == [
+        "finding the end of the run", "Riemannian flow", "Riemannian flow, reference", "factor flow",
+        "factor flow, reference", "control: wrong depth", "sharpness along the path", "gradient",
+    ]  # fmt: skip
+    assert [stage for stage in first if stage in FLOW_CLAIMS] == FLOW_CLAIMS
+
+
+def numbers(report):
+    """What was measured, by claim, with the controls."""
+    return {c.name: (c.measured, c.bound, [(k.change, k.measured) for k in c.controls]) for c in report}
+
+
+def test_no_claim_depends_on_which_others_are_measured(monkeypatch):
+    loss = least_squares(5, 4, 21)
+    options = dict(depth=3, t_end=0.5)
+    whole = numbers(lrf.verify_equivalence(loss, start(loss, 2), **options))
+    drawing = ["rank", "lift", "pointwise"]  # which draw: hidden frames, one rank more
+    some = numbers(lrf.verify_equivalence(loss, start(loss, 2), claims=drawing, **options))
+    assert list(some) == drawing and some == {name: whole[name] for name in drawing}
+    # another generator of the caller's draws other numbers
+    rng = np.random.default_rng(1)
+    other = numbers(lrf.verify_equivalence(loss, start(loss, 2), claims=drawing, rng=rng, **options))
+    assert all(other[name] != whole[name] for name in drawing)
+    # the control: one generator for all of them, where leaving one out moves what the next ones draw
+    found = []
+    for claims in (["gradient", *drawing], drawing):
+        shared = np.random.default_rng(0)
+        monkeypatch.setattr(sides, "generator", lambda seed, name, shared=shared: shared)
+        found.append(numbers(lrf.verify_equivalence(loss, start(loss, 2), claims=claims, **options)))
+    assert any(found[0][name] != found[1][name] for name in drawing)
 
 
 def test_a_spent_budget_is_said_and_nothing_is_claimed_from_half_a_run():

@@ -17,6 +17,8 @@ from scipy.integrate import OdeSolver
 import lowrankflow as lrf
 from lowrankflow import data, steppers
 from lowrankflow import losses as ls
+from lowrankflow.checks import METRIC_CLAIMS
+from lowrankflow.claims import OF_METRICS, VERIFIED
 from lowrankflow.data import DataSet, Observations
 from lowrankflow.flow.checkpoint import Checkpoint
 from lowrankflow.losses import Completion, LeastSquares
@@ -903,6 +905,13 @@ CASES = {
         "`rank` must be at least 1, got the zero matrix of rank 0."),
     "t_end negative": (lambda: verify(t_end=-1), ValueError, "`t_end` must be positive and finite, got -1."),
     "t_end a span": (lambda: verify(t_end=(0, 1)), TypeError, "`t_end` must be positive and finite, got tuple."),
+    "claims a text": (lambda: verify(claims="trajectory"), TypeError, "`claims` must be a list of names, got 'trajectory'."),
+    "claims of a check": (lambda: verify(claims=["check_loss gradient"]), ValueError,
+        f"`claims` must be one of {', '.join(c.name for c in VERIFIED)}; got 'check_loss gradient'."),
+    "claims twice": (lambda: verify(claims=["rank", "rank"]), ValueError,
+        "`claims` must name each claim once, and one at least, got ['rank', 'rank']."),
+    "no claims": (lambda: verify(claims=()), ValueError,
+        "`claims` must name each claim once, and one at least, got []."),
     "rtol of verify": (lambda: verify(rtol=1e-14), ValueError,
         "`rtol` must lie between 1e-12 and 1e-5, got 1e-14: roundoff hides rtol / 100."),
     "Lifted in verify": (lambda: verify(chart=lrf.Lifted()), ValueError,
@@ -937,7 +946,9 @@ CASES = {
     "prepared map": (lambda: data.prepare(raw([[1, 0], [0, 3], [2, 2]]))[2].to_raw(np.ones((2, 3))), ValueError,
         "`w` has shape (2, 3) but the prepared data ask for (2, 2)."),
     "unknown claim": (lambda: lrf.explain("theorem"), ValueError,
-        f"`claim` must be one of {', '.join(lrf.CLAIMS)}; got 'theorem'."),
+        f"`claim` must be one of {', '.join(c.name for c in (*VERIFIED, *OF_METRICS))}; got 'theorem'."),
+    "unknown claim of a check": (lambda: lrf.explain("check_metric theorem"), ValueError,
+        f"`claim` must be one of {', '.join('check_metric ' + c.name for c in METRIC_CLAIMS)}; got 'check_metric theorem'."),
 
     # -- measured losses: links --------------------------------------------------------------------------------------
     "labels above the classes": (lambda: ls.Softmax([0, 3], 3), ValueError,

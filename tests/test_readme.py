@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from lowrankflow import cli
+from lowrankflow.claims import CLAIMS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-ROWS = {m[0]: m[1:] for m in re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", README, re.MULTILINE)}
+CELL = r"((?:[^|\\]|\\.)*)"  # a bar within a cell is written \|
+TABLE = re.findall(rf"^\| `(\w+)` \| {CELL} \| {CELL} \| {CELL} \| {CELL} \|$", README, re.MULTILINE)
+ROWS = {name: rest for name, _, *rest in TABLE}
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +20,12 @@ def claims(tmp_path_factory):
     file = tmp_path_factory.mktemp("digits") / "report.json"
     assert cli.main(["verify", "--data", "digits", "--quiet", "--json", str(file)]) == 0
     return {c["name"]: c for c in json.loads(file.read_text())["claims"]}
+
+
+def test_the_table_says_what_the_claims_state():
+    assert len(TABLE) > 10
+    for name, statement, *_ in TABLE:
+        assert statement.replace("\\|", "|") + "." == CLAIMS[name].statement
 
 
 @pytest.mark.slow

@@ -8,8 +8,21 @@
 """
 
 from .differentiation import Tampered, directional_derivative, gradient_error
+from .losses import CLAIMS as LOSS_CLAIMS
 from .losses import check_loss
+from .manifolds import CLAIMS as MANIFOLD_CLAIMS
 from .manifolds import check_manifold
+from .metrics import CLAIMS as METRIC_CLAIMS
 from .metrics import check_metric
 
-__all__ = ["Tampered", "check_loss", "check_manifold", "check_metric", "directional_derivative", "gradient_error"]
+__all__ = [
+    "LOSS_CLAIMS",
+    "MANIFOLD_CLAIMS",
+    "METRIC_CLAIMS",
+    "Tampered",
+    "check_loss",
+    "check_manifold",
+    "check_metric",
+    "directional_derivative",
+    "gradient_error",
+]

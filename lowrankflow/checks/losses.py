@@ -14,14 +14,15 @@ from ..losses.requirements import require_gradient, require_loss, require_value
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_point
 from ..operators import MatrixLike
-from ..report import Bound, Claim, Control, Hypothesis, Relation, Report
+from ..report import Control, Hypothesis, Report
+from ..statements import Measurement, Statement, claim, derived, measured
 from .differentiation import directional_derivative, relative
 from .slopes import order
 from .tables import loss_table
 
-__all__ = ["check_loss"]
+__all__ = ["CLAIMS", "check_loss"]
 
-_SOURCE = "derived: docs/theory.md#losses"
+_SOURCE = derived("losses")
 _FITTED = "median over directions, each fitted over five halvings; infinite where the remainder is roundoff"
 _LARGE = 1_000_000  # entries from which an array of the size of W can be told from the rest of the memory
 
@@ -69,12 +70,7 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: np.random.Generator | N
     check = _Check(loss, start, rng)
     m, n = start.shape
     about = {"loss": repr(loss), "shape": [m, n], "rank": start.rank}
-    measures: list[Callable[[], Claim | None]] = [
-        check.derivative, check.slope, check.adjoint, check.representations, check.state, check.shared,
-        check.second_derivative, check.second_slope, check.symmetry, check.convexity, check.smoothness, check.memory,
-    ]  # fmt: skip
-    claims = [claim for claim in (measure() for measure in measures) if claim is not None]
-    return Report("check-loss", about, claims, tables=[loss_table(check.said)])
+    return Report("check-loss", about, measured(CLAIMS, check), tables=[loss_table(check.said)])
 
 
 class _Course(NamedTuple):
@@ -122,41 +118,7 @@ class _Check:
         first = Product(np.hstack([a, left]), np.vstack([right, b]))
         return _Course(lambda t: Product(left + t * a, right + t * b), first, Product(a, b))
 
-    def _claim(
-        self,
-        name: str,
-        statement: str,
-        measured: float,
-        relation: Relation,
-        bound: Bound,
-        control: Control,
-        detail: str = "",
-        *hypotheses: Hypothesis,
-    ) -> Claim:
-        return Claim(name, statement, _SOURCE, float(measured), relation, bound, hypotheses, (control,), detail)
-
-    # the gradient
-
-    def derivative(self) -> Claim:
-        """The pairing with directions against central differences."""
-
-        def along(course: _Course) -> float:
-            # a curve of fixed rank is one for t in [-1, 1] only
-            inside = (lambda h: h) if course.second is None else np.tanh
-            return directional_derivative(lambda h: float(self.loss.value(course.at(inside(h)))))
-
-        fresh = np.array([along(course) for course in self.courses])
-        ours = np.array([_pairing(self.g, course.first) for course in self.courses])
-        # the value has a roundoff of eps times itself, over a step of about 1e-2
-        typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
-        bound = max(1e-6, 1e4 * EPS * abs(self.value) / typical) if typical > 0 else 1e-6
-        return self._claim(
-            "gradient", "<gradient(w), z> is the derivative of value along 16 random directions z.",
-            relative(ours, fresh), "<=", bound, Control("gradient times 1.001", relative(1.001 * ours, fresh), bound),
-            "Five-point central differences; the bound is their accuracy, not roundoff.",
-        )  # fmt: skip
-
-    def _remainder(self, course: _Course, factor: float, second: float = 0.0) -> float:
+    def remainder(self, course: _Course, factor: float, second: float = 0.0) -> float:
         """Return the order of L(W(t)) - L(W) - t factor <G, W'> - t^2/2 second."""
         slope = factor * _pairing(self.g, course.first)
         if self.scale == 0:
@@ -168,227 +130,379 @@ class _Check:
         with np.errstate(over="ignore", invalid="ignore"):
             return order(rest, floor=1000 * EPS * max(abs(self.value), abs(slope)))
 
-    def slope(self) -> Claim:
-        """The Taylor remainder of first order."""
-        # where the gradient is largest, so that the first-order term is not small by accident
-        steep = sorted(self.courses, key=lambda course: -abs(_pairing(self.g, course.first)))[:3]
-        right, wrong = ([self._remainder(course, factor) for course in steep] for factor in (1.0, 1.01))
-        measured = _median(right)
-        return self._claim(
-            "gradient order", "value(w + tz) - value(w) - t <gradient(w), z> vanishes at order 2.",
-            measured, ">=", 1.95, Control("gradient times 1.01", _median(wrong), 1.95, ">="), _FITTED, _steady(measured),
-        )  # fmt: skip
-
-    def adjoint(self) -> Claim:
-        """The two products belong to one matrix, and are its dense form's."""
-        (m, n), g, u, v = self.start.shape, self.g, self.u, self.v
-        gv, gu = g @ v, g.T @ u
-        a, b = u.T @ gv, gu.T @ v
-        # both sides are sums of at most m n products, of size ||u|| ||G v||
-        bound = 10 * EPS * np.sqrt(m * n)
-        size = float(np.linalg.norm(u) * np.linalg.norm(gv) + np.linalg.norm(gu) * np.linalg.norm(v)) or 1.0
-        measured = float(np.linalg.norm(a - b)) / size
-        if m * n <= _LARGE:
-            dense = g @ np.eye(n)
-            for ours, theirs in ((gv, dense @ v), (gu, dense.T @ u)):
-                measured = max(
-                    measured, float(np.linalg.norm(ours - theirs)) / (float(np.linalg.norm(theirs)) or 1.0) / 10
-                )
-        wrong = a + 1e-3 * size / a.size
-        return self._claim(
-            "adjoint", "u^T (G v) = (G^T u)^T v, and both are those of the dense G: `g @ v` and `g.T @ u` are one matrix.",
-            measured, "<=", float(bound),
-            Control("one product off by 1e-3", float(np.linalg.norm(wrong - b)) / size, float(bound)),
-        )  # fmt: skip
-
-    def representations(self) -> Claim:
-        """One W, three representations."""
-        loss, start, w, v = self.loss, self.start, self.w, self.v
-        forms = (start, w, LinearNetwork.balanced(start, 3))
-        values = np.array([float(loss.value(x)) for x in forms])
-        products = [np.asarray(loss.gradient(x) @ v) for x in forms]
-        size = float(np.linalg.norm(products[0])) or 1.0
-        spread = max(
-            float(np.ptp(values)) / (np.abs(values).max() or 1.0),
-            max(float(np.linalg.norm(p - products[0])) for p in products) / size,
-        )
-        there = self.courses[0].at(0.5)
-        moved = max(
-            abs(float(loss.value(there)) - values[0]) / (np.abs(values).max() or 1.0),
-            float(np.linalg.norm(loss.gradient(there) @ v - products[0])) / size,
-        )
-        bound = (
-            1e-9  # roundoff of three ways to multiply, with four digits for cancellation in the residual and for scale
-        )
-        return self._claim(
-            "representations", "LowRankMatrix, Product and LinearNetwork of one W have one value and one gradient.",
-            spread, "<=", bound, Control("another W", moved, bound),
-        )  # fmt: skip
-
-    def state(self) -> Claim:
-        """What was asked before does not matter, and what was returned is not changed."""
-        loss, w, v = self.loss, self.w, self.v
-        elsewhere = self.courses[0].at(0.5)
-        loss.value(w)
-        kept = loss.gradient(w)
-        first = np.array(kept @ v)
-        other = np.array(loss.gradient(elsewhere) @ v)
-        after = np.array(kept @ v)
-        loss.value(elsewhere)
-        again = np.array(loss.gradient(w) @ v)
-        size = float(np.linalg.norm(first)) or 1.0
-        gap = max(float(np.linalg.norm(x - first)) for x in (again, after)) / size
-        moved = float(np.linalg.norm(other - first)) / size
-        # what is stale looks alike everywhere too, but then differs from itself
-        varies = Hypothesis("a gradient that is not the same everywhere", moved > 1e-12 or gap > 1e-12, moved)
-        return self._claim(
-            "state", "gradient(w) does not depend on the calls before it, nor do later calls change it.",
-            gap, "<=", 1e-12, Control("the gradient elsewhere", moved, 1e-12),
-            "A residual kept from an earlier call, or one array returned twice, would show.", varies,
-        )  # fmt: skip
-
-    def shared(self) -> Claim | None:
-        """value_and_gradient is value and gradient."""
-        if not self.said.shares:
-            return None
-        value, g = self.said.value_and_gradient(self.start)
-        gap = abs(float(value) - self.value) / (abs(self.value) or 1.0)
-        ours, apart = np.asarray(g @ self.v), np.asarray(self.g @ self.v)
-        return self._claim(
-            "shared", "value_and_gradient(w) is (value(w), gradient(w)).",
-            max(gap, relative(ours, apart)), "<=", 1e-12,
-            Control("gradient times 1.001", relative(1.001 * ours, apart), 1e-12),
-        )  # fmt: skip
-
-    # the second derivative
-
-    @property
-    def _smooth(self) -> Hypothesis:
-        twice = self.said.twice_differentiable
-        return Hypothesis("twice differentiable", twice is not False, "not" if twice is False else "yes, or not denied")
-
-    def second_derivative(self) -> Claim | None:
-        """The Hessian against differences of the gradient."""
-        if (hessian := self.said.hessian) is None:
-            return None
-        course, v = self.courses[0], self.v
-        ours = np.asarray(hessian(self.w, course.first) @ v).ravel()
-        h = EPS ** (1 / 3)  # where truncation h^2 and roundoff eps / h of the central difference balance
-        there, back = self.loss.gradient(course.at(h)), self.loss.gradient(course.at(-h))
-        fresh = ((there @ v - back @ v) / (2 * h)).ravel()
-        curved = Hypothesis(
-            "a second derivative that is not zero", bool(np.any(ours) or np.any(fresh)), float(np.abs(ours).max())
-        )
-        return self._claim(
-            "hessian", "hessian(w, z) is the derivative of gradient along z.",
-            relative(ours, fresh), "<=", 1e-6, Control("Hessian times 1.001", relative(1.001 * ours, fresh), 1e-6),
-            "Central difference of the gradient with step eps^(1/3): accurate to about 1e-9.", self._smooth, curved,
-        )  # fmt: skip
-
-    def second_slope(self) -> Claim | None:
-        """The Taylor remainder of second order."""
-        if (hessian := self.said.hessian) is None:
-            return None
-        bends = sorted(((self._bend(hessian, c), c) for c in self.courses), key=lambda row: -abs(row[0]))[:5]
-        right, wrong = ([self._remainder(c, 1.0, f * bend) for bend, c in bends] for f in (1.0, 1.1))
-        measured, most = _median(right), abs(bends[0][0])
-        curved = Hypothesis("a second derivative that is not zero", most > 0, most)
-        return self._claim(
-            "hessian order", "value(w + tz) - value(w) - t <gradient, z> - t^2/2 <hessian z, z> vanishes at order 3.",
-            measured, ">=", 2.95, Control("Hessian times 1.1", _median(wrong), 2.95, ">="),
-            _FITTED, self._smooth, curved, _steady(measured),
-        )  # fmt: skip
-
-    def _bend(self, hessian: Callable[[MatrixOrArray, MatrixOrArray], MatrixLike], course: _Course) -> float:
+    def bend(self, hessian: Callable[[MatrixOrArray, MatrixOrArray], MatrixLike], course: _Course) -> float:
+        """Return the second derivative of the loss along a course."""
         bend = _pairing(hessian(self.w, course.first), course.first)
         return bend if course.second is None else bend + 2 * _pairing(self.g, course.second)
 
-    def symmetry(self) -> Claim | None:
-        """<H a, b> = <a, H b>."""
-        if (hessian := self.said.hessian) is None:
-            return None
-        a, b = self.courses[0].first, self.courses[1].first
-        ha, hb = hessian(self.w, a), hessian(self.w, b)
-        left, right = _pairing(ha, b), _pairing(hb, a)
-        size = abs(_pairing(ha, a)) + abs(_pairing(hb, b)) + abs(left)
-        curved, size = Hypothesis("a second derivative that is not zero", size > 0, size), size or 1.0
-        bound = float(100 * EPS * np.sqrt(np.prod(self.start.shape)))
-        return self._claim(
-            "hessian symmetric", "<hessian(w, a), b> = <hessian(w, b), a>.",
-            abs(left - right) / size, "<=", bound,
-            Control("one side plus 0.1 %", abs(left - right + 1e-3 * size) / size, bound), "", curved,
-        )  # fmt: skip
+    @property
+    def smooth(self) -> Hypothesis:
+        twice = self.said.twice_differentiable
+        return Hypothesis("twice differentiable", twice is not False, "not" if twice is False else "yes, or not denied")
 
-    # what theory asks for
 
-    def convexity(self) -> Claim | None:
-        """The middle of a segment lies below the mean of its ends."""
-        # only what is declared is checked; the matrices of one rank hold no segments
-        if not self.said.convex or self.said.fixed_rank:
-            return None
-        excess, size = [], []
-        for a, b in zip(self.courses[::2], self.courses[1::2], strict=True):
-            ends = [float(self.loss.value(x)) for x in (a.at(1.0), b.at(-1.0))]
-            middle = float(self.loss.value(self.w + (a.first - b.first) * 0.5))
-            excess.append(middle - sum(ends) / 2)
-            size.append(max(abs(e) for e in ends))
-        scale = max(size) or 1.0
-        bound = 1000 * EPS
-        bent = Hypothesis(
-            "a loss that is not linear", max(map(abs, excess)) / scale > bound, max(map(abs, excess)) / scale
-        )
-        return self._claim(
-            "convexity", "The middle of random segments lies below the mean of their ends.",
-            max(excess) / scale, "<=", bound, Control("minus the loss", -min(excess) / scale, bound),
-            "On eight segments: a counter-example would disprove convexity, none does not prove it.", bent,
-        )  # fmt: skip
+@claim(
+    "gradient",
+    statement="<gradient(w), z> is the derivative of value along 16 random directions z.",
+    source=_SOURCE,
+    meaning=(
+        "Two flows of one wrong field agree: only a fresh differentiation can see a wrong gradient. Measured: the"
+        " relative error of the pairings with the directions (for a loss of fixed rank, of curves of that rank)."
+        " Bound: the accuracy of the five-point central differences of the value, 1e-6, or their roundoff if larger."
+    ),
+    hypotheses="none",
+    controls="the gradient times 1.001",
+)
+def derivative(check: _Check) -> Measurement:
+    """The pairing with directions against central differences."""
 
-    def smoothness(self) -> Claim | None:
-        """The largest second derivative found is below the bound that the loss declares."""
-        declared, hessian = self.said.curvature, self.said.hessian
-        if hessian is None or declared is None:
-            return None
-        z, found = self.courses[0].first, 0.0
-        for _ in range(20):  # power method on low-rank directions: each product is cut back to rank two
-            h = hessian(self.w, z)
-            norm2 = z.norm() ** 2
-            found = max(found, abs(_pairing(h, z)) / norm2)
-            right = np.linalg.qr(np.asarray(h.T @ (h @ z.right.T)))[0].T
-            z = Product(np.asarray(h @ right.T), right)
-            if not z.norm() > 0:
-                break
-            z = z * (1 / z.norm())
-        ratio = found / declared
-        bound = 1 + 1e-6  # an eigenvalue by the power method, to roundoff of a few products
-        return self._claim(
-            "curvature", "The largest second derivative that the power method finds is at most `curvature` (their ratio).",
-            ratio, "<=", bound, Control("a thousand times the loss under the same bound", 1000 * ratio, bound),
-            f"largest second derivative found: {found:.3g}",
-        )  # fmt: skip
+    def along(course: _Course) -> float:
+        # a curve of fixed rank is one for t in [-1, 1] only
+        inside = (lambda h: h) if course.second is None else np.tanh
+        return directional_derivative(lambda h: float(check.loss.value(course.at(inside(h)))))
 
-    def memory(self) -> Claim | None:
-        """Value and gradient form nothing of the size of W, where the gradient is not an array itself."""
-        m, n = self.start.shape
-        if m * n < _LARGE or isinstance(self.g, np.ndarray):
-            return None
+    fresh = np.array([along(course) for course in check.courses])
+    ours = np.array([_pairing(check.g, course.first) for course in check.courses])
+    # the value has a roundoff of eps times itself, over a step of about 1e-2
+    typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
+    bound = max(1e-6, 1e4 * EPS * abs(check.value) / typical) if typical > 0 else 1e-6
+    return Measurement(
+        relative(ours, fresh), "<=", bound, (),
+        (Control("gradient times 1.001", relative(1.001 * ours, fresh), bound),),
+        "Five-point central differences; the bound is their accuracy, not roundoff.",
+    )  # fmt: skip
 
-        def peak(call: Callable[[], Any]) -> float:
-            tracing = tracemalloc.is_tracing()
-            if not tracing:
-                tracemalloc.start()
-            before = tracemalloc.get_traced_memory()[0]
-            tracemalloc.reset_peak()
-            call()
-            most = tracemalloc.get_traced_memory()[1] - before
-            if not tracing:
-                tracemalloc.stop()
-            return most / (8.0 * m * n)
 
-        share = peak(lambda: (self.loss.value(self.start), self.loss.gradient(self.start) @ self.v))
-        return self._claim(
-            "memory", "Value and gradient at a low-rank W need less memory than half an m x n array (share of one).",
-            share, "<=", 0.5, Control("W as an array", peak(self.start.to_dense), 0.5),
-        )  # fmt: skip
+@claim(
+    "gradient order",
+    statement="value(w + tz) - value(w) - t <gradient(w), z> vanishes at order 2.",
+    source=_SOURCE,
+    meaning=(
+        "The Taylor remainder of first order, along the three directions in which the gradient is largest, so that"
+        " the first-order term is not small by accident. Measured: the median order, fitted over five halvings;"
+        " infinite where the remainder is roundoff. Bound: at least 1.95."
+    ),
+    hypotheses="a steady order over five halvings",
+    controls="the gradient times 1.01",
+)
+def slope(check: _Check) -> Measurement:
+    """The Taylor remainder of first order."""
+    # where the gradient is largest, so that the first-order term is not small by accident
+    steep = sorted(check.courses, key=lambda course: -abs(_pairing(check.g, course.first)))[:3]
+    right, wrong = ([check.remainder(course, factor) for course in steep] for factor in (1.0, 1.01))
+    measured = _median(right)
+    return Measurement(
+        measured, ">=", 1.95, (_steady(measured),),
+        (Control("gradient times 1.01", _median(wrong), 1.95, ">="),), _FITTED,
+    )  # fmt: skip
+
+
+@claim(
+    "adjoint",
+    statement="u^T (G v) = (G^T u)^T v, and both are those of the dense G: `g @ v` and `g.T @ u` are one matrix.",
+    source=_SOURCE,
+    meaning=(
+        "The low-rank path only ever multiplies a gradient, from both sides. Measured: the relative difference of the"
+        " two sides with four random columns, and, where W has at most a million entries, a tenth of that to the"
+        " products of `g @ I`. Bound: 10 eps sqrt(m n)."
+    ),
+    hypotheses="none",
+    controls="one product off by 1e-3",
+)
+def adjoint(check: _Check) -> Measurement:
+    """The two products belong to one matrix, and are its dense form's."""
+    (m, n), g, u, v = check.start.shape, check.g, check.u, check.v
+    gv, gu = g @ v, g.T @ u
+    a, b = u.T @ gv, gu.T @ v
+    # both sides are sums of at most m n products, of size ||u|| ||G v||
+    bound = 10 * EPS * np.sqrt(m * n)
+    size = float(np.linalg.norm(u) * np.linalg.norm(gv) + np.linalg.norm(gu) * np.linalg.norm(v)) or 1.0
+    measured = float(np.linalg.norm(a - b)) / size
+    if m * n <= _LARGE:
+        dense = g @ np.eye(n)
+        for ours, theirs in ((gv, dense @ v), (gu, dense.T @ u)):
+            measured = max(measured, float(np.linalg.norm(ours - theirs)) / (float(np.linalg.norm(theirs)) or 1.0) / 10)
+    wrong = a + 1e-3 * size / a.size
+    return Measurement(
+        measured, "<=", float(bound), (),
+        (Control("one product off by 1e-3", float(np.linalg.norm(wrong - b)) / size, float(bound)),),
+    )  # fmt: skip
+
+
+@claim(
+    "representations",
+    statement="LowRankMatrix, Product and LinearNetwork of one W have one value and one gradient.",
+    source=_SOURCE,
+    meaning=(
+        "The two sides of the theorem ask a loss through different representations. Measured: the largest relative"
+        " spread of value and gradient. Bound: 1e-9, roundoff of three ways to multiply, with four digits for"
+        " cancellation in the residual and for scale."
+    ),
+    hypotheses="none",
+    controls="another W",
+)
+def representations(check: _Check) -> Measurement:
+    """One W, three representations."""
+    loss, start, w, v = check.loss, check.start, check.w, check.v
+    forms = (start, w, LinearNetwork.balanced(start, 3))
+    values = np.array([float(loss.value(x)) for x in forms])
+    products = [np.asarray(loss.gradient(x) @ v) for x in forms]
+    size = float(np.linalg.norm(products[0])) or 1.0
+    spread = max(
+        float(np.ptp(values)) / (np.abs(values).max() or 1.0),
+        max(float(np.linalg.norm(p - products[0])) for p in products) / size,
+    )
+    there = check.courses[0].at(0.5)
+    moved = max(
+        abs(float(loss.value(there)) - values[0]) / (np.abs(values).max() or 1.0),
+        float(np.linalg.norm(loss.gradient(there) @ v - products[0])) / size,
+    )
+    bound = 1e-9  # roundoff of three ways to multiply, with four digits for cancellation in the residual and for scale
+    return Measurement(
+        spread, "<=", bound, (),
+        (Control("another W", moved, bound),),
+    )  # fmt: skip
+
+
+@claim(
+    "state",
+    statement="gradient(w) does not depend on the calls before it, nor do later calls change it.",
+    source=_SOURCE,
+    meaning=(
+        "A residual kept from an earlier call, or one array returned twice, would show. Measured: the relative change"
+        " of a gradient after the loss was asked elsewhere. Bound: 1e-12."
+    ),
+    hypotheses="a gradient that is not the same everywhere",
+    controls="the gradient elsewhere",
+)
+def state(check: _Check) -> Measurement:
+    """What was asked before does not matter, and what was returned is not changed."""
+    loss, w, v = check.loss, check.w, check.v
+    elsewhere = check.courses[0].at(0.5)
+    loss.value(w)
+    kept = loss.gradient(w)
+    first = np.array(kept @ v)
+    other = np.array(loss.gradient(elsewhere) @ v)
+    after = np.array(kept @ v)
+    loss.value(elsewhere)
+    again = np.array(loss.gradient(w) @ v)
+    size = float(np.linalg.norm(first)) or 1.0
+    gap = max(float(np.linalg.norm(x - first)) for x in (again, after)) / size
+    moved = float(np.linalg.norm(other - first)) / size
+    # what is stale looks alike everywhere too, but then differs from itself
+    varies = Hypothesis("a gradient that is not the same everywhere", moved > 1e-12 or gap > 1e-12, moved)
+    return Measurement(
+        gap, "<=", 1e-12, (varies,),
+        (Control("the gradient elsewhere", moved, 1e-12),),
+        "A residual kept from an earlier call, or one array returned twice, would show.",
+    )  # fmt: skip
+
+
+@claim(
+    "shared",
+    statement="value_and_gradient(w) is (value(w), gradient(w)).",
+    source=_SOURCE,
+    meaning="Where the loss shares its residual between the two. Measured: the larger relative difference. Bound: 1e-12.",
+    hypotheses="none; without `value_and_gradient` there is no claim",
+    controls="the gradient times 1.001",
+)
+def shared(check: _Check) -> Measurement | None:
+    """value_and_gradient is value and gradient."""
+    if not check.said.shares:
+        return None
+    value, g = check.said.value_and_gradient(check.start)
+    gap = abs(float(value) - check.value) / (abs(check.value) or 1.0)
+    ours, apart = np.asarray(g @ check.v), np.asarray(check.g @ check.v)
+    return Measurement(
+        max(gap, relative(ours, apart)), "<=", 1e-12, (),
+        (Control("gradient times 1.001", relative(1.001 * ours, apart), 1e-12),),
+    )  # fmt: skip
+
+
+@claim(
+    "hessian",
+    statement="hessian(w, z) is the derivative of gradient along z.",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the relative error against a central difference of the gradient with step eps^(1/3), which is"
+        " accurate to about 1e-9. Bound: 1e-6."
+    ),
+    hypotheses=(
+        "the loss has a `hessian`, else there is no claim; it is not said not to be twice differentiable; a second"
+        " derivative that is not zero"
+    ),
+    controls="the Hessian times 1.001",
+)
+def second_derivative(check: _Check) -> Measurement | None:
+    """The Hessian against differences of the gradient."""
+    if (hessian := check.said.hessian) is None:
+        return None
+    course, v = check.courses[0], check.v
+    ours = np.asarray(hessian(check.w, course.first) @ v).ravel()
+    h = EPS ** (1 / 3)  # where truncation h^2 and roundoff eps / h of the central difference balance
+    there, back = check.loss.gradient(course.at(h)), check.loss.gradient(course.at(-h))
+    fresh = ((there @ v - back @ v) / (2 * h)).ravel()
+    curved = Hypothesis(
+        "a second derivative that is not zero", bool(np.any(ours) or np.any(fresh)), float(np.abs(ours).max())
+    )
+    return Measurement(
+        relative(ours, fresh), "<=", 1e-6, (check.smooth, curved),
+        (Control("Hessian times 1.001", relative(1.001 * ours, fresh), 1e-6),),
+        "Central difference of the gradient with step eps^(1/3): accurate to about 1e-9.",
+    )  # fmt: skip
+
+
+@claim(
+    "hessian order",
+    statement="value(w + tz) - value(w) - t <gradient, z> - t^2/2 <hessian z, z> vanishes at order 3.",
+    source=_SOURCE,
+    meaning=(
+        "The Taylor remainder of second order, along the five directions in which the loss bends most. Measured: the"
+        " median order, fitted over five halvings; infinite where the remainder is roundoff. Bound: at least 2.95."
+    ),
+    hypotheses="as hessian; a steady order over five halvings",
+    controls="the Hessian times 1.1",
+)
+def second_slope(check: _Check) -> Measurement | None:
+    """The Taylor remainder of second order."""
+    if (hessian := check.said.hessian) is None:
+        return None
+    bends = sorted(((check.bend(hessian, c), c) for c in check.courses), key=lambda row: -abs(row[0]))[:5]
+    right, wrong = ([check.remainder(c, 1.0, f * bend) for bend, c in bends] for f in (1.0, 1.1))
+    measured, most = _median(right), abs(bends[0][0])
+    curved = Hypothesis("a second derivative that is not zero", most > 0, most)
+    return Measurement(
+        measured, ">=", 2.95, (check.smooth, curved, _steady(measured)),
+        (Control("Hessian times 1.1", _median(wrong), 2.95, ">="),), _FITTED,
+    )  # fmt: skip
+
+
+@claim(
+    "hessian symmetric",
+    statement="<hessian(w, a), b> = <hessian(w, b), a>.",
+    source=_SOURCE,
+    meaning="Measured: the difference over the size of the products. Bound: 100 eps sqrt(m n).",
+    hypotheses="the loss has a `hessian`, else there is no claim; a second derivative that is not zero",
+    controls="one side plus 0.1 %",
+)
+def symmetry(check: _Check) -> Measurement | None:
+    """<H a, b> = <a, H b>."""
+    if (hessian := check.said.hessian) is None:
+        return None
+    a, b = check.courses[0].first, check.courses[1].first
+    ha, hb = hessian(check.w, a), hessian(check.w, b)
+    left, right = _pairing(ha, b), _pairing(hb, a)
+    size = abs(_pairing(ha, a)) + abs(_pairing(hb, b)) + abs(left)
+    curved, size = Hypothesis("a second derivative that is not zero", size > 0, size), size or 1.0
+    bound = float(100 * EPS * np.sqrt(np.prod(check.start.shape)))
+    return Measurement(
+        abs(left - right) / size, "<=", bound, (curved,),
+        (Control("one side plus 0.1 %", abs(left - right + 1e-3 * size) / size, bound),),
+    )  # fmt: skip
+
+
+@claim(
+    "convexity",
+    statement="The middle of random segments lies below the mean of their ends.",
+    source=_SOURCE,
+    meaning=(
+        "Only what a loss declares by `convex` is checked, on eight segments: a counter-example would disprove"
+        " convexity, none does not prove it. Measured: the largest excess, relative. Bound: 1000 eps."
+    ),
+    hypotheses="a loss that is not linear",
+    controls="minus the loss",
+)
+def convexity(check: _Check) -> Measurement | None:
+    """The middle of a segment lies below the mean of its ends."""
+    # only what is declared is checked; the matrices of one rank hold no segments
+    if not check.said.convex or check.said.fixed_rank:
+        return None
+    excess, size = [], []
+    for a, b in zip(check.courses[::2], check.courses[1::2], strict=True):
+        ends = [float(check.loss.value(w)) for w in (a.at(1.0), b.at(-1.0))]
+        middle = float(check.loss.value(check.w + (a.first - b.first) * 0.5))
+        excess.append(middle - sum(ends) / 2)
+        size.append(max(abs(e) for e in ends))
+    scale = max(size) or 1.0
+    bound = 1000 * EPS
+    bent = Hypothesis("a loss that is not linear", max(map(abs, excess)) / scale > bound, max(map(abs, excess)) / scale)
+    return Measurement(
+        max(excess) / scale, "<=", bound, (bent,),
+        (Control("minus the loss", -min(excess) / scale, bound),),
+        "On eight segments: a counter-example would disprove convexity, none does not prove it.",
+    )  # fmt: skip
+
+
+@claim(
+    "curvature",
+    statement="The largest second derivative that the power method finds is at most `curvature` (their ratio).",
+    source=_SOURCE,
+    meaning=(
+        "`curvature` sets the unit of time and bounds the stiffness. Measured: the largest second derivative along"
+        " low-rank directions that twenty steps of the power method find, over what the loss declares. Bound: 1 +"
+        " 1e-6."
+    ),
+    hypotheses="none; without `hessian` and `curvature` there is no claim",
+    controls="a thousand times the loss under the same bound",
+)
+def smoothness(check: _Check) -> Measurement | None:
+    """The largest second derivative found is below the bound that the loss declares."""
+    declared, hessian = check.said.curvature, check.said.hessian
+    if hessian is None or declared is None:
+        return None
+    z, found = check.courses[0].first, 0.0
+    for _ in range(20):  # power method on low-rank directions: each product is cut back to rank two
+        h = hessian(check.w, z)
+        norm2 = z.norm() ** 2
+        found = max(found, abs(_pairing(h, z)) / norm2)
+        right = np.linalg.qr(np.asarray(h.T @ (h @ z.right.T)))[0].T
+        z = Product(np.asarray(h @ right.T), right)
+        if not z.norm() > 0:
+            break
+        z = z * (1 / z.norm())
+    ratio = found / declared
+    bound = 1 + 1e-6  # an eigenvalue by the power method, to roundoff of a few products
+    return Measurement(
+        ratio, "<=", bound, (),
+        (Control("a thousand times the loss under the same bound", 1000 * ratio, bound),),
+        f"largest second derivative found: {found:.3g}",
+    )  # fmt: skip
+
+
+@claim(
+    "memory",
+    statement="Value and gradient at a low-rank W need less memory than half an m x n array (share of one).",
+    source=_SOURCE,
+    meaning=(
+        "Measured where W has a million entries or more and the gradient is not an array itself: the peak of memory"
+        " over that of an m x n array. Bound: 0.5."
+    ),
+    hypotheses="none",
+    controls="W as an array",
+)
+def memory(check: _Check) -> Measurement | None:
+    """Value and gradient form nothing of the size of W, where the gradient is not an array itx."""
+    m, n = check.start.shape
+    if m * n < _LARGE or isinstance(check.g, np.ndarray):
+        return None
+
+    def peak(call: Callable[[], Any]) -> float:
+        tracing = tracemalloc.is_tracing()
+        if not tracing:
+            tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        call()
+        most = tracemalloc.get_traced_memory()[1] - before
+        if not tracing:
+            tracemalloc.stop()
+        return most / (8.0 * m * n)
+
+    share = peak(lambda: (check.loss.value(check.start), check.loss.gradient(check.start) @ check.v))
+    return Measurement(
+        share, "<=", 0.5, (),
+        (Control("W as an array", peak(check.start.to_dense), 0.5),),
+    )  # fmt: skip
 
 
 def _median(orders: list[float]) -> float:
@@ -404,3 +518,9 @@ def _steady(measured: float) -> Hypothesis:
 def _pairing(g: MatrixLike, z: Product) -> float:
     """Return <G, Z>_F with two thin products."""
     return float(np.vdot(g @ z.right.T, z.left))
+
+
+CLAIMS: tuple[Statement[[_Check]], ...] = (
+    derivative, slope, adjoint, representations, state, shared, second_derivative, second_slope, symmetry,
+    convexity, smoothness, memory,
+)  # fmt: skip

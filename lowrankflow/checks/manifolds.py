@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import numpy as np
 from .. import validation
 from ..losses import LeastSquares
 from ..matrices import EPS
-from ..report import Bound, Claim, Control, Hypothesis, Relation, Report
+from ..report import Control, Hypothesis, Report
+from ..statements import Measurement, Statement, claim, derived, measured
 from ..validation import Array
 from .slopes import order
 
-__all__ = ["check_manifold"]
+__all__ = ["CLAIMS", "check_manifold"]
 
-_SOURCE = "derived: docs/theory.md#manifold"
+_SOURCE = derived("manifold")
 _FASTER = "fitted over five halvings; where the next term happens to vanish the order is higher"
 _MOST = 200  #: dimensions up to which the rank of the Gram matrix is counted
 
@@ -70,15 +72,10 @@ def check_manifold(manifold: Any, problem: Any = None, *, point: Any = None) -> 
     if callable(getattr(manifold, "seeded", None)) and manifold.rng is None:
         manifold = manifold.seeded(np.random.default_rng(0))
     with _seeded():
-        check = _Check(manifold, point)
-        claims = [check.symmetric(), check.positive(), check.dimension(), check.projection(), check.closest()]
-        claims += [check.retraction(), check.transport(), check.isometry(), check.exponential()]
-        if problem is None and hasattr(manifold, "problem"):
-            problem = _fit(manifold, check.x)
-        if problem is not None:
-            claims += [check.gradient(problem), *check.hessian(problem)]
+        check = _Check(manifold, point, problem)
+        claims = measured(CLAIMS, check)
     about = {"manifold": str(manifold), "dimension": int(manifold.dim)}
-    return Report("check-manifold", about, [claim for claim in claims if claim is not None])
+    return Report("check-manifold", about, claims)
 
 
 @contextmanager
@@ -104,13 +101,23 @@ def _fit(manifold: Any, point: Any) -> Any:
 class _Check:
     """One manifold at one point, and the claims about it."""
 
-    def __init__(self, manifold: Any, point: Any) -> None:
+    def __init__(self, manifold: Any, point: Any, problem: Any) -> None:
         self.manifold = manifold
         self.x = manifold.random_point() if point is None else point
         self.a, self.b, self.c = (manifold.random_tangent_vector(self.x) for _ in range(3))
-        self.step = self._within_reach(self.a)
+        self.step = self.within_reach(self.a)
+        # drawn here, before any claim is measured, so that none changes what another sees
+        dim = int(manifold.dim)
+        self.few = self._draw(min(8, dim))
+        self.many = self._draw(2 * dim if dim <= _MOST else 0)
+        self.basis = [z for z in map(self.lift, self._draw(4)) if z is not None]
+        own = problem is None and hasattr(manifold, "problem")
+        self.problem = _fit(manifold, self.x) if own else problem
 
-    def _within_reach(self, z: Any) -> Any:
+    def _draw(self, count: int) -> list[Any]:
+        return [self.manifold.random_tangent_vector(self.x) for _ in range(count)]
+
+    def within_reach(self, z: Any) -> Any:
         """Return a tangent vector cut, at a matrix of ours, to a third of the distance to lower rank."""
         s = getattr(self.x, "s", None)
         if s is None or not hasattr(z, "dot") or not z.norm() > 0:
@@ -144,257 +151,14 @@ class _Check:
         ambient = self.knows("ambient", self.x, z)
         return _dense(self.knows("embedding", self.x, z) if ambient is None else ambient)
 
-    # the metric
-
-    def symmetric(self) -> Claim:
-        """g(a, b) = g(b, a), and bilinear."""
-        a, b, c = self.a, self.b, self.c
-        size = self.inner(a, a) + self.inner(b, b) + self.inner(c, c)
-        mixed = self.inner(2 * a + c, b) - 2 * self.inner(a, b) - self.inner(c, b)
-        gap = max(abs(self.inner(a, b) - self.inner(b, a)), abs(mixed)) / size
-        tilted = abs(self.inner(a, b) + 1e-3 * size - self.inner(b, a)) / size
-        return _claim(
-            "inner product", "g(a, b) = g(b, a) and g(2a + c, b) = 2 g(a, b) + g(c, b).",
-            gap, "<=", self.roundoff, Control("one side plus 0.1 %", tilted, self.roundoff),
-        )  # fmt: skip
-
     @property
     def roundoff(self) -> float:
         """Roundoff of sums over the entries of a few tangent vectors."""
         return float(1000 * EPS * np.sqrt(self.manifold.dim))
 
-    def positive(self) -> Claim:
-        """The Gram matrix of random tangent vectors is positive definite."""
-        vectors = [self.manifold.random_tangent_vector(self.x) for _ in range(min(8, int(self.manifold.dim)))]
-        gram = np.array([[self.inner(u, v) for v in vectors] for u in vectors])
-        scale = 1 / np.sqrt(np.abs(np.diag(gram)))
-        gram = scale[:, None] * (gram + gram.T) / 2 * scale
-        flipped = gram.copy()
-        flipped[0, 0] *= -1
-        least = float(np.linalg.eigvalsh(gram)[0])
-        return _claim(
-            "positive", "The Gram matrix of random tangent vectors is positive definite: its least eigenvalue.",
-            least, ">=", self.roundoff,
-            Control("one square with the wrong sign", float(np.linalg.eigvalsh(flipped)[0]), self.roundoff, ">="),
-        )  # fmt: skip
-
-    def dimension(self) -> Claim | None:
-        """The Gram matrix of many random tangent vectors has rank dim."""
-        dim = int(self.manifold.dim)
-        if dim > _MOST:
-            return None
-        vectors = [self.manifold.random_tangent_vector(self.x) for _ in range(2 * dim)]
-
-        def rank(vectors: list[Any]) -> float:
-            gram = np.zeros((2 * dim, 2 * dim))
-            for i, u in enumerate(vectors):
-                gram[i, : i + 1] = [self.inner(u, v) for v in vectors[: i + 1]]
-            scale = 1 / np.sqrt(np.maximum(np.diag(gram), np.finfo(np.float64).tiny))
-            values = np.linalg.eigvalsh(scale[:, None] * gram * scale)  # which reads the lower triangle
-            return float((values > 1e-10 * values.max()).sum())
-
-        flat = [v - self.inner(v, self.a) / self.inner(self.a, self.a) * self.a for v in vectors]
-        return _claim(
-            "dimension", "Random tangent vectors span as many dimensions as the manifold says.",
-            rank(vectors), "in", (dim, dim), Control("one direction projected out", rank(flat), (dim, dim), "in"),
-            f"{2 * dim} vectors; eigenvalues of their Gram matrix above 1e-10 of the largest",
-        )  # fmt: skip
-
-    # projection and transport
-
-    def projection(self) -> Claim | None:
-        """Tangent vectors are left as they are."""
-        tangent = self.knows("to_tangent_space", self.x, self.a)
-        if tangent is None:
-            return None
-        gap = self.relative(tangent - self.a, self.a)
-        moved = self.relative(1.001 * tangent - self.a, self.a)
-        return _claim(
-            "projection", "A tangent vector is its own projection.",
-            gap, "<=", self.roundoff, Control("the projection times 1.001", moved, self.roundoff),
-        )  # fmt: skip
-
     def relative(self, z: Any, to: Any) -> float:
         """Return ||z|| / ||to|| under the metric."""
         return float(np.sqrt(max(self.inner(z, z), 0.0) / self.inner(to, to)))
-
-    def closest(self) -> Claim | None:
-        """The projection of an ambient matrix is the closest tangent vector: the rest is orthogonal to all of them."""
-        lifted = (self.lift(self.manifold.random_tangent_vector(self.x)) for _ in range(4))
-        basis = [z for z in lifted if z is not None]
-        if not basis:
-            return None
-        ambient = np.random.default_rng(0).standard_normal(basis[0].shape)
-        projected = self.knows("projection", self.x, ambient)
-        image = None if projected is None else self.lift(projected)
-        if image is None:
-            return None
-
-        def overlap(image: Array) -> float:
-            rest = ambient - image
-            size = float(np.linalg.norm(ambient))
-            return max(float(abs((rest * b.conj()).sum().real) / (size * np.linalg.norm(b))) for b in basis)
-
-        # the control moves the image within the tangent space, so that the rest overlaps with it
-        wrong = image + 1e-3 * np.linalg.norm(ambient) / np.linalg.norm(basis[0]) * basis[0]
-        return _claim(
-            "closest", "An ambient array minus its projection is orthogonal to the tangent space.",
-            overlap(image), "<=", self.roundoff, Control("the projection moved by 0.1 %", overlap(wrong), self.roundoff),
-        )  # fmt: skip
-
-    def transport(self) -> Claim | None:
-        """What is transported is tangent at the new point."""
-        y = self.manifold.retraction(self.x, 0.3 * self.a)
-        moved = self.knows("transport", self.x, y, self.b)
-        again = None if moved is None else self.knows("to_tangent_space", y, moved)
-        if again is None:
-            return None
-        size = float(self.manifold.norm(y, again))
-        gap = float(self.manifold.norm(y, again - moved)) / size
-        # the vector as it stands, in the frames of the old point, is not tangent at the new one
-        still = self.knows("to_tangent_space", y, self.b)
-        unmoved = _norm(still - self.b) / _norm(self.b)
-        differ = Hypothesis("the tangent spaces differ from point to point", unmoved > self.roundoff, unmoved)
-        return _claim(
-            "transport", "A transported vector is tangent at the new point.",
-            gap, "<=", self.roundoff, Control("the vector left as it was", unmoved, self.roundoff),
-            hypotheses=(differ,),
-        )  # fmt: skip
-
-    def isometry(self) -> Claim | None:
-        """Coordinates in which the inner product is Euclidean."""
-        u, v = self.knows("vec", self.x, self.a), self.knows("vec", self.x, self.b)
-        back = None if u is None else self.knows("mat", self.x, u)
-        if u is None or v is None or back is None:
-            return None
-        size = np.sqrt(self.inner(self.a, self.a) * self.inner(self.b, self.b))
-
-        def gap(u: Array) -> float:
-            return (
-                max(abs(float(u @ v) - self.inner(self.a, self.b)), abs(float(u @ u) - self.inner(self.a, self.a)))
-                / size
-            )
-
-        measured = max(gap(u), self.relative(back - self.a, self.a))
-        return _claim(
-            "vec and mat", "vec is an isometry to Euclidean space and mat its inverse.",
-            measured, "<=", self.roundoff, Control("coordinates times 1.001", gap(1.001 * u), self.roundoff),
-        )  # fmt: skip
-
-    # moving
-
-    def retraction(self) -> Claim | None:
-        """R(0) = x and D R(0) = id."""
-        lifted, start = self.lift(self.step), _dense(self.x)
-        if lifted is None or start is None or np.shape(lifted) != np.shape(start):
-            return None
-
-        def slope(factor: float) -> float:
-            def rest(t: float) -> float:
-                end = _dense(self.manifold.retraction(self.x, t * self.step))
-                return float(np.linalg.norm(end - start - factor * t * lifted))  # type: ignore[operator]
-
-            return order(rest, floor=100 * EPS * float(np.linalg.norm(start)))
-
-        right, wrong = slope(1.0), slope(1.01)
-        return _claim(
-            "retraction", "R(tZ) - x - tZ vanishes at order 2.",
-            right, ">=", 1.95, Control("Z times 1.01", wrong, 1.95, ">="), hypotheses=(_resolved(wrong), _steady(right)),
-        )  # fmt: skip
-
-    def exponential(self) -> Claim | None:
-        """The distance to exp(Z) is the length of Z, and log is the inverse of exp."""
-        z = 0.05 * self.step
-        y = self.knows("exp", self.x, z)
-        distance = None if y is None else self.knows("dist", self.x, y)
-        if distance is None:
-            return None
-        length = float(self.manifold.norm(self.x, z))
-        back = self.knows("log", self.x, y)
-        inverse = 0.0 if back is None else self.relative(back - z, z)
-        # the distance of close points is a difference of large numbers in many manifolds
-        bound = 1e4 * EPS / min(length, 0.05) ** 2 * np.sqrt(self.manifold.dim)
-        resolved = Hypothesis("a length above the roundoff of the distance", bound < 5e-4, bound)
-        return _claim(
-            "exp, log, dist", "dist(x, exp(Z)) = ||Z|| and log(exp(Z)) = Z.",
-            max(abs(float(distance) / length - 1), inverse), "<=", bound,
-            Control("Z times 1.001", abs(float(distance) / (1.001 * length) - 1), bound), hypotheses=(resolved,),
-        )  # fmt: skip
-
-    # a cost
-
-    def gradient(self, problem: Any) -> Claim:
-        """f(R(tZ)) - f(x) - t g(grad f, Z) is of second order."""
-        value, rgrad = float(problem.cost(self.x)), problem.riemannian_gradient(self.x)
-        # partly along the gradient, so that the first-order term is not small by accident
-        size = np.sqrt(self.inner(rgrad, rgrad)) or 1.0
-        z = self._within_reach(0.5 * self.a + (0.5 / size) * rgrad)
-        slope = self.inner(rgrad, z)
-
-        def remainder(factor: float) -> float:
-            def rest(t: float) -> float:
-                return float(problem.cost(self.manifold.retraction(self.x, t * z))) - value - factor * t * slope
-
-            return order(rest, floor=self.roundoff_of(value))
-
-        right, wrong = remainder(1.0), remainder(1.1)
-        return _claim(
-            "gradient", "f(R(tZ)) - f(x) - t g(grad f, Z) vanishes at order 2.",
-            right, ">=", 1.95, Control("gradient times 1.1", wrong, 1.95, ">="), _FASTER,
-            (_resolved(wrong), _steady(right)),
-        )  # fmt: skip
-
-    def hessian(self, problem: Any) -> list[Claim]:
-        """The Hessian is self-adjoint and the second derivative."""
-        try:
-            operator = problem.riemannian_hessian
-        except TypeError:  # our way to say that there is none
-            return []
-        try:
-            ha, hb = operator(self.x, self.a), operator(self.x, self.b)
-        except NotImplementedError:  # pymanopt's
-            return []
-        u, v = self.inner(ha, self.b), self.inner(self.a, hb)
-        size = np.sqrt(self.inner(ha, ha) * self.inner(self.b, self.b)) + np.sqrt(
-            self.inner(hb, hb) * self.inner(self.a, self.a)
-        )
-        tilted = abs(self.inner(ha, self.b) + 1e-3 * size - v) / size
-        bound = 1e-9  # many optimizers difference gradients: analytic ones are at roundoff, 1e-15
-        claims = [
-            _claim(
-                "Hessian symmetric", "g(Hess[a], b) = g(a, Hess[b]).",
-                abs(u - v) / size, "<=", bound, Control("one side plus 0.1 %", tilted, bound),
-            )
-        ]  # fmt: skip
-        step = self.second_order()
-        value, rgrad = float(problem.cost(self.x)), problem.riemannian_gradient(self.x)
-        known = Hypothesis("a retraction of second order is known", step is not None, "yes" if step else "no")
-        move = step or (lambda z: self.manifold.retraction(self.x, z))
-
-        def along(z: Any, factor: float) -> float:
-            slope, curvature = self.inner(rgrad, z), self.inner(operator(self.x, z), z)
-
-            def rest(t: float) -> float:
-                linear = value + t * slope + 0.5 * t * t * factor * curvature
-                return float(problem.cost(move(t * z))) - linear
-
-            return order(rest, floor=self.roundoff_of(value))
-
-        directions = [self._within_reach(z) for z in (self.a, self.b, self.c)]
-
-        def remainder(factor: float) -> float:
-            # the median of three: along one of them the next term may be small by accident
-            return float(np.nanmedian([along(z, factor) for z in directions]))
-
-        right, wrong = remainder(1.0), remainder(1.1)
-        claims.append(
-            _claim(
-                "Hessian", "f(R(tZ)) - f(x) - t g(grad f, Z) - t^2/2 g(Hess f[Z], Z) vanishes at order 3.",
-                right, ">=", 2.95, Control("Hessian times 1.1", wrong, 2.95, ">="), _FASTER,
-                (known, _resolved(wrong), _steady(right)),
-            )
-        )  # fmt: skip
-        return claims
 
     def second_order(self) -> Callable[[Any], Any] | None:
         """Return a step of second order for the manifold's own metric, or None."""
@@ -404,6 +168,391 @@ class _Check:
         if self.knows("exp", self.x, 0.01 * self.a) is not None:
             return lambda z: self.manifold.exp(self.x, z)
         return None
+
+    @cached_property
+    def hessian(self) -> Callable[[Any, Any], Any] | None:
+        """The Riemannian Hessian of the cost; None where there is no cost, or it has none."""
+        if self.problem is None:
+            return None
+        try:
+            operator = self.problem.riemannian_hessian
+        except TypeError:  # our way to say that there is none
+            return None
+        try:
+            operator(self.x, self.a)
+        except NotImplementedError:  # pymanopt's
+            return None
+        return operator
+
+
+@claim(
+    "inner product",
+    statement="g(a, b) = g(b, a) and g(2a + c, b) = 2 g(a, b) + g(c, b).",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the larger of the two defects for random tangent vectors, relative. Bound: 1000 eps sqrt(dim),"
+        " roundoff of sums over the entries of a few tangent vectors."
+    ),
+    hypotheses="none",
+    controls="one side plus 0.1 %",
+)
+def symmetric(check: _Check) -> Measurement:
+    """g(a, b) = g(b, a), and bilinear."""
+    a, b, c = check.a, check.b, check.c
+    size = check.inner(a, a) + check.inner(b, b) + check.inner(c, c)
+    mixed = check.inner(2 * a + c, b) - 2 * check.inner(a, b) - check.inner(c, b)
+    gap = max(abs(check.inner(a, b) - check.inner(b, a)), abs(mixed)) / size
+    tilted = abs(check.inner(a, b) + 1e-3 * size - check.inner(b, a)) / size
+    return Measurement(
+        gap, "<=", check.roundoff, (),
+        (Control("one side plus 0.1 %", tilted, check.roundoff),),
+    )  # fmt: skip
+
+
+@claim(
+    "positive",
+    statement="The Gram matrix of random tangent vectors is positive definite: its least eigenvalue.",
+    source=_SOURCE,
+    meaning=(
+        "Of eight random tangent vectors, each scaled to length one. Measured: the least eigenvalue. Bound: the"
+        " roundoff of the inner product."
+    ),
+    hypotheses="none",
+    controls="one square with the wrong sign",
+)
+def positive(check: _Check) -> Measurement:
+    """The Gram matrix of random tangent vectors is positive definite."""
+    gram = np.array([[check.inner(u, v) for v in check.few] for u in check.few])
+    scale = 1 / np.sqrt(np.abs(np.diag(gram)))
+    gram = scale[:, None] * (gram + gram.T) / 2 * scale
+    flipped = gram.copy()
+    flipped[0, 0] *= -1
+    least = float(np.linalg.eigvalsh(gram)[0])
+    return Measurement(
+        least, ">=", check.roundoff, (),
+        (Control("one square with the wrong sign", float(np.linalg.eigvalsh(flipped)[0]), check.roundoff, ">="),),
+    )  # fmt: skip
+
+
+@claim(
+    "dimension",
+    statement="Random tangent vectors span as many dimensions as the manifold says.",
+    source=_SOURCE,
+    meaning=(
+        "Where the dimension is at most 200. Measured: the number of eigenvalues of the Gram matrix of twice as many"
+        " random tangent vectors above 1e-10 of the largest. Bound: exactly the dimension."
+    ),
+    hypotheses="none",
+    controls="one direction projected out",
+)
+def dimension(check: _Check) -> Measurement | None:
+    """The Gram matrix of many random tangent vectors has rank dim."""
+    dim = int(check.manifold.dim)
+    if not check.many:
+        return None
+
+    def rank(vectors: list[Any]) -> float:
+        gram = np.zeros((2 * dim, 2 * dim))
+        for i, u in enumerate(vectors):
+            gram[i, : i + 1] = [check.inner(u, v) for v in vectors[: i + 1]]
+        scale = 1 / np.sqrt(np.maximum(np.diag(gram), np.finfo(np.float64).tiny))
+        values = np.linalg.eigvalsh(scale[:, None] * gram * scale)  # which reads the lower triangle
+        return float((values > 1e-10 * values.max()).sum())
+
+    flat = [v - check.inner(v, check.a) / check.inner(check.a, check.a) * check.a for v in check.many]
+    return Measurement(
+        rank(check.many), "in", (dim, dim), (),
+        (Control("one direction projected out", rank(flat), (dim, dim), "in"),),
+        f"{2 * dim} vectors; eigenvalues of their Gram matrix above 1e-10 of the largest",
+    )  # fmt: skip
+
+
+@claim(
+    "projection",
+    statement="A tangent vector is its own projection.",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the relative change of a tangent vector by `to_tangent_space`. Bound: roundoff. Without that"
+        " method there is no claim."
+    ),
+    hypotheses="none",
+    controls="the projection times 1.001",
+)
+def projection(check: _Check) -> Measurement | None:
+    """Tangent vectors are left as they are."""
+    tangent = check.knows("to_tangent_space", check.x, check.a)
+    if tangent is None:
+        return None
+    gap = check.relative(tangent - check.a, check.a)
+    moved = check.relative(1.001 * tangent - check.a, check.a)
+    return Measurement(
+        gap, "<=", check.roundoff, (),
+        (Control("the projection times 1.001", moved, check.roundoff),),
+    )  # fmt: skip
+
+
+@claim(
+    "closest",
+    statement="An ambient array minus its projection is orthogonal to the tangent space.",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the largest cosine of what the projection of a random array leaves with four tangent vectors."
+        " Bound: roundoff. Without an ambient form of tangent vectors there is no claim."
+    ),
+    hypotheses="none",
+    controls="the projection moved by 0.1 %, within the tangent space",
+)
+def closest(check: _Check) -> Measurement | None:
+    """The projection of an ambient matrix is the closest tangent vector: the rest is orthogonal to all of them."""
+    basis = check.basis
+    if not basis:
+        return None
+    ambient = np.random.default_rng(0).standard_normal(basis[0].shape)
+    projected = check.knows("projection", check.x, ambient)
+    image = None if projected is None else check.lift(projected)
+    if image is None:
+        return None
+
+    def overlap(image: Array) -> float:
+        rest = ambient - image
+        size = float(np.linalg.norm(ambient))
+        return max(float(abs((rest * b.conj()).sum().real) / (size * np.linalg.norm(b))) for b in basis)
+
+    # the control moves the image within the tangent space, so that the rest overlaps with it
+    wrong = image + 1e-3 * np.linalg.norm(ambient) / np.linalg.norm(basis[0]) * basis[0]
+    return Measurement(
+        overlap(image), "<=", check.roundoff, (),
+        (Control("the projection moved by 0.1 %", overlap(wrong), check.roundoff),),
+    )  # fmt: skip
+
+
+@claim(
+    "transport",
+    statement="A transported vector is tangent at the new point.",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the length of what a projection at the new point takes away, relative. Bound: roundoff. Without"
+        " `transport` there is no claim."
+    ),
+    hypotheses="the tangent spaces differ from point to point",
+    controls="the vector left as it was",
+)
+def transport(check: _Check) -> Measurement | None:
+    """What is transported is tangent at the new point."""
+    y = check.manifold.retraction(check.x, 0.3 * check.a)
+    moved = check.knows("transport", check.x, y, check.b)
+    again = None if moved is None else check.knows("to_tangent_space", y, moved)
+    if again is None:
+        return None
+    size = float(check.manifold.norm(y, again))
+    gap = float(check.manifold.norm(y, again - moved)) / size
+    # the vector as it stands, in the frames of the old point, is not tangent at the new one
+    still = check.knows("to_tangent_space", y, check.b)
+    unmoved = _norm(still - check.b) / _norm(check.b)
+    differ = Hypothesis("the tangent spaces differ from point to point", unmoved > check.roundoff, unmoved)
+    return Measurement(
+        gap, "<=", check.roundoff, (differ,),
+        (Control("the vector left as it was", unmoved, check.roundoff),),
+    )  # fmt: skip
+
+
+@claim(
+    "vec and mat",
+    statement="vec is an isometry to Euclidean space and mat its inverse.",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the larger of the defect of the inner product and of the round trip, relative. Bound: roundoff."
+        " Without `vec` and `mat` there is no claim."
+    ),
+    hypotheses="none",
+    controls="coordinates times 1.001",
+)
+def isometry(check: _Check) -> Measurement | None:
+    """Coordinates in which the inner product is Euclidean."""
+    u, v = check.knows("vec", check.x, check.a), check.knows("vec", check.x, check.b)
+    back = None if u is None else check.knows("mat", check.x, u)
+    if u is None or v is None or back is None:
+        return None
+    size = np.sqrt(check.inner(check.a, check.a) * check.inner(check.b, check.b))
+
+    def gap(u: Array) -> float:
+        return (
+            max(abs(float(u @ v) - check.inner(check.a, check.b)), abs(float(u @ u) - check.inner(check.a, check.a)))
+            / size
+        )
+
+    measured = max(gap(u), check.relative(back - check.a, check.a))
+    return Measurement(
+        measured, "<=", check.roundoff, (),
+        (Control("coordinates times 1.001", gap(1.001 * u), check.roundoff),),
+    )  # fmt: skip
+
+
+@claim(
+    "retraction",
+    statement="R(tZ) - x - tZ vanishes at order 2.",
+    source=_SOURCE,
+    meaning=(
+        "R(0) = x and D R(0) = id, as dense arrays. Measured: the order of the remainder, fitted over five halvings."
+        " Bound: at least 1.95."
+    ),
+    hypotheses="remainders above roundoff; a steady order",
+    controls="Z times 1.01",
+)
+def retraction(check: _Check) -> Measurement | None:
+    """R(0) = x and D R(0) = id."""
+    lifted, start = check.lift(check.step), _dense(check.x)
+    if lifted is None or start is None or np.shape(lifted) != np.shape(start):
+        return None
+
+    def slope(factor: float) -> float:
+        def rest(t: float) -> float:
+            end = _dense(check.manifold.retraction(check.x, t * check.step))
+            return float(np.linalg.norm(end - start - factor * t * lifted))  # type: ignore[operator]
+
+        return order(rest, floor=100 * EPS * float(np.linalg.norm(start)))
+
+    right, wrong = slope(1.0), slope(1.01)
+    return Measurement(
+        right, ">=", 1.95, (_resolved(wrong), _steady(right)),
+        (Control("Z times 1.01", wrong, 1.95, ">="),),
+    )  # fmt: skip
+
+
+@claim(
+    "exp, log, dist",
+    statement="dist(x, exp(Z)) = ||Z|| and log(exp(Z)) = Z.",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the larger relative error of the two, for a short Z. Bound: roundoff over the square of the"
+        " length, because the distance of close points is a difference of large numbers in many manifolds. Without"
+        " `exp` and `dist` there is no claim."
+    ),
+    hypotheses="a length above the roundoff of the distance",
+    controls="Z times 1.001",
+)
+def exponential(check: _Check) -> Measurement | None:
+    """The distance to exp(Z) is the length of Z, and log is the inverse of exp."""
+    z = 0.05 * check.step
+    y = check.knows("exp", check.x, z)
+    distance = None if y is None else check.knows("dist", check.x, y)
+    if distance is None:
+        return None
+    length = float(check.manifold.norm(check.x, z))
+    back = check.knows("log", check.x, y)
+    inverse = 0.0 if back is None else check.relative(back - z, z)
+    # the distance of close points is a difference of large numbers in many manifolds
+    bound = 1e4 * EPS / min(length, 0.05) ** 2 * np.sqrt(check.manifold.dim)
+    resolved = Hypothesis("a length above the roundoff of the distance", bound < 5e-4, bound)
+    return Measurement(
+        max(abs(float(distance) / length - 1), inverse), "<=", bound, (resolved,),
+        (Control("Z times 1.001", abs(float(distance) / (1.001 * length) - 1), bound),),
+    )  # fmt: skip
+
+
+@claim(
+    "gradient",
+    statement="f(R(tZ)) - f(x) - t g(grad f, Z) vanishes at order 2.",
+    source=_SOURCE,
+    meaning=(
+        "The gradient represents the derivative of the cost: the Taylor remainder along a retraction, partly along"
+        " the gradient, so that the first-order term is not small by accident. Measured: its order, fitted over five"
+        " halvings; where the next term happens to vanish it is higher. Bound: at least 1.95. Without a cost there is"
+        " no claim."
+    ),
+    hypotheses="remainders above roundoff; a steady order",
+    controls="the gradient times 1.1",
+)
+def gradient(check: _Check) -> Measurement | None:
+    """f(R(tZ)) - f(x) - t g(grad f, Z) is of second order."""
+    if (problem := check.problem) is None:
+        return None
+    value, rgrad = float(problem.cost(check.x)), problem.riemannian_gradient(check.x)
+    # partly along the gradient, so that the first-order term is not small by accident
+    size = np.sqrt(check.inner(rgrad, rgrad)) or 1.0
+    z = check.within_reach(0.5 * check.a + (0.5 / size) * rgrad)
+    slope = check.inner(rgrad, z)
+
+    def remainder(factor: float) -> float:
+        def rest(t: float) -> float:
+            return float(problem.cost(check.manifold.retraction(check.x, t * z))) - value - factor * t * slope
+
+        return order(rest, floor=check.roundoff_of(value))
+
+    right, wrong = remainder(1.0), remainder(1.1)
+    return Measurement(
+        right, ">=", 1.95, (_resolved(wrong), _steady(right)),
+        (Control("gradient times 1.1", wrong, 1.95, ">="),),
+        _FASTER,
+    )  # fmt: skip
+
+
+@claim(
+    "Hessian symmetric",
+    statement="g(Hess[a], b) = g(a, Hess[b]).",
+    source=_SOURCE,
+    meaning=(
+        "Measured: the difference for two random tangent vectors, relative. Bound: 1e-9; many optimizers difference"
+        " gradients, analytic ones are at roundoff, 1e-15. Without a Hessian there is no claim."
+    ),
+    hypotheses="none",
+    controls="one side plus 0.1 %",
+)
+def hessian_symmetric(check: _Check) -> Measurement | None:
+    """The Hessian is self-adjoint."""
+    if check.hessian is None:
+        return None
+    ha, hb = check.hessian(check.x, check.a), check.hessian(check.x, check.b)
+    u, v = check.inner(ha, check.b), check.inner(check.a, hb)
+    size = np.sqrt(check.inner(ha, ha) * check.inner(check.b, check.b)) + np.sqrt(
+        check.inner(hb, hb) * check.inner(check.a, check.a)
+    )
+    return Measurement(
+        abs(u - v) / size, "<=", 1e-9, (), (Control("one side plus 0.1 %", abs(u + 1e-3 * size - v) / size, 1e-9),)
+    )
+
+
+@claim(
+    "Hessian",
+    statement="f(R(tZ)) - f(x) - t g(grad f, Z) - t^2/2 g(Hess f[Z], Z) vanishes at order 3.",
+    source=_SOURCE,
+    meaning=(
+        "The Taylor remainder of second order, along a retraction of second order for the manifold's own metric. Measured:"
+        " the median order along three directions, each fitted over five halvings; where the next term happens to vanish"
+        " it is higher. Bound: at least 2.95. Without a Hessian there is no claim."
+    ),
+    hypotheses="a retraction of second order is known; remainders above roundoff; a steady order",
+    controls="the Hessian times 1.1",
+)
+def hessian(check: _Check) -> Measurement | None:
+    """The Hessian is the second derivative."""
+    if (operator := check.hessian) is None:
+        return None
+    step, problem = check.second_order(), check.problem
+    value, rgrad = float(problem.cost(check.x)), problem.riemannian_gradient(check.x)
+    known = Hypothesis("a retraction of second order is known", step is not None, "yes" if step else "no")
+    move = step or (lambda z: check.manifold.retraction(check.x, z))
+
+    def along(z: Any, factor: float) -> float:
+        slope, curvature = check.inner(rgrad, z), check.inner(operator(check.x, z), z)
+
+        def rest(t: float) -> float:
+            linear = value + t * slope + 0.5 * t * t * factor * curvature
+            return float(problem.cost(move(t * z))) - linear
+
+        return order(rest, floor=check.roundoff_of(value))
+
+    directions = [check.within_reach(z) for z in (check.a, check.b, check.c)]
+
+    def remainder(factor: float) -> float:
+        # the median of three: along one of them the next term may be small by accident
+        return float(np.nanmedian([along(z, factor) for z in directions]))
+
+    right, wrong = remainder(1.0), remainder(1.1)
+    return Measurement(
+        right, ">=", 2.95, (known, _resolved(wrong), _steady(right)),
+        (Control("Hessian times 1.1", wrong, 2.95, ">="),), _FASTER,
+    )  # fmt: skip
 
 
 def _dense(value: Any) -> Array | None:
@@ -434,14 +583,7 @@ def _norm(z: Any) -> float:
     return float(np.sqrt(sum(np.vdot(part, part).real for part in parts)))
 
 
-def _claim(
-    name: str,
-    statement: str,
-    measured: float,
-    relation: Relation,
-    bound: Bound,
-    control: Control,
-    detail: str = "",
-    hypotheses: tuple[Hypothesis, ...] = (),
-) -> Claim:
-    return Claim(name, statement, _SOURCE, float(measured), relation, bound, hypotheses, (control,), detail)
+CLAIMS: tuple[Statement[[_Check]], ...] = (
+    symmetric, positive, dimension, projection, closest, retraction, transport, isometry, exponential, gradient,
+    hessian_symmetric, hessian,
+)  # fmt: skip

@@ -117,7 +117,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--rtol", type=float, default=1e-8, help="tolerance of both flows (default 1e-8)")
     run.add_argument("--max-evaluations", type=int, default=200_000, help="budget of gradients (default 200000)")
     output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
-    output.add_argument("--explain", metavar="CLAIM", help=f"say what a claim means and end: {', '.join(CLAIMS)}")
+    names = ", ".join(name for name in CLAIMS if not name.startswith("check_"))
+    output.add_argument(
+        "--explain",
+        metavar="CLAIM",
+        help=f"say what a claim means and end: {names}; those of a check after its name, as in 'check_loss gradient'",
+    )
     _add_compare(commands)
     _add_check_loss(commands)
     commands.add_parser("datasets", help="list the bundled data sets")

@@ -1,16 +1,16 @@
 """The comparison layer: does training the factors equal the Riemannian gradient flow, and by how much?
 
-- `experiment`: one problem, its two sides, and the runs that the claims share.
-- `claims`: what each claim states, where it comes from, what its controls change.
-- `identities`, `trajectories`, `descents`, `limits`: measure the claims.
-- `equivalence`: `verify_equivalence`, which runs them in order.
+The claims stand in ``lowrankflow.claims``, each with its words and its measure; here they are run.
+
+- `equivalence`: `verify_equivalence`, which makes the `runs` that its claims share and measures claim after claim.
+- `theory`: which theorems apply.
 - `metrics`: `compare_metrics`, the flows of several metrics side by side; `courses` runs each of them, `tables` shows
   them.
 """
 
-from .claims import CLAIMS, explain
+from ..claims import CLAIMS, explain
+from ..claims.sides import natural_time_unit
 from .equivalence import Interrupted, verify_equivalence
-from .experiment import natural_time_unit
 from .metrics import compare_metrics, named_metrics
 
 __all__ = [

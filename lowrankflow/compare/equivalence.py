@@ -9,34 +9,23 @@ import numpy as np
 
 from .. import validation
 from ..charts import Chart, Lifted
+from ..claims import ABOUT_THE_LIMIT, VERIFIED, limits, separable
+from ..claims.gaps import gap
+from ..claims.separable import is_separated
+from ..claims.sides import Runs, Sides, natural_time_unit
+from ..flow import Trajectory
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss, require_value
 from ..matrices import LinearNetwork, LowRankMatrix
 from ..matrices.requirements import require_depth, require_point
-from ..report import Claim, Report
-from . import descents, identities, limits, theory, trajectories
-from .experiment import Experiment, gap, natural_time_unit
+from ..report import Report
+from ..statements import Statement
+from . import theory
+from .runs import Span, scout, shared_runs, span
 
 __all__ = ["Interrupted", "default_widths", "verify_equivalence"]
 
 _WIDEST = 128  # default hidden width at most: the theorem holds for any width above the rank, time does not
-
-
-_MEASURES: list[Callable[[Experiment], Claim | list[Claim]]] = [
-    identities.gradient,  # first: it diagnoses what would make every other run senseless
-    identities.pointwise,
-    identities.one_step,
-    identities.lift,
-    trajectories.trajectory,
-    trajectories.tolerance,
-    trajectories.conservation,
-    trajectories.rank,
-    trajectories.factor_spectrum,
-    trajectories.dissipation,
-    trajectories.imbalance,
-    descents.discrete,
-    descents.rebalancing,
-]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -111,6 +100,7 @@ def verify_equivalence(
     chart: Chart | None = None,
     rng: np.random.Generator | None = None,
     max_evaluations: int = 200_000,
+    claims: Iterable[str] | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
@@ -138,10 +128,14 @@ def verify_equivalence(
     chart : Chart, optional
         Coordinates of the Riemannian side; None: ``SingularFrame()``. Not ``Lifted()``, which is a factor flow.
     rng : numpy.random.Generator, optional
-        Draws hidden frames and test directions; None: ``default_rng(0)``, the same at every call.
+        Draws the hidden frames, then one seed, from which each claim draws by its own name; None: ``default_rng(0)``,
+        the same at every call.
     max_evaluations : int
         Budget of gradients for both flows and their references; the run that finds the end of time may
         use a quarter of it, and the others cover the same time.
+    claims : iterable of str, optional
+        Names of the claims to measure, in this order; None: all. Which others are measured changes no number. Of those
+        about the limit, "stationarity", "index_set", "best_loss", "margin" and "departure", the ones that apply are taken.
     about : mapping, optional
         What the report should say of the data, JSON-ready.
     progress : callable, optional
@@ -184,38 +178,72 @@ def verify_equivalence(
         raise ValueError("`chart` must not be Lifted(): it is a factor flow, and would be compared with itself.")
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
+    chosen = _chosen(claims)
     start, network = _sides(loss, start, network, depth, widths, rng)
     value = require_value(loss.value(start))
     if not np.isfinite(value):
         raise ValueError(f"`loss.value(w)` must be finite at the start, got {value:g}. Start elsewhere.")
     unit = natural_time_unit(loss, start, network.depth)
     tell = (lambda stage, fraction: None) if progress is None else progress
-    x = Experiment(loss, start, network, rtol, unit, t_end, max_evaluations, rng, chart, tell)
+    seed = int(rng.integers(2**63))
+    x = Sides(loss, start, network, rtol, unit, t_end, max_evaluations, chart, seed, tell)
     report = Report("verify", {"data": dict(about or {}), "loss": facts(loss).normalisation})
-    report.figures, report.tables = x.figures, x.tables
     try:
-        _describe(x, report)
-        last = limits.departure if np.isfinite(x.horizon) else limits.limits
-        for number, measure in enumerate([*_MEASURES, last]):
-            tell(measure.__name__, number / (len(_MEASURES) + 1))
-            result = measure(x)
-            report.claims += result if isinstance(result, list) else [result]
-        x.tables.insert(0, theory.theorems(x, report.claims, x.scout.points[-1]))
+        _fill(report, x, chosen)
     except KeyboardInterrupt:
         report.interrupted = True
         raise Interrupted(report) from None
-    finally:
-        for name in ("scout", "riemannian_path", "reference"):  # the best of what there is, also after Ctrl-C
-            if name in x.__dict__:
-                report.attachments["trajectory"] = getattr(x, name)
-    report.problem["evaluations"] = {
-        "factor flow": x.factor_path.nfev,
-        "Riemannian flow": x.riemannian_path.nfev,
-    }
     return report
 
 
-def _describe(x: Experiment, report: Report) -> None:
+def _chosen(names: Iterable[str] | None) -> list[Statement[[Sides, Runs]]]:
+    """Return the claims of these names."""
+    known = {claim.name: claim for claim in VERIFIED}
+    if names is None:
+        return list(known.values())
+    given = None if isinstance(names, str) else validation.as_tuple(names)
+    if given is None:
+        raise TypeError(f"`claims` must be a list of names, got {validation.describe(names)}.")
+    chosen = [known[validation.require_choice("claims", name, known)] for name in given]
+    if len(set(given)) < len(given) or not given:
+        raise ValueError(f"`claims` must name each claim once, and one at least, got {list(given)}.")
+    return chosen
+
+
+def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]]) -> None:
+    """Make the shared runs, then measure claim after claim; what is there stays in the report whatever comes after."""
+
+    def keep(path: Trajectory) -> None:
+        report.attachments["trajectory"] = path
+
+    found = span(x, scout(x))
+    keep(found.scout)
+    _describe(x, found, report)
+    runs = shared_runs(x, found, keep)
+    report.problem["evaluations"] = {"factor flow": runs.factors.nfev, "Riemannian flow": runs.riemannian.nfev}
+    end = _end_of(x, runs)
+    chosen = [claim for claim in chosen if claim not in ABOUT_THE_LIMIT or claim in end]
+    for number, claim in enumerate(chosen):
+        x.tell(claim.name, number / len(chosen))
+        measurement = claim.measure(x, runs)
+        if measurement is None:
+            continue
+        report.claims.append(claim.judged(measurement))
+        report.figures += measurement.figures
+        report.tables += measurement.tables
+    report.tables.insert(0, theory.theorems(x, report.claims, runs.scout.points[-1]))
+
+
+def _end_of(x: Sides, runs: Runs) -> tuple[Statement[[Sides, Runs]], ...]:
+    """Return the claims about the limit that are made here: past a horizon, or of separated samples, there is none."""
+    if np.isfinite(runs.horizon):
+        return (limits.departure,)
+    if is_separated(x, runs.reference.points[-1]):
+        return (separable.margin,)
+    return (limits.stationarity, limits.index_set, limits.best_loss)
+
+
+def _describe(x: Sides, found: Span, report: Report) -> None:
     """Say what the problem is, once its end is known."""
     from .._version import __version__
 
@@ -229,10 +257,10 @@ def _describe(x: Experiment, report: Report) -> None:
         "hypotheses": {h.name: {"met": h.met, "value": h.value} for h in (x.balanced, x.full_rank_inputs)},
         "time": {
             "natural unit": x.unit,
-            "end": float(x.times[-1]),
-            "end in natural units": float(x.times[-1] / x.unit),
-            "ended by": x.end,
-            "validity horizon": x.horizon,
+            "end": float(found.times[-1]),
+            "end in natural units": float(found.times[-1] / x.unit),
+            "ended by": found.ended_by,
+            "validity horizon": found.horizon,
         },
         "tolerances": {"rtol": x.rtol, "reference rtol": x.reference_rtol, "max_evaluations": x.max_evaluations},
     }

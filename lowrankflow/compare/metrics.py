@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import validation
-from ..gradients import convert_gradient, riemannian_gradient
+from ..claims.comparisons import Comparison, clock_change, conversion, power
+from ..claims.courses import Course, degenerate_at
+from ..claims.sides import REDUCTION
 from ..losses import Loss
 from ..losses import facts as loss_facts
 from ..losses.requirements import require_loss
-from ..matrices import EPS, LowRankMatrix
+from ..matrices import LowRankMatrix
 from ..matrices.requirements import require_point, require_symmetric_point
 from ..metrics import (
     BuresWassersteinMetric,
@@ -30,12 +30,11 @@ from ..metrics import (
 )
 from ..metrics.facts import is_symmetric
 from ..metrics.requirements import require_metric, require_positive
-from ..report import Claim, Control, Hypothesis, Report
-from ..validation import Array
+from ..report import Report
+from ..statements import measured
 from . import tables
-from .courses import Course, Modes, Place, degenerate_at, retrace, run_course
+from .courses import Modes, run_course
 from .equivalence import Interrupted
-from .experiment import REDUCTION, gap
 
 __all__ = ["compare_metrics", "metric_label", "named_metrics"]
 
@@ -200,18 +199,46 @@ def compare_metrics(
         t_end = validation.require_number("t_end", t_end)
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     chosen, functions = _metrics(metrics, start), _measures(measures, start)
-    x = _Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
+    x = Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
+    modes = Modes(loss, min(_MODES, start.rank + 2)) if Modes.known(loss) else None
+    courses: list[Course] = []
     report = Report("compare", {"data": dict(about or {}), "loss": loss_facts(loss).normalisation})
     try:
-        x.run(clock, t_end, functions)
-        for measure in (_dissipation, _conversion, _clock):
-            report.claims.append(measure(x))
+        for course in _run(x, modes, clock, t_end, functions):
+            courses.append(course)
+        for claim in (power, conversion, clock_change):
+            report.claims += measured([claim], x, courses)
     except KeyboardInterrupt:
         report.interrupted = True
         raise Interrupted(report) from None
     finally:
         _describe(report, x, clock, t_end)
+        if courses:
+            report.tables = tables.tables(courses, modes, loss)
+            report.figures = tables.figures(courses, modes, loss, clock)
+            report.attachments["ends"] = {course.label: course.end for course in courses}
     return report
+
+
+def _run(
+    x: Comparison,
+    modes: Modes | None,
+    clock: str,
+    t_end: float | None,
+    measures: dict[str, Callable[[LowRankMatrix], float]],
+) -> Iterator[Course]:
+    """Integrate every flow, one after the other."""
+    for i, (label, metric) in enumerate(x.metrics.items()):
+
+        def tell(part: float, label: str = label, done: int = i) -> None:
+            x.tell(label, (done + part) / len(x.metrics))
+
+        tell(0.0)
+        yield run_course(
+            label, metric, x.another(metric) or metric, x.loss, x.start,
+            clock=clock, t_end=t_end, rtol=x.rtol, max_evaluations=x.budget, measures=measures, modes=modes,
+            progress=tell,
+        )  # fmt: skip
 
 
 def _metrics(metrics: Any, start: LowRankMatrix) -> dict[str, Metric]:
@@ -256,173 +283,8 @@ def _measures(measures: Any, start: LowRankMatrix) -> dict[str, Callable[[LowRan
     return {str(name): function for name, function in measures.items()}
 
 
-class _Comparison:
-    """One problem, its metrics, and the courses that are finished."""
-
-    def __init__(
-        self,
-        loss: Loss,
-        start: LowRankMatrix,
-        metrics: dict[str, Metric],
-        rtol: float,
-        budget: int,
-        progress: Callable[[str, float], None],
-    ) -> None:
-        self.loss, self.start, self.metrics = loss, start, metrics
-        self.rtol, self.budget, self.progress = rtol, budget, progress
-        self.courses: list[Course] = []
-        self.modes = Modes(loss, min(_MODES, start.rank + 2)) if Modes.known(loss) else None
-
-    def run(self, clock: str, t_end: float | None, measures: dict[str, Callable[[LowRankMatrix], float]]) -> None:
-        """Integrate every flow."""
-        for i, (label, metric) in enumerate(self.metrics.items()):
-
-            def tell(part: float, label: str = label, done: int = i) -> None:
-                self.progress(label, (done + part) / len(self.metrics))
-
-            tell(0.0)
-            self.courses.append(
-                run_course(
-                    label, metric, self.another(metric) or metric, self.loss, self.start,
-                    clock=clock, t_end=t_end, rtol=self.rtol, max_evaluations=self.budget, measures=measures,
-                    modes=self.modes, progress=tell,
-                )
-            )  # fmt: skip
-
-    def retrace(self, metric: Metric, t_end: float, **options: Any) -> Place:
-        """Return where a metric is at a time, by another run."""
-        return retrace(metric, self.loss, self.start, t_end, budget=10 * self.budget, **options)
-
-    def another(self, metric: Metric) -> Metric | None:
-        """Return the metric that differs most from one, its scale aside; None where all are alike (a single entry)."""
-        s = self.start.s * np.linspace(1.0, 2.0, self.start.rank)  # where repeated singular values are told apart
-        own = self._operator(metric, s)
-        known = [*self.metrics.values(), EmbeddedMetric(), DepthMetric(3), MNMetric()]
-        others = [other for other in known if not is_symmetric(other)]
-        apart = [float(np.abs(self._operator(other, s) - own).max()) for other in others]
-        best = int(np.argmax(apart))
-        return others[best] if apart[best] > 1e-2 else None
-
-    def _operator(self, metric: Metric, s: Array) -> Array:
-        """Return the coefficients at `s` that act, over the largest of them."""
-        c, (m, n), r = metric.coefficients(s), self.start.shape, self.start.rank
-        mix = np.zeros_like(c.core) if c.mix is None else c.mix
-        diagonal, off = np.diag(c.core + mix), ~np.eye(r, dtype=bool)
-        parts = [diagonal, c.core[off], mix[off], c.up * (m > r), c.vp * (n > r)]
-        return np.concatenate(parts) / c.largest(self.start.shape)
-
-
-def _dissipation(x: _Comparison) -> Claim:
-    """The loss falls by the power that the metric gives."""
-    found: list[float] = []
-    wrong: list[float] = []
-    for course in x.courses:
-        for power, errors in ((course.dissipated, found), (course.other_power, wrong)):
-            error = np.abs(course.loss[0] - course.loss - power).max()
-            errors.append(float(error / course.fall) if course.fall > 0 else np.inf)
-    worst = int(np.argmax(found))
-    least = min(c.fall / abs(float(c.loss[0])) if c.loss[0] else np.inf for c in x.courses)
-    # each step is right to rtol; a hundred of these, and the roundoff of the two values that are subtracted
-    bound = max(1e-8, 100 * x.rtol) + (100 * EPS / least if least > 0 else np.inf)
-    return Claim(
-        "power",
-        "The loss falls by what the metric dissipates: L(0) - L(t) = integral of g(W', W'), under each metric.",
-        "derived: docs/theory.md#dissipation",
-        found[worst], "<=", bound,
-        (_exists(x), Hypothesis("the loss that is lost exceeds its roundoff", bound < 1e-1, bound)),
-        (Control("the power of another metric along the same path (median)", float(np.median(wrong)), bound),),
-        f"relative to L(0) - L(T), largest over time and metrics, under {x.courses[worst].label};"
-        " bound: 100 rtol or 1e-8, and roundoff",
-    )  # fmt: skip
-
-
-def _exists(x: _Comparison) -> Hypothesis:
-    lone = [label for label, metric in x.metrics.items() if x.another(metric) is None]
-    return Hypothesis("there is another metric with another path", not lone, lone[0] if lone else "yes")
-
-
-def _conversion(x: _Comparison) -> Claim:
-    """The gradient of one metric becomes that of another by A_2 A_1^{-1}."""
-    w, egrad = x.start, x.loss.gradient(x.start)
-    metrics = {**x.metrics, **({} if len(x.metrics) > 1 else {"another": x.another(next(iter(x.metrics.values())))})}
-    gradients = {label: riemannian_gradient(w, egrad, m) for label, m in metrics.items() if m is not None}
-    pairs, reverse = [], []
-    for a, first in metrics.items():
-        for b, second in metrics.items():
-            if a == b or first is None or second is None or is_symmetric(first) != is_symmetric(second):
-                continue
-            size = gradients[b].norm()
-            if not degenerate_at(first, w):
-                spectrum = first.coefficients(w.s).spectrum(w.shape)
-                bound = 100 * EPS * float(spectrum[0] / spectrum[-1])
-                converted = convert_gradient(w, gradients[a], first, second)
-                pairs.append(((converted - gradients[b]).norm() / size, bound, f"{a} to {b}"))
-            if not degenerate_at(second, w):
-                back = convert_gradient(w, gradients[a], second, first)
-                reverse.append((back - gradients[b]).norm() / size)
-    differ = max(
-        ((gradients[a] - gradients[b]).norm() / gradients[b].norm() for a in gradients for b in gradients), default=0.0
-    )
-    measured, bound, name = max(pairs, key=lambda pair: pair[0] / pair[1], default=(np.nan, np.nan, "none"))
-    return Claim(
-        "conversion",
-        "The gradient of one metric becomes that of another without the loss: grad_2 = A_2 A_1^{-1} grad_1.",
-        "derived: docs/theory.md#metrics",
-        measured, "<=", bound,
-        (Hypothesis("two metrics, the first of them invertible", bool(pairs), len(pairs)),
-         Hypothesis("two gradients that differ", bool(differ > 1e-6), float(differ)),
-         Hypothesis("A_1 well enough conditioned to be inverted", bound < 1e-2, bound)),
-        (Control("the other way round, A_1 A_2^{-1} grad_1", max(reverse, default=np.nan), bound),),
-        f"at the start, relative; the worst of {len(pairs)} pairs against its bound: {name};"
-        " bound: 100 eps times the condition of A_1",
-    )  # fmt: skip
-
-
-def _clock(x: _Comparison) -> Claim:
-    """Another clock, the same path."""
-    found: list[tuple[float, float, Course]] = []
-    whole = [course for course in x.courses if course.ending in ("gradient", "end time", "budget", "stalled")]
-    for i, course in enumerate(whole):
-        x.progress("clocks", i / len(whole))
-        t, middle, fine = course.middle_time, course.middle, max(x.rtol / 100, 3e-14)
-        reference = x.retrace(course.metric, t, normalised=False, rtol=fine) if t > 0 else middle
-        end = reference.clock  # the normalised time, free of the error of the course itself
-        if not (np.isfinite(end) and end > 0):
-            found.append((np.nan, np.inf, course))
-            continue
-        again, finer = (x.retrace(course.metric, end, normalised=True, rtol=rtol) for rtol in (x.rtol, fine))
-        bound = 3 * (_apart(again, finer) + _apart(middle, reference)) + 100 * EPS * np.sqrt(course.path.nfev)
-        found.append((_apart(again, middle), float(bound), course))
-    measured, bound, course = max(
-        found or [(np.nan, np.inf, x.courses[0])], key=lambda row: row[0] / row[1] if np.isfinite(row[1]) else np.inf
-    )
-    other = x.another(course.metric)
-    controls: tuple[Control, ...] = ()
-    if other is not None and course.middle_time > 0:
-        end = course.middle.clock
-        wrong = x.retrace(other, end, normalised=True, rtol=max(x.rtol, 1e-6))
-        controls = (Control("another metric, by that clock", _apart(wrong, course.middle), bound),)
-    resolved = Hypothesis("errors of the runs that leave a path to be told", bound < 0.1, bound)
-    return Claim(
-        "clock",
-        "A change of clock leaves the path as it is: with A over its mean coefficient at all times, the flow goes by"
-        " the same W and the same arc length.",
-        "derived: docs/theory.md#metrics",
-        measured, "<=", bound, (_exists(x), resolved), controls,
-        f"where half of the fall of the loss is done, the worst metric against its bound: {course.label}; bound: three"
-        " times the errors of both runs, each against itself at rtol / 100, and roundoff",
-    )  # fmt: skip
-
-
-def _apart(a: Place, b: Place) -> float:
-    """Return how far two paths have come apart: the larger of the relative differences of W and of the length."""
-    if not np.isfinite([a.length, a.clock, b.length, b.clock]).all():
-        return np.inf
-    return max(gap(a.w, b.w), abs(a.length / b.length - 1))
-
-
-def _describe(report: Report, x: _Comparison, clock: str, t_end: float | None) -> None:
-    """Say what the problem is; make the tables and figures of the metrics that are finished."""
+def _describe(report: Report, x: Comparison, clock: str, t_end: float | None) -> None:
+    """Say what the problem is."""
     from .._version import __version__
 
     report.version = __version__
@@ -435,7 +297,3 @@ def _describe(report: Report, x: _Comparison, clock: str, t_end: float | None) -
         "end": {"projected gradient, relative to the start": REDUCTION, "time": t_end, "evaluations": x.budget},
         "tolerances": {"rtol": x.rtol},
     }
-    if x.courses:
-        report.tables = tables.tables(x.courses, x.modes, x.loss)
-        report.figures = tables.figures(x.courses, x.modes, x.loss, clock)
-        report.attachments["ends"] = {course.label: course.end for course in x.courses}

@@ -9,14 +9,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..claims.courses import Course
+from ..claims.gaps import curve, gap
+from ..claims.limits import set_text
 from ..losses import Loss, facts
 from ..matrices import LowRankMatrix, Matrix
 from ..metrics import DepthMetric
 from ..report import Cell, Curve, Figure, Table
 from ..validation import Array
-from .courses import Course, Modes
-from .experiment import curve, gap
-from .limits import _set
+from .courses import Modes
 
 _SAME = 0.01  # relative distance of two ends that count as one limit
 _LEARNED = 0.05  # relative distance from the sum over J that lets J be named
@@ -80,7 +81,7 @@ def _limits(courses: list[Course], loss: Loss) -> Table:
         row: list[Cell] = [course.label, course.ending, float(course.loss[-1]), letter]
         if known:
             j, apart = every.learned(course.end)
-            row += [_set(j) if j and apart <= _LEARNED else "none", apart]
+            row += [set_text(j) if j and apart <= _LEARNED else "none", apart]
         row.append(float(course.projected[-1] / course.projected[0]))
         row += [float(course.effective_rank[-1]), float(course.entropy_rank[-1])]
         for values in course.measures.values():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..claims.separable import is_separated
+from ..claims.sides import Sides
 from ..losses import LeastSquares
 from ..matrices import LowRankMatrix
 from ..report import Claim, Hypothesis, Table
-from .experiment import Experiment
-from .separable import is_separated
 
 __all__ = ["theorems"]
 
@@ -16,12 +16,12 @@ _NGUEGNANG = "Nguegnang et al. (2024): so does gradient descent with small steps
 _EQUIVALENCE = "Bah et al. (2022): the product follows the Riemannian flow"
 
 
-def theorems(x: Experiment, claims: list[Claim], end: LowRankMatrix | None) -> Table:
+def theorems(x: Sides, claims: list[Claim], end: LowRankMatrix | None) -> Table:
     """Return a row a theorem and hypothesis; the last column says whether all of its hypotheses are met.
 
     Parameters
     ----------
-    x : Experiment
+    x : Sides
         The problem.
     claims : list of Claim
         What was measured, of which ``gradient`` says whether the loss has the derivative that it says it has.
@@ -62,7 +62,7 @@ def theorems(x: Experiment, claims: list[Claim], end: LowRankMatrix | None) -> T
     return Table("theory", "What theory says of this problem", caption + ".", columns, tuple(rows))
 
 
-def _differentiable(x: Experiment, claims: list[Claim]) -> Hypothesis:
+def _differentiable(x: Sides, claims: list[Claim]) -> Hypothesis:
     found = next((c for c in claims if c.name == "gradient"), None)
     if x.said.fixed_rank:
         return Hypothesis("differentiable", False, "only along matrices of one rank")
@@ -71,18 +71,18 @@ def _differentiable(x: Experiment, claims: list[Claim]) -> Hypothesis:
     return Hypothesis("differentiable: gradient against differentiation, on the path", found.holds, found.measured)
 
 
-def _convex(x: Experiment) -> Hypothesis:
+def _convex(x: Sides) -> Hypothesis:
     convex = x.said.convex
     says = "not known: the loss has no `convex`" if convex is None else ("declared" if convex else "no")
     return Hypothesis("convex in W", bool(convex), says)
 
 
-def _width(x: Experiment) -> Hypothesis:
+def _width(x: Sides) -> Hypothesis:
     """The thinnest layer is the input or the output layer."""
     narrow, ends = min(x.network.widths), min(x.network.shape)
     return Hypothesis("no hidden layer below min(m, n)", narrow >= ends, f"{narrow} against {ends}")
 
 
-def _square(x: Experiment) -> Hypothesis:
+def _square(x: Sides) -> Hypothesis:
     known = isinstance(x.loss, LeastSquares)
     return Hypothesis("square loss of inputs and targets", known, "yes" if known else type(x.loss).__name__)

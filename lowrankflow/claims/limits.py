@@ -12,20 +12,19 @@ from ..flow import Trajectory
 from ..gradients import project
 from ..losses.least_squares import Spectrum
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, Product
-from ..report import Claim, Control, Hypothesis
+from ..report import Control, Figure, Hypothesis
+from ..statements import Measurement, claim, derived
 from ..validation import Array
-from .claims import claim
-from .experiment import HORIZON, REDUCTION, Experiment, curve
-from .separable import is_separated, separable
+from .gaps import curve
+from .identities import BAH
+from .sides import HORIZON, REDUCTION, TIME, Runs, Sides
 
 
 class Limit:
     """The end of the Riemannian flow in whitened coordinates, where the square loss is ||B - Q||_F^2 / 2 + floor."""
 
-    def __init__(self, x: Experiment) -> None:
-        self.x = x
-        x.stage = "limit"
-        self.path = x.reference if x.times[-1] == x.all_times[-1] else x.riemannian(x.rtol, x.all_times)
+    def __init__(self, x: Sides, runs: Runs) -> None:
+        self.x, self.path = x, runs.reference
         self.w: LowRankMatrix = self.path.points[-1]
         self.ratio = float(self.path.stationarity[-1] / self.path.stationarity[0])
 
@@ -69,7 +68,7 @@ class Limit:
     @cached_property
     def leading(self) -> Hypothesis:
         wanted = list(range(1, self.x.rank + 1))
-        return Hypothesis("J = {1, ..., r}", self.index_set == wanted, _set(self.index_set))
+        return Hypothesis("J = {1, ..., r}", self.index_set == wanted, set_text(self.index_set))
 
     @cached_property
     def gap(self) -> float:
@@ -84,6 +83,11 @@ class Limit:
     def separated(self) -> Hypothesis:
         return Hypothesis("a gap behind sigma_r of the whitened targets", self.gap > 1e-6, self.gap)
 
+    @property
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """What is assumed of the limit."""
+        return (self.x.full_rank_inputs, self.stationary, self.leading, self.separated)
+
     @cached_property
     def whitened_gradient(self) -> float:
         """Norm of the projected gradient in whitened coordinates, B - Q projected at B."""
@@ -97,34 +101,41 @@ class Limit:
         return (spectrum.u[:, j] * spectrum.sigma[j]) @ spectrum.vt[j]
 
 
-def _set(indices: list[int]) -> str:
+def set_text(indices: list[int]) -> str:
     """Return {1, ..., r} as people write it."""
     if len(indices) > 4 and indices == list(range(indices[0], indices[-1] + 1)):
         return f"{{{indices[0]}, ..., {indices[-1]}}}"
     return "{" + ", ".join(str(i) for i in indices) + "}"
 
 
-def limits(x: Experiment) -> list[Claim]:
-    """Stationarity and, for the square loss, the index set and the best value; for separated samples, the margin."""
-    limit = Limit(x)
-    _draw_loss(x, limit)
-    if is_separated(x, limit.w):  # there is no limit
-        return separable(x, limit.w)
-    asked = x.scout.status.converged
-    went_on = Hypothesis("the run went on until the projected gradient fell", asked, x.scout.message)
-    tenth = int(np.argmin(np.abs(limit.path.t - 0.1 * limit.path.t[-1])))
-    early = float(limit.path.stationarity[tenth] / limit.path.stationarity[0])
-    found = [
-        claim(
-            "stationarity", limit.ratio, "<=", REDUCTION, [x.full_rank_inputs, went_on],
-            [Control(f"at t={limit.path.t[tenth]:.4g}, a tenth of the time", early, REDUCTION)], f"{limit.path.message}",
-        )
-    ]  # fmt: skip
-    if limit.known:
-        found.append(_index_set(x, limit))
-        if x.said.best_value is not None:
-            found.append(_best_loss(x, limit, float(x.said.best_value(x.rank))))
-    return found
+@claim(
+    "stationarity",
+    statement="The Riemannian flow comes to a critical point on the rank-r manifold.",
+    source=f"{BAH}, Theorem 5 (convergence of the factor flow); {derived('limit')}",
+    meaning=(
+        "Measured: the Frobenius norm of the projected gradient at the end over that at the start, from W alone, the same"
+        " ruler for every metric and depth. Bound: 1e-4. With an end time of yours, or a spent budget, a small gradient is"
+        " not promised. A small gradient can also be a saddle that the flow passes slowly; which critical point it is, the"
+        " next claim says."
+    ),
+    hypotheses=(
+        "full-rank inputs (Theorem 5); the run went on until the projected gradient fell, not to an end time of yours or"
+        " the budget"
+    ),
+    controls="the projected gradient at a tenth of the time",
+)
+def stationarity(x: Sides, runs: Runs) -> Measurement:
+    """The projected gradient at the end."""
+    path, ratio = runs.reference, Limit(x, runs).ratio
+    asked = runs.scout.status.converged
+    went_on = Hypothesis("the run went on until the projected gradient fell", asked, runs.scout.message)
+    tenth = int(np.argmin(np.abs(path.t - 0.1 * path.t[-1])))
+    early = float(path.stationarity[tenth] / path.stationarity[0])
+    return Measurement(
+        ratio, "<=", REDUCTION, (x.full_rank_inputs, went_on),
+        (Control(f"at t={path.t[tenth]:.4g}, a tenth of the time", early, REDUCTION),), f"{path.message}",
+        figures=(towards_the_limit(x, runs),),
+    )  # fmt: skip
 
 
 def _free(limit: Limit) -> str:
@@ -138,56 +149,118 @@ def _neighbours(limit: Limit) -> list[int] | None:
     return [*range(1, r), r + 1] if r < limit.spectrum.sigma.size else None
 
 
-def _index_set(x: Experiment, limit: Limit) -> Claim:
+@claim(
+    "index_set",
+    statement=(
+        "The limit of the Riemannian flow is a critical point with an index set J: in whitened coordinates,"
+        " sum over J of sigma_i u_i v_i^T."
+    ),
+    source=f"{BAH}; {derived('limit')}",
+    meaning=(
+        "For the square loss every critical point has this form, and J names it: which singular pairs of the whitened"
+        " targets the network has learned. J is read off from the overlaps of W with the pairs (above 1/2). Measured: the"
+        " relative distance of the whitened W from the sum over J. Bound: twice ||p|| / mu, relative, with p the projected"
+        " gradient in whitened coordinates and mu = 1 - sigma_{r+1} / sigma_r the least curvature at the best point: how"
+        " far from it a point with that gradient can be."
+    ),
+    hypotheses=(
+        "the square loss with full-rank inputs; stationarity; J = {1, ..., r}, the r leading pairs; a gap behind sigma_r,"
+        " without which the best point is not unique"
+    ),
+    controls="J with its last pair exchanged for the next",
+)
+def index_set(x: Sides, runs: Runs) -> Measurement | None:
+    """The whitened W against the sum over J."""
+    limit = Limit(x, runs)
+    if not limit.known:
+        return None
     b = limit.whitened.to_dense()
     scale = float(linalg.norm(b))
     bound = 2 * limit.whitened_gradient / (limit.gap or math.nan) / scale + 1e-10
-    controls = []
+    controls: tuple[Control, ...] = ()
     if (other := _neighbours(limit)) is not None:
-        controls.append(Control(f"J = {_set(other)}", float(linalg.norm(b - limit.pairs(other))) / scale, bound))
-    hypotheses = [x.full_rank_inputs, limit.stationary, limit.leading, limit.separated]
+        wrong = float(linalg.norm(b - limit.pairs(other))) / scale
+        controls = (Control(f"J = {set_text(other)}", wrong, bound),)
     measured = float(linalg.norm(b - limit.pairs(limit.index_set))) / scale
-    return claim("index_set", measured, "<=", bound, hypotheses, controls, f"J = {_set(limit.index_set)}{_free(limit)}")
+    detail = f"J = {set_text(limit.index_set)}{_free(limit)}"
+    return Measurement(measured, "<=", bound, limit.hypotheses, controls, detail)
 
 
-def _best_loss(x: Experiment, limit: Limit, best: float) -> Claim:
+@claim(
+    "best_loss",
+    statement="The loss at the limit of the Riemannian flow is the least among rank-r matrices.",
+    source=f"{BAH}; {derived('limit')}",
+    meaning=(
+        "The least value is known in closed form through whitening. Measured: L(T) minus that value. Bound: what the"
+        " gradient left at T allows, ||p||^2 / mu with p the whitened projected gradient and mu = 1 - sigma_{r+1} / sigma_r,"
+        " twice the asymptotic value (near the minimiser the excess is at most ||p||^2 / (2 mu)), plus roundoff of L(0). So"
+        " the bound is not a chosen small number: it shrinks with the square of the gradient that was reached. A run that"
+        " ends at another J is a legitimate outcome of the theorem, which is about almost all starts, and reads not"
+        " claimed."
+    ),
+    hypotheses="as index_set",
+    controls="the value of the critical point with pair r exchanged for the next",
+)
+def best_loss(x: Sides, runs: Runs) -> Measurement | None:
+    """The value at the end against the best one of its rank."""
+    limit = Limit(x, runs)
+    if not limit.known or x.said.best_value is None:
+        return None
+    best = float(x.said.best_value(x.rank))
     spectrum, r, value = limit.spectrum, x.rank, float(limit.path.loss[-1])
     # near the minimiser L - L* <= ||grad||^2 / (2 mu) with mu the least Hessian eigenvalue; twice that for the
     # higher terms, and roundoff of a sum of squares
     bound = limit.whitened_gradient**2 / (limit.gap or math.nan) + 100 * EPS * float(limit.path.loss[0])
-    controls = []
+    controls: tuple[Control, ...] = ()
     if (other := _neighbours(limit)) is not None:
         worse = best + 0.5 * float(spectrum.sigma[r - 1] ** 2 - spectrum.sigma[r] ** 2)
-        controls.append(Control(f"J = {_set(other)}", abs(value - worse), bound))
-    hypotheses = [x.full_rank_inputs, limit.stationary, limit.leading, limit.separated]
+        controls = (Control(f"J = {set_text(other)}", abs(value - worse), bound),)
     detail = f"L(T) = {value:.10g}, best rank-{r} value {best:.10g}, L(0) = {limit.path.loss[0]:.4g}{_free(limit)}"
-    return claim("best_loss", abs(value - best), "<=", bound, hypotheses, controls, detail)
+    return Measurement(abs(value - best), "<=", bound, limit.hypotheses, controls, detail)
 
 
-def departure(x: Experiment) -> Claim:
+@claim(
+    "departure",
+    statement="At depth 2 with wide layers the rank-r limit is unstable in factor space: sigma_{r+1} grows as predicted.",
+    source=derived("wide-layers"),
+    meaning=(
+        "Roundoff seeds the dormant modes, which grow like e^I, I(t) = integral of ||(I - UU^T) G (I - VV^T)||_2 dt,"
+        " whatever the tolerance; sigma_{r+1} of the product grows with twice that exponent. The horizon, up to which the"
+        " other claims run, is I = ln(1/eps) / 2, about 18: there the modes are eps^(1/2) in the factors and at roundoff in"
+        " the product. Measured past it: the slope of ln sigma_{r+1} of the factor flow against 2 I(t) of the Riemannian"
+        " flow, over the window in which sigma_{r+1} / sigma_1 is above roundoff and still far below the singular values"
+        " that the flow has (1e-13 to 1e-4). Bound: 1 +- 0.1; the margin is for the top direction turning, and slopes seen"
+        " were within 0.02 of 1."
+    ),
+    hypotheses=(
+        "depth 2, hidden width above r, the horizon lies within the run; balanced factors; enough times within the window"
+    ),
+    controls="the same problem at depth 3, where the dormant modes do not grow: exponent 0",
+)
+def departure(x: Sides, runs: Runs) -> Measurement:
     """The growth of sigma_{r+1} past the validity horizon, against its prediction."""
-    x.stage = "departure from the rank-r flow"
-    growth, t = x.growth, x.scout.t
-    if x.scout.status.converged:  # G no longer moves: the integral goes on linearly
+    stage = "departure from the rank-r flow"
+    growth, t = runs.growth, runs.scout.t
+    if runs.scout.status.converged:  # G no longer moves: the integral goes on linearly
         rate = (growth[-1] - growth[-2]) / (t[-1] - t[-2])
         growth, t = np.append(growth, 2 * HORIZON), np.append(t, t[-1] + max(0.0, 2 * HORIZON - growth[-1]) / rate)
         growth, t = np.maximum.accumulate(growth), np.maximum.accumulate(t)
     # from the horizon, where the product of dormant modes is at roundoff, until it would be of order one
     exponents = np.linspace(HORIZON, min(2 * HORIZON, float(growth[-1])), 24)
     times = np.unique(np.interp(exponents, growth, t))
-    path = x.factors(max(x.rtol, 1e-10), times)
+    path = x.factors(max(x.rtol, 1e-10), times, stage)
     predicted = 2 * np.interp(times, t, growth)
     observed = _next_value(path, x.rank)
     # linear growth only: above roundoff, far below the singular values that the flow has
     window = (observed > 1e-13) & (observed < 1e-4)
     enough = Hypothesis("five times with 1e-13 < sigma_{r+1}/sigma_1 < 1e-4", int(window.sum()) >= 5, int(window.sum()))
     measured = _exponent(predicted[window], observed[window])
-    deeper = LinearNetwork.balanced(x.start, 3, widths=min(x.network.widths), rng=x.rng)
-    control = _next_value(x.factors(max(x.rtol, 1e-8), times, network=deeper), x.rank)
-    x.draw(
+    deeper = LinearNetwork.balanced(x.start, 3, widths=min(x.network.widths), rng=x.rng("departure"))
+    control = _next_value(x.factors(max(x.rtol, 1e-8), times, stage, network=deeper), x.rank)
+    figure = Figure(
         "departure", "Past the horizon: the dormant modes wake up",
         "sigma_{r+1} of the product at depth 2 with wide layers, against its predicted growth from the first point.",
-        x.time_label, "sigma_{r+1} / sigma_1",
+        TIME, "sigma_{r+1} / sigma_1",
         [
             curve("observed", x.time_axis(times), observed, "b", points=True),
             curve("predicted", x.time_axis(times[window]), _prediction(predicted[window], observed[window]), "a"),
@@ -195,9 +268,9 @@ def departure(x: Experiment) -> Claim:
         ],
         yscale="log",
     )  # fmt: skip
-    controls = [Control("depth 3", _exponent(predicted[window], control[window]), (0.9, 1.1), "in")]
-    detail = f"horizon t={x.horizon:.4g}; exponent over {int(window.sum())} times"
-    return claim("departure", measured, "in", (0.9, 1.1), [x.balanced, enough], controls, detail)
+    controls = (Control("depth 3", _exponent(predicted[window], control[window]), (0.9, 1.1), "in"),)
+    detail = f"horizon t={runs.horizon:.4g}; exponent over {int(window.sum())} times"
+    return Measurement(measured, "in", (0.9, 1.1), (x.balanced, enough), controls, detail, figures=(figure,))
 
 
 def _next_value(path: Trajectory, rank: int) -> Array:
@@ -214,9 +287,9 @@ def _prediction(predicted: Array, values: Array) -> Array:
     return values[0] * np.exp(predicted - predicted[0]) if len(values) else values
 
 
-def _draw_loss(x: Experiment, limit: Limit) -> None:
-    path = limit.path
-    best = x.said.best_value
+def towards_the_limit(x: Sides, runs: Runs) -> Figure:
+    """Return the figure of what is left of the loss and of the projected gradient."""
+    path, best = runs.reference, x.said.best_value
     floor = float(best(x.rank)) if best is not None else None
     excess = path.loss - (floor if floor is not None else 0.0)
     name = "loss minus best rank-r value" if floor is not None else "loss"
@@ -225,7 +298,7 @@ def _draw_loss(x: Experiment, limit: Limit) -> None:
         curve(name, times, excess[1:] / excess[0], "a"),
         curve("projected gradient", times, path.stationarity[1:] / path.stationarity[0], "gap"),
     ]
-    x.draw(
+    return Figure(
         "loss", "Towards the limit", "Riemannian flow: what is left of the loss, and the Frobenius-projected gradient.",
-        x.time_label, "relative to the start", curves, xscale="log", yscale="log",
+        TIME, "relative to the start", curves, xscale="log", yscale="log",
     )  # fmt: skip

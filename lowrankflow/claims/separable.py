@@ -6,35 +6,47 @@ import numpy as np
 
 from ..losses import Measured
 from ..matrices import LowRankMatrix
-from ..report import Claim, Control, Hypothesis, Table
+from ..report import Control, Figure, Hypothesis, Table
 from ..separation import Separation, follow_margin, least_margin
-from .claims import claim
-from .experiment import Experiment, curve
+from ..statements import Measurement, claim, derived
+from .gaps import curve
+from .limits import towards_the_limit
+from .sides import Runs, Sides
 
-__all__ = ["is_separated", "separable"]
+__all__ = ["is_separated", "margin"]
 
 _RTOL = 1e-6
 _FALL = 1e-6  # the loss is followed down to this share of what it is at the end of the compared run
 
 
-def is_separated(x: Experiment, w: LowRankMatrix) -> bool:
+def is_separated(x: Sides, w: LowRankMatrix) -> bool:
     """Return whether W classifies every sample of a loss that then has no minimiser: logistic, softmax."""
     said = x.said
     return said.exponential_tail and said.margins is not None and least_margin(x.loss, w) > 0
 
 
-def separable(x: Experiment, w: LowRankMatrix) -> list[Claim]:
+@claim(
+    "margin",
+    statement="The smoothed margin over the norm of the factors never falls.",
+    source="Lyu, Li (2020), recalled; " + derived("separable-data"),
+    meaning=(
+        "In place of the claims about a limit, where W classifies every sample of a logistic or softmax loss: then L(cW)"
+        " goes to 0 as c grows, no W attains that, and there is no minimiser for `stationarity` to speak of. The run goes on"
+        " from there in normalised time, d tau = L dt, until the loss has fallen by 1e-6. With L the summed loss,"
+        " -ln(e^L - 1) is the margin that a single sample would need for it; over rho^N, rho^2 = sum_j ||W_j||_F^2 ="
+        " N sum_i sigma_i^(2/N) of balanced factors, it must not fall once L is below ln 2. Measured: its least relative"
+        " change in a step. Bound: -1e-5, ten times the tolerance. The table beside it has the margin, the alignment of W"
+        " with its velocity and the effective rank."
+    ),
+    hypotheses="the loss is a sum over samples of known number; the summed loss is below ln 2 for five steps at least",
+    controls="the norm to the power N + 1, for which it falls",
+)
+def margin(x: Sides, runs: Runs) -> Measurement:
     """From a W that separates the samples on: the margin in normalised time instead of a limit."""
-    x.stage = "normalised time"
+    x.tell("normalised time", 0.0)
     budget = max(1000, x.max_evaluations // 10)
+    w = runs.reference.points[-1]
     found = follow_margin(x.loss, w, x.metric, loss_end=_FALL, rtol=_RTOL, max_evaluations=budget)
-    x.tables.append(_table(found))
-    _draw(x, found)
-    return [_margin(x, found)]
-
-
-def _margin(x: Experiment, found: Separation) -> Claim:
-    """The smoothed margin over the norm of the factors never falls."""
     known = Hypothesis(
         "the loss is a sum over samples of known number", isinstance(x.loss, Measured), type(x.loss).__name__
     )
@@ -52,11 +64,12 @@ def _margin(x: Experiment, found: Separation) -> Claim:
         return float((np.diff(ratio) / np.abs(ratio[:-1])).min()) if ratio.size > 1 else np.nan
 
     bound = -10 * _RTOL  # each step is right to rtol
-    return claim(
-        "margin", least_step(x.depth), ">=", bound, [known, enough],
-        [Control("the norm to the power N + 1", least_step(x.depth + 1), bound, ">=")],
+    return Measurement(
+        least_step(x.depth), ">=", bound, (known, enough),
+        (Control("the norm to the power N + 1", least_step(x.depth + 1), bound, ">="),),
         f"least relative change over {len(points)} steps, while the loss falls by {_FALL:g}; least margin over the norm of W"
         f" {found.margin[0]:.4g} at first, {found.margin[-1]:.4g} at last",
+        figures=(towards_the_limit(x, runs), _figure(found)), tables=(_table(found),),
     )  # fmt: skip
 
 
@@ -74,8 +87,8 @@ def _table(found: Separation) -> Table:
     )  # fmt: skip
 
 
-def _draw(x: Experiment, found: Separation) -> None:
-    x.draw(
+def _figure(found: Separation) -> Figure:
+    return Figure(
         "margin", "Separable data: no limit, but a direction",
         "Least margin of a sample over the Frobenius norm of W, against that norm, which grows for ever.",
         "norm of W", "margin over norm", [curve("margin", found.norm, found.margin, "a")],

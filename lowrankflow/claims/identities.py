@@ -1,0 +1,205 @@
+"""Claims that hold at a point, to roundoff: the gradient, the velocity, the step, the lift."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..checks import Tampered, gradient_error
+from ..gradients import (
+    horizontal_lift,
+    inner_product,
+    product_retraction,
+    product_rule,
+    pullback,
+    riemannian_gradient,
+    squared_norm,
+)
+from ..matrices import EPS, LinearNetwork, LowRankMatrix, difference
+from ..metrics import Coefficients, DepthMetric
+from ..operators import MatrixLike
+from ..report import Control
+from ..statements import Measurement, claim, derived
+from ..validation import Array
+from .gaps import UNBALANCED, as_array, frobenius, gap, unbalanced
+from .sides import Runs, Sides
+
+BAH = "Bah, Rauhut, Terstiege, Westdickenberg (2022)"
+
+
+def _samples(x: Sides, runs: Runs, count: int, rng: np.random.Generator) -> list[LinearNetwork]:
+    """Return networks along the path: balanced factors of its points, or the factor flow's own where it is unbalanced."""
+    path = runs.scout if x.balanced.met else runs.factor_reference
+    end = float(path.t[-1])
+    # evenly in log time, as the dynamics is: the steps themselves crowd where the flow is stiff and W hardly moves
+    wanted = np.append(0.0, np.geomspace(min(x.unit / 4, end / 8), end, count - 1))
+    chosen = [path.points[i] for i in np.unique(np.searchsorted(path.t, wanted * (1 - 1e-12)))]
+    if not x.balanced.met:
+        return chosen
+    return [LinearNetwork.balanced(w, x.depth, widths=x.network.widths, rng=rng) for w in chosen]
+
+
+@claim(
+    "gradient",
+    statement="The factor gradients used are the derivatives of value(W_N ... W_1).",
+    source=derived("factor-flow"),
+    meaning=(
+        "Both flows call `loss.gradient`, and the equivalence holds for any matrix field G(W) in its place: two sides can"
+        " agree to sixteen digits on a gradient that is wrong. So this is measured first: at points along the path,"
+        " value(W_N ... W_1) is differentiated afresh with respect to all factors, by automatic differentiation where the"
+        " loss declares that it can be traced, else by central differences along 16 random factor directions. Measured:"
+        " the relative error over all factors. Bound: the accuracy of the method, 1e-9 for automatic differentiation,"
+        " where only roundoff and the condition of the value enter, 1e-6 for central differences, whose truncation and"
+        " cancellation errors balance near there; near a critical point, where the gradient is a small difference of"
+        " large terms, a hundred times what a last-digit change of the factors does to it, if that is larger."
+    ),
+    hypotheses="the loss is differentiable along the path",
+    controls="the gradient of the loss times 1.001, far below what agreement of the flows could reveal",
+)
+def gradient(x: Sides, runs: Runs) -> Measurement:
+    """The factor gradients against a fresh differentiation."""
+    rng = x.rng("gradient")
+    nets = _samples(x, runs, 4, rng)[1:]  # at W(0) of tiny norm the value has too few digits to be differentiated
+    results = [gradient_error(x.loss, net, rng=rng) for net in nets]
+    wrong = gradient_error(Tampered(x.loss, 1.001), nets[0], rng=rng, value=x.loss.value)[0]
+    error, bound, method = max(results, key=lambda result: result[0] / result[1])
+    return Measurement(
+        error, "<=", bound, (), (Control("loss gradient times 1.001", wrong, bound),),
+        f"differentiated by {method} at {len(nets)} points along the path",
+    )  # fmt: skip
+
+
+class _GeometricMeans(DepthMetric):
+    """A control: the right clock, c_ii and frames, but c_ik = sqrt(c_ii c_kk) off the diagonal."""
+
+    def coefficients(self, s: Array) -> Coefficients:
+        c = super().coefficients(s)
+        diagonal = np.sqrt(np.diag(c.core))
+        return Coefficients(core=diagonal[:, None] * diagonal, up=c.up, vp=c.vp)
+
+
+def _velocity_error(
+    net: LinearNetwork, w: LowRankMatrix, g: MatrixLike, metric: DepthMetric, sign: float, scale: float
+) -> float:
+    """Return ||product velocity + A_W(G)|| over the scale ||A_W|| ||G||."""
+    product_velocity = product_rule(net, [-e for e in pullback(net, g)])
+    spectral = riemannian_gradient(w, g, metric).at(w) * (-sign)
+    return difference(product_velocity, spectral).norm() / scale
+
+
+@claim(
+    "pointwise",
+    statement="Moved by its factor gradients, the product has the velocity -A_W(grad L(W)).",
+    source=f"{BAH}; {derived('riemannian-flow')}",
+    meaning=(
+        "This is the theorem without integration. At points along the path the product rule, applied to the factor"
+        " gradients, is compared with the spectral form of A_W for one and the same gradient matrix G. Measured: the"
+        " Frobenius distance over ||A_W|| ||G||. Bound: 100 N eps; it is an identity, so only the roundoff of products of"
+        " N matrices is allowed. Powers of W W^T are not used as the oracle: on matrices of deficient rank they are"
+        " themselves wrong by eps^(1/N). The controls move the number from 1e-15 to order one."
+    ),
+    hypotheses="balanced factors",
+    controls=(
+        "unbalanced factors with the same product; depth N + 1; the wrong sign; the right diagonal c_ii with geometric"
+        " means off it, where these change the velocity"
+    ),
+)
+def pointwise(x: Sides, runs: Runs) -> Measurement:
+    """The velocity of the product against -A_W(G), along the path."""
+    rng = x.rng("pointwise")
+    bound = 100 * x.depth * EPS
+    worst = {"claim": 0.0, UNBALANCED: 0.0, f"depth {x.depth + 1}": 0.0, "wrong sign": 0.0}
+    nets, means = _samples(x, runs, 8, rng), _GeometricMeans(x.depth)
+    geometric, changed = "geometric means for c_ik, i not k", 0.0
+    worst[geometric] = 0.0
+    for net in nets:
+        w = net.to_low_rank(x.rank)
+        g = as_array(x.loss.gradient(w))
+        norm_a = x.depth * float(w.s[0]) ** (2 - 2 / x.depth)  # the largest coefficient, that of (u_1, v_1)
+        scale = norm_a * frobenius(g, rng)
+        errors = (
+            _velocity_error(net, w, g, x.metric, 1.0, scale),
+            _velocity_error(unbalanced(net, 0.5), w, g, x.metric, 1.0, scale),
+            _velocity_error(net, w, g, x.wrong_metric, 1.0, scale),
+            _velocity_error(net, w, g, x.metric, -1.0, scale),
+            _velocity_error(net, w, g, means, 1.0, scale),
+        )
+        apart = riemannian_gradient(w, g, means) - riemannian_gradient(w, g, x.metric)
+        changed = max(changed, apart.norm() / scale)
+        worst = {name: max(old, new) for (name, old), new in zip(worst.items(), errors, strict=True)}
+    measured = worst.pop("claim")
+    if changed < 10 * bound:  # the same numbers: equal singular values, or a G that is diagonal in the frames of W
+        worst.pop(geometric)
+    controls = tuple(Control(name, value, bound) for name, value in worst.items())
+    return Measurement(measured, "<=", bound, (x.balanced,), controls, "100 N eps at 8 points along the path")
+
+
+@claim(
+    "one_step",
+    statement="One gradient descent step on balanced factors is one Riemannian step with the product retraction.",
+    source=derived("one-step"),
+    meaning=(
+        "The discrete theorem: it holds exactly for every step size, because the factor gradient is the horizontal lift of"
+        " the Riemannian gradient. Measured: the gap between the product of the factors after one step and the product"
+        " retraction R(Z) = prod_j (W_j + lift_j(Z)), Z = -h A_W(grad L) in spectral form, with h one natural unit of"
+        " time, large enough to move W visibly. Bound: 100 N eps."
+    ),
+    hypotheses="balanced factors",
+    controls="unbalanced factors with the same product; depth N + 1 on the Riemannian side",
+)
+def one_step(x: Sides, runs: Runs) -> Measurement:
+    """One descent step against one Riemannian step with the product retraction."""
+    h, bound = x.unit, 100 * x.depth * EPS
+    w, balanced = x.start, x.network if x.balanced.met else x.network.rebalanced(x.rank)
+    g = as_array(x.loss.gradient(w))
+
+    def descent(net: LinearNetwork) -> LinearNetwork:
+        return product_retraction(net, [-h * e for e in pullback(net, g)])
+
+    def riemannian(metric: DepthMetric) -> LinearNetwork:
+        z = riemannian_gradient(w, g, metric) * (-h)
+        return product_retraction(balanced, horizontal_lift(balanced, z.at(w)))
+
+    step = riemannian(x.metric)
+    controls = (
+        Control(UNBALANCED, gap(descent(unbalanced(balanced, 0.5)), step), bound),
+        Control(f"depth {x.depth + 1}", gap(descent(balanced), riemannian(x.wrong_metric)), bound),
+    )
+    moved = gap(step, w)
+    return Measurement(
+        gap(descent(x.network), step), "<=", bound, (x.balanced,), controls,
+        f"100 N eps; step h = one natural unit, which moves W by {moved:.2g} of its norm",
+    )  # fmt: skip
+
+
+@claim(
+    "lift",
+    statement="The horizontal lift of a tangent vector has its length: sum_j ||lift_j(Z)||_F^2 = g_W(Z, Z).",
+    source=derived("horizontal-lift"),
+    meaning=(
+        "The product map is a Riemannian submersion from the balanced factors to the rank-r manifold. Measured along the"
+        " path for the velocity Z, relative. Bound: 100 N eps times the condition number of A_W on the tangent space at"
+        " that point, since the lift inverts A_W: small singular values cost digits here, and the bound says how many."
+    ),
+    hypotheses="none beyond balance, which is restored by rebalancing where the network has none",
+    controls="the length in the metric of depth N + 1",
+)
+def lift(x: Sides, runs: Runs) -> Measurement:
+    """The norm of the horizontal lift against the metric."""
+    measured, bound, wrong = 0.0, 0.0, np.inf
+    for net in _samples(x, runs, 8, x.rng("lift")):
+        net = net if x.balanced.met else net.rebalanced(x.rank)
+        w = net.to_low_rank(x.rank)
+        z = riemannian_gradient(w, x.loss.gradient(w), x.metric)
+        length = squared_norm(horizontal_lift(net, z.at(w)))
+        c = x.metric.coefficients(w.s)
+        coefficients = np.concatenate([c.core.ravel(), c.up, c.vp])
+        # relative to the claim's bound at its own point, so that the worst point decides
+        limit = 100 * x.depth * EPS * float(coefficients.max() / coefficients.min())
+        error = abs(length / inner_product(w, z, z, x.metric) - 1)
+        if bound == 0.0 or error / limit > measured / bound:
+            measured, bound = error, limit
+        wrong = min(wrong, abs(length / inner_product(w, z, z, x.wrong_metric) - 1))
+    return Measurement(
+        measured, "<=", bound, (), (Control(f"metric of depth {x.depth + 1}", wrong, bound),),
+        "100 N eps times the condition number of A_W at the point that came closest to it",
+    )  # fmt: skip

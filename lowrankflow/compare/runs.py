@@ -1,0 +1,154 @@
+"""The runs that the claims of `verify_equivalence` share, made one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..claims.gaps import kept, normal_gradient_norm, refined
+from ..claims.sides import HORIZON, REDUCTION, Runs, Sides
+from ..descent import sharpness
+from ..flow import Progress, Status, Trajectory, integrate
+from ..flows import RiemannianFlow
+from ..gradients import project
+from ..matrices import LinearNetwork
+from ..validation import Array
+
+__all__ = ["Span", "scout", "shared_runs", "span"]
+
+
+class Span(NamedTuple):
+    """How far the two sides are compared.
+
+    Attributes
+    ----------
+    scout : Trajectory
+        The run that found the end.
+    growth : ndarray
+        Integral of ||(I - UU^T) G (I - VV^T)||_2 dt at its times; zeros where nothing can grow.
+    horizon : float
+        Time up to which factors at their widths can follow the rank-r flow in double precision.
+    times : ndarray
+        The grid on which W is compared: 16 times a decade from a quarter of the natural unit, at most 64, up to the
+        horizon.
+    ended_by : str
+        Which of its limits ended the run.
+    """
+
+    scout: Trajectory
+    growth: Array
+    horizon: float
+    times: Array
+    ended_by: str
+
+
+def scout(x: Sides) -> Trajectory:
+    """Return a cheap run of the Riemannian flow to where its projected gradient is small, or to the end that was asked."""
+    stage = "finding the end of the run"
+    first = project(x.start, x.loss.gradient(x.start)).norm()
+    gtol = 0.9 * REDUCTION * first if x.t_end is None else 0.0  # a margin for the accuracy of this run
+
+    def told(p: Progress) -> None:
+        x.tell(stage, _part(first, p.stationarity, gtol) if gtol else p.t / p.t_end)
+
+    path = integrate(
+        RiemannianFlow(x.loss, x.metric), x.start,
+        t_span=(0.0, 1e7 * x.unit if x.t_end is None else x.t_end), rtol=max(1e-6, x.rtol), gtol=gtol, chart=x.chart,
+        max_evaluations=x.max_evaluations // 4, callback=told,
+    )  # fmt: skip
+    if path.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return path
+
+
+def _part(first: float, now: float, last: float) -> float:
+    """Return how far a falling quantity has come, on a log scale between 0 and 1."""
+    return min(1.0, max(0.0, math.log(first / max(now, last)) / math.log(first / last)))
+
+
+def span(x: Sides, path: Trajectory) -> Span:
+    """Return how far the sides are compared, from the scouting run."""
+    growth = _growth(x, path)
+    horizon = math.inf if growth[-1] < HORIZON else float(np.interp(HORIZON, growth, path.t))
+    times = _grid(x, float(path.t[-1]))
+    if math.isfinite(horizon):
+        times = np.append(times[times < horizon], horizon)
+    return Span(path, growth, horizon, times, _ended_by(x, path, horizon))
+
+
+def _growth(x: Sides, path: Trajectory) -> Array:
+    if not x.wide:
+        return np.zeros(path.t.size)
+    rates = np.array([normal_gradient_norm(x.loss, w) for w in path.points])
+    return np.concatenate([[0.0], np.cumsum(np.diff(path.t) * (rates[1:] + rates[:-1]) / 2)])
+
+
+def _grid(x: Sides, end: float) -> Array:
+    """Return the grid to the end of the scouting run; of fewer times where the factors are large: their path keeps them."""
+    first = min(x.unit / 4, end / 8)
+    parameters = sum(f.size for f in x.network.factors)
+    most = int(np.clip(5e7 / parameters, 8, 64))
+    times = np.geomspace(first, end, min(most, 1 + math.ceil(16 * math.log10(end / first))))
+    times[-1] = end
+    return times
+
+
+def _ended_by(x: Sides, path: Trajectory, horizon: float) -> str:
+    if math.isfinite(horizon):
+        return "validity horizon"
+    if path.status is Status.CONVERGED:
+        return f"projected gradient at {REDUCTION:g} of its start"
+    if path.status is Status.FINISHED:
+        asked = "the end time that was asked for"
+        return asked if x.t_end is not None else "the longest time, 1e7 natural units: no limit was reached"
+    return path.status.value
+
+
+def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> Runs:
+    """Make the runs that several claims share, in this order.
+
+    Parameters
+    ----------
+    x : Sides
+        The problem.
+    found : Span
+        How far.
+    keep : callable
+        Is given each better path of the Riemannian side as soon as there is one: Ctrl-C may come before the last run.
+
+    Returns
+    -------
+    Runs
+    """
+    times, fine = found.times, refined(found.times)
+    keep(found.scout)
+    riemannian = x.riemannian(x.rtol, times, "Riemannian flow")
+    keep(riemannian)
+    reference = kept(x.riemannian(x.reference_rtol, fine, "Riemannian flow, reference"), times)
+    keep(reference)
+    factors = x.factors(x.rtol, times, "factor flow")
+    factor_reference = kept(x.factors(x.reference_rtol, fine, "factor flow, reference"), times)
+    early = _control_times(reference, times)
+    wrong_depth = x.riemannian(max(x.rtol, 1e-8), early, "control: wrong depth", metric=x.wrong_metric)
+    x.tell("sharpness along the path", 0.0)
+    return Runs(
+        found.scout, found.growth, found.horizon, times, early, riemannian, reference, factors, factor_reference,
+        wrong_depth, _largest_sharpness(x, reference),
+    )  # fmt: skip
+
+
+def _control_times(reference: Trajectory, times: Array) -> Array:
+    """Return the first part of the grid, in which half of the loss is lost, eight times at least."""
+    loss, first = reference.loss[1 : 1 + times.size], reference.loss[0]
+    half = int(np.argmax(loss <= first - 0.5 * (first - loss.min())))
+    return times[: max(half + 1, min(8, times.size))]
+
+
+def _largest_sharpness(x: Sides, reference: Trajectory) -> float:
+    """Return the largest Hessian eigenvalue of the factor loss along the reference, at nine points."""
+    points = reference.points
+    chosen = {int(i) for i in np.linspace(0, len(points) - 1, 9)}
+    return max(sharpness(x.loss, LinearNetwork.balanced(points[i], x.depth), tol=1e-2) for i in chosen)

@@ -187,7 +187,7 @@ def raw(inputs, targets=None):
 
 
 DEPTH_1 = " A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."
-SEED = " Use np.random.default_rng({})."
+RNG = "`rng` must be None, a non-negative int or a numpy.random.Generator, got {}. Use rng=0."
 SOLVERS = "auto, RK23, RK45, DOP853, Radau, BDF, LSODA, Euler, RK4, RKC, ROCK4"
 SMOOTH = " Use DepthMetric, EmbeddedMetric, ScaledGDMetric, TwoFactorMetric, ..., or ConjugateGradient."
 STRAIGHT = " Use DepthMetric, EmbeddedMetric, ScaledGDMetric, TwoFactorMetric, ..., or retraction='svd'."
@@ -258,16 +258,14 @@ CASES = {
     "every zero": (lambda: descend(every=0), ValueError, "`every` must be at least 1, got 0."),
 
     # -- rng ---------------------------------------------------------------------------------------------------------
-    "rng a seed": (lambda: point(rng=7), TypeError,
-        "`rng` must be a numpy.random.Generator, got int 7." + SEED.format(7)),
-    "rng a module": (lambda: point(rng=np.random), TypeError,
-        "`rng` must be a numpy.random.Generator, got module." + SEED.format(0)),
-    "rng of old": (lambda: lrf.check_loss(LOSS, START, rng=np.random.RandomState(0)), TypeError,
-        "`rng` must be a numpy.random.Generator, got RandomState." + SEED.format(0)),
-    "rng None": (lambda: lrf.LinearNetwork.gaussian(SHAPE, 3, widths=3, rng=None), TypeError,
-        "`rng` must be a numpy.random.Generator, got None." + SEED.format(0)),
-    "rng missing": (lambda: balanced(widths=5), TypeError,
-        "`rng` must be a numpy.random.Generator where widths exceed the rank, got None." + SEED.format(0)),
+    "rng a text": (lambda: point(rng="a"), TypeError, RNG.format("'a'")),
+    "rng a flag": (lambda: point(rng=True), TypeError, RNG.format("bool True")),
+    "rng a float": (lambda: lrf.check_metric(METRIC, START, rng=7.0), TypeError, RNG.format("7.0")),
+    "rng a module": (lambda: point(rng=np.random), TypeError, RNG.format("module")),
+    "rng of old": (lambda: lrf.check_loss(LOSS, START, rng=np.random.RandomState(0)), TypeError, RNG.format("RandomState")),
+    "rng a sequence": (lambda: lrf.LinearNetwork.gaussian(SHAPE, 3, widths=3, rng=[1, 2]), TypeError, RNG.format("list")),
+    "rng of frames a class": (lambda: balanced(widths=5, rng=np.random.Generator), TypeError, RNG.format("the class Generator")),
+    "rng of verify a text": (lambda: lrf.verify_equivalence(LOSS, START, rng="0"), TypeError, RNG.format("'0'")),
 
     # -- arrays ------------------------------------------------------------------------------------------------------
     "ragged": (lambda: LeastSquares([[1, 2], [3]], Y), ValueError,
@@ -444,8 +442,7 @@ CASES = {
         f"`rank` must be a whole number, got {repr('x' * 60)[:57]}...."),
     "reduction an array": (lambda: LeastSquares(X, Y, reduction=np.array(["sum", "mean"])), ValueError,
         "`reduction` must be one of sum, mean; got an array of shape (2,)."),
-    "rng a negative seed": (lambda: point(rng=-7), TypeError,
-        "`rng` must be a numpy.random.Generator, got int -7." + SEED.format(0)),
+    "rng a negative seed": (lambda: point(rng=-7), ValueError, RNG.format("int -7")),
     "value not a function": (lambda: lrf.check_loss(Loss(value=3.0), START), TypeError,
         "`loss.value` must be a function of w, got 3.0."),
     "value None": (lambda: lrf.check_loss(Loss(value=lambda w: None), START), TypeError,
@@ -643,11 +640,8 @@ CASES = {
         " which multiplies the factors of a DepthMetric of whole depth."),
     "geodesic retraction of a mixed metric": (lambda: FixedRank(3, 4, 2, lrf.PolarMetric(), retraction="geodesic"),
         TypeError, "`metric` must have differences(s) for geodesics, which PolarMetric has not." + STRAIGHT),
-    "manifold, rng a seed": (lambda: FixedRank(3, 4, 2, rng=0), TypeError,
-        "`rng` must be a numpy.random.Generator, got int 0. Use np.random.default_rng(0)."),
-    "random point without rng": (lambda: FixedRank(3, 4, 2).random_point(), TypeError,
-        "`rng` must be a numpy.random.Generator for random points: FixedRank(..., rng=rng), or give an initial_point,"
-        " got None. Use np.random.default_rng(0)."),
+    "manifold, rng a flag": (lambda: FixedRank(3, 4, 2, rng=False), TypeError, RNG.format("bool False")),
+    "manifold seeded by a text": (lambda: FixedRank(3, 4, 2).seeded("a"), TypeError, RNG.format("'a'")),
     "point of another manifold": (lambda: FixedRank(4, 4, 2).retraction(START, Z), ValueError,
         "`point` must be 4 x 4 of rank 2, got 3 x 4 of rank 2."),
     "psd point not symmetric": (lambda: PositiveSemidefinite(4, 2).problem(SquareFit()).cost(SQUARE), ValueError,
@@ -876,7 +870,7 @@ CASES = {
 
     # -- verify_equivalence ------------------------------------------------------------------------------------------
     "nothing to start from": (lambda: verify(None), ValueError,
-        "`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=rng)."),
+        "`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=0)."),
     "start a network": (lambda: verify(NET), TypeError,
         "`start` must be a LowRankMatrix, got LinearNetwork." + TO_LOW_RANK),
     "start an array": (lambda: verify(START.to_dense()), TypeError,

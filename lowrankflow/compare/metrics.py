@@ -181,7 +181,7 @@ def compare_metrics(
     --------
     >>> import lowrankflow as lrf
     >>> loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
-    >>> start = lrf.random_point(4, 4, 2, rng=np.random.default_rng(0), singular_values=[0.1, 0.1])
+    >>> start = lrf.random_point(4, 4, 2, rng=0, singular_values=[0.1, 0.1])
     >>> report = lrf.compare_metrics(loss, start, [lrf.EmbeddedMetric(), lrf.DepthMetric(3)], rtol=1e-6)
     >>> report.table("limits").column("ended by")
     ('gradient', 'gradient')

@@ -119,7 +119,7 @@ def integrate(
     --------
     >>> import lowrankflow as lrf
     >>> loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
-    >>> start = lrf.random_point(3, 3, 2, rng=np.random.default_rng(0))
+    >>> start = lrf.random_point(3, 3, 2, rng=0)
     >>> path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), start, t_span=(0, 40))
     >>> path.status.name, path.singular_values[-1].round(6).tolist()
     ('FINISHED', [3.0, 2.0])

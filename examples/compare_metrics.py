@@ -14,7 +14,7 @@ import numpy as np
 import lowrankflow as lrf
 from lowrankflow import data
 
-METRICS = [lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(3), lrf.DepthMetric(5), lrf.ScaledGDMetric()]
+METRICS = [lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(3), lrf.DepthMetric(5), lrf.metrics.ScaledGDMetric()]
 DEPTHS = (2, 3, 5)
 SIGMA = (0.4, 0.2, 0.1)  # of the targets, in the small unit
 

@@ -354,7 +354,7 @@ def on_manifold(metric, case, rng):
     return lrf.random_point(case.m, n, case.rank, rng=rng, singular_values=case.s, symmetric=symmetric)
 
 
-BURES = pytest.param(lrf.BuresWassersteinMetric(), id="bures-wasserstein")
+BURES = pytest.param(lrf.metrics.BuresWassersteinMetric(), id="bures-wasserstein")
 
 
 @pytest.mark.parametrize("metric", [*METRICS, BURES])

@@ -419,8 +419,21 @@ REFUSED = {
         lambda: lrf.compare_metrics(LOSS, START, lrf.DepthMetric(2)), TypeError,
         "`metrics` must be a sequence of metrics, got DepthMetric."),
     "not a metric": (
-        lambda: lrf.compare_metrics(LOSS, START, [3]), TypeError,
-        "`metric` must have coefficients(s), got int 3. Pass an instance: DepthMetric(3)."),
+        lambda: lrf.compare_metrics(LOSS, START, [[3]]), TypeError,
+        "`metric` must have coefficients(s), got list. Pass an instance: DepthMetric(3)."),
+    "not a number": (
+        lambda: lrf.compare_metrics(LOSS, START, [True]), TypeError,
+        "`metric` must have coefficients(s), got bool True. Pass an instance: DepthMetric(3)."),
+    "not a name": (
+        lambda: lrf.compare_metrics(LOSS, START, ["embedded", "deep"]), ValueError,
+        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein, a depth, lambda:NUMBER"
+        " or kappa:NUMBER:..., got 'deep'."),
+    "depth one by number": (
+        lambda: lrf.compare_metrics(LOSS, START, [1]), ValueError,
+        "`depth` must be greater than 1, got 1. A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."),
+    "twice by name": (
+        lambda: lrf.compare_metrics(LOSS, START, [lrf.DepthMetric(2), "2"]), ValueError,
+        "`metrics` must name each metric once, got depth 2 twice."),
     "twice": (
         lambda: lrf.compare_metrics(LOSS, START, [lrf.DepthMetric(2), lrf.DepthMetric(2.0)]), ValueError,
         "`metrics` must name each metric once, got depth 2 twice."),
@@ -481,6 +494,18 @@ def test_names_of_the_command_line():
         lrf.metrics.TwoFactorMetric(), lrf.metrics.SubspaceProjectionMetric(), lrf.metrics.PolarMetric(), lrf.metrics.MNMetric(),
         lrf.metrics.LambdaBalancedMetric(-0.5), lrf.metrics.KappaBalancedMetric((0.1, 0.2)), lrf.metrics.BuresWassersteinMetric(),
     ]  # fmt: skip
+
+
+def test_names_and_depths_stand_for_their_metrics():
+    loss, start = problem()[2:]
+    named = ["Embedded", 3, np.float64(2.5), math.inf, " scaledgd ", "lambda:0.1"]
+    metrics = [lrf.EmbeddedMetric(), lrf.DepthMetric(3), lrf.DepthMetric(2.5), lrf.DepthMetric(math.inf)]
+    metrics += [lrf.metrics.ScaledGDMetric(), lrf.metrics.LambdaBalancedMetric(0.1)]
+    a, b = (lrf.compare_metrics(loss, start, chosen, t_end=0.5, rtol=1e-5) for chosen in (named, metrics))
+    assert list(a.attachments["ends"]) == list(b.attachments["ends"])
+    assert [c.measured for c in a.claims] == [c.measured for c in b.claims]
+    labelled = lrf.compare_metrics(loss, start, {"mine": "mn", "deep": 2}, t_end=0.5, rtol=1e-5)
+    assert list(labelled.attachments["ends"]) == ["mine", "deep"]
 
 
 def test_depth_inf_is_marked_only_where_it_is_degenerate():

@@ -850,7 +850,7 @@ CASES = {
         "`max_evaluations` must be a whole number, got inf."),
     "max_evaluations zero": (lambda: integrate(max_evaluations=0), ValueError,
         "`max_evaluations` must be at least 1, got 0."),
-    "method unknown": (lambda: integrate(method="rk45"), ValueError, f"`method` must be one of {SOLVERS}; got 'rk45'."),
+    "method unknown": (lambda: integrate(method="rk54"), ValueError, f"`method` must be one of {SOLVERS}; got 'rk54'."),
     "method None": (lambda: integrate(method=None), ValueError, f"`method` must be one of {SOLVERS}; got None."),
     "step_size missing": (lambda: integrate(method="RK4"), ValueError,
         "`step_size` must be given for the fixed-step method RK4."),

@@ -24,7 +24,7 @@ from ..validation import Array
 from .field import Field
 from .integrals import Accumulating
 from .loop import Limits, Loop
-from .methods import Automatic, Given, Method, require_method
+from .methods import Automatic, Given, Method, require_method, spelled
 from .resume import Keeper
 from .trajectory import Progress, Trajectory
 
@@ -70,7 +70,7 @@ def integrate(
     method : str, type or Stepper
         "DOP853" for smooth problems; "RKC" (order 2) or "ROCK4" (order 4) for stiff ones; "auto" to choose between
         these by the measured stiffness and `rtol`; any other solver name of scipy, an OdeSolver class; with a fixed
-        step "Euler", "RK4" or a `Stepper` of your own.
+        step "Euler", "RK4" or a `Stepper` of your own. Names in any case.
     step_size : float, optional
         A fixed step: required by "Euler" and "RK4", possible with "RKC", "ROCK4" and other steppers.
     save : Save, optional
@@ -176,6 +176,7 @@ def _require_limits(
 
 def _require_method(method: str | type[OdeSolver] | Stepper, step_size: float | None) -> Method | None:
     """Return the method; None for "auto"."""
+    method = spelled(method)
     if not (isinstance(method, str) and method == "auto"):
         return require_method(method, step_size)
     if step_size is not None:

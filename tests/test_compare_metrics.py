@@ -430,7 +430,8 @@ REFUSED = {
         " or kappa:NUMBER:..., got 'deep'."),
     "depth one by number": (
         lambda: lrf.compare_metrics(LOSS, START, [1]), ValueError,
-        "`depth` must be greater than 1, got 1. A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."),
+        "`depth` must be greater than 1, got 1."
+        " A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."),
     "twice by name": (
         lambda: lrf.compare_metrics(LOSS, START, [lrf.DepthMetric(2), "2"]), ValueError,
         "`metrics` must name each metric once, got depth 2 twice."),

@@ -66,7 +66,7 @@ def problem() -> lrf.losses.Completion:
 
 
 def start_at(smallest: float) -> lrf.LowRankMatrix:
-    return lrf.random_point(*SHAPE, RANK, rng=np.random.default_rng(5), singular_values=[1.0, 0.5, smallest])
+    return lrf.random_point(*SHAPE, RANK, rng=5, singular_values=[1.0, 0.5, smallest])
 
 
 def ours(flow: Any, start: lrf.LowRankMatrix, steps: Sequence[int], stepper: str, chart: Any) -> Ends:

@@ -133,7 +133,7 @@ def per_iteration(n: int) -> dict[str, Any]:
 
 METRICS = {
     "embedded": lrf.EmbeddedMetric(),
-    "ScaledGD": lrf.ScaledGDMetric(),
+    "ScaledGD": lrf.metrics.ScaledGDMetric(),
     "depth 2": lrf.DepthMetric(2),
     "depth 3": lrf.DepthMetric(3),
 }

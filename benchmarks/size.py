@@ -43,7 +43,7 @@ def sparse(n: int, rng: np.random.Generator) -> lrf.losses.Completion:
 
 
 def start_of(n: int) -> lrf.LowRankMatrix:
-    return lrf.random_point(n, n, RANK, rng=np.random.default_rng(1), singular_values=np.full(RANK, 0.5))
+    return lrf.random_point(n, n, RANK, rng=1, singular_values=np.full(RANK, 0.5))
 
 
 def velocity(loss: Any, start: lrf.LowRankMatrix, depth: float = DEPTH) -> Callable[[], Any]:

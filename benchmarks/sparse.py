@@ -30,7 +30,7 @@ OBSERVED_A_ROW = 100  # the rank-10 matrices have about 20 degrees of freedom a 
 def teacher(n: int) -> lrf.LowRankMatrix:
     """A rank-10 matrix with entries of order one."""
     s = np.linspace(1.0, 0.5, RANK) * n / np.sqrt(RANK)
-    return lrf.random_point(n, n, RANK, rng=np.random.default_rng(1), singular_values=s)
+    return lrf.random_point(n, n, RANK, rng=1, singular_values=s)
 
 
 def write_data(folder: Path, n: int) -> None:
@@ -50,7 +50,7 @@ def read_data(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def random_start(n: int) -> lrf.LowRankMatrix:
     """Random frames, all singular values a tenth of the largest of the teacher."""
     s = np.full(RANK, 0.1 * n / np.sqrt(RANK))
-    return lrf.random_point(n, n, RANK, rng=np.random.default_rng(2), singular_values=s)
+    return lrf.random_point(n, n, RANK, rng=2, singular_values=s)
 
 
 def recover(folder: Path, n: int) -> dict[str, Any]:

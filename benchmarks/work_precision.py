@@ -72,7 +72,7 @@ def bind(setting: Setting, coordinates: str) -> tuple[Any, Any, Any]:
     if coordinates == "lifted":
         return flow, start, lrf.Lifted()
     width = RANK if coordinates == "width-r factors" else N
-    net = lrf.LinearNetwork.balanced(start, setting.depth, widths=width, rng=np.random.default_rng(1))
+    net = lrf.LinearNetwork.balanced(start, setting.depth, widths=width, rng=1)
     return lrf.FactorFlow(loss), net, lrf.Factors()
 
 

@@ -58,7 +58,7 @@ def flow(image, mask, rank, units):
     # on spread-out matrices the mean over the seen pixels is that over all: curvature 1 / (m n), whatever was seen
     unit = image.size / (DEPTH * largest ** (2 - 2 / DEPTH))
     s = np.full(rank, START * largest)
-    start = lrf.random_point(*image.shape, rank, rng=np.random.default_rng(1), singular_values=s)
+    start = lrf.random_point(*image.shape, rank, rng=1, singular_values=s)
     path = lrf.integrate(
         lrf.RiemannianFlow(loss, lrf.DepthMetric(DEPTH)), start, t_span=(0, unit * units[-1]), rtol=RTOL,
         method=METHOD, save=lrf.Save(times=unit * units, exact=True),

@@ -14,7 +14,7 @@ import numpy as np
 import lowrankflow as lrf
 from lowrankflow import data
 
-METRICS = [lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(3), lrf.DepthMetric(5), lrf.ScaledGDMetric()]
+METRICS = [lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(3), lrf.DepthMetric(5), lrf.metrics.ScaledGDMetric()]
 DEPTHS = (2, 3, 5)
 SIGMA = (0.4, 0.2, 0.1)  # of the targets, in the small unit
 
@@ -24,14 +24,14 @@ def on_data(quick):
     x, y, preparation = data.prepare(data.load("iris" if quick else "digits"))
     loss = lrf.losses.LeastSquares(x, y, reduction="mean")
     rank = 2 if quick else 10
-    start = lrf.random_point(*loss.shape, rank, rng=np.random.default_rng(0), singular_values=np.full(rank, 0.1))
+    start = lrf.random_point(*loss.shape, rank, rng=0, singular_values=np.full(rank, 0.1))
     return lrf.compare_metrics(loss, start, METRICS, rtol=1e-6 if quick else 1e-8, about=preparation.describe())
 
 
 def in_units(unit, clock):
     """Return when each mode is learnt under each depth, an array (modes, depths), with W in some unit."""
     loss = lrf.losses.LeastSquares(np.eye(6), unit * np.diag([*SIGMA, 0.05, 0.02, 0.01]))
-    start = lrf.random_point(6, 6, 3, rng=np.random.default_rng(0), singular_values=np.full(3, 0.02 * unit))
+    start = lrf.random_point(6, 6, 3, rng=0, singular_values=np.full(3, 0.02 * unit))
     report = lrf.compare_metrics(loss, start, [lrf.DepthMetric(n) for n in DEPTHS], clock=clock)
     report.raise_if_failed()
     return np.array([row[1:] for row in report.table("modes").rows[: len(SIGMA)]], dtype=float)

@@ -62,7 +62,7 @@ def main(quick=False):
     truncated, found = {}, {}
     for rank in range(1, masses + 1):
         s = np.full(rank, 0.05)
-        start = lrf.random_point(*loss.shape, rank, rng=np.random.default_rng(0), singular_values=s)
+        start = lrf.random_point(*loss.shape, rank, rng=0, singular_values=s)
         lrf.check_loss(loss, start).raise_if_failed()
         path = lrf.integrate(flow, start, t_span=(0, END), rtol=1e-6, method="auto")
         path.raise_if_failed()

@@ -33,7 +33,7 @@ def main(quick=False, out=None):
     name, rank = ("linnerud", 2) if quick else ("breast_cancer", 3)
     x, y, preparation = data.prepare(data.load(name))
     loss = LogCosh(x, y)
-    start = lrf.random_point(*loss.shape, rank, rng=np.random.default_rng(0), singular_values=np.full(rank, 0.1))
+    start = lrf.random_point(*loss.shape, rank, rng=0, singular_values=np.full(rank, 0.1))
     t_end = 20 * lrf.natural_time_unit(loss, start, depth=3)
 
     check = lrf.check_loss(loss, start)

@@ -1,112 +1,125 @@
-"""lowrankflow: the laboratory for deep linear networks."""
+"""lowrankflow: the laboratory for deep linear networks.
 
-from . import losses
+Rooms and names are imported where they are first asked for (SPEC 1): ``import lowrankflow`` alone takes nothing along.
+"""
+
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__ as __version__
-from .charts import Factors, Lifted, SingularFrame
-from .checks import check_loss, check_manifold, check_metric
-from .compare import CLAIMS, Interrupted, compare_metrics, explain, natural_time_unit, verify_equivalence
-from .descent import DescentDiverged, gradient_descent, sharpness
-from .flow import CheckpointFailed, Passage, Status, Trajectory, integrate
-from .flows import Event, FactorFlow, RiemannianFlow, Save
-from .geometry.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
-from .gradients import (
-    convert_gradient,
-    end_to_end_operator,
-    factor_gradients,
-    horizontal_lift,
-    inner_product,
-    log_volume,
-    product_rule,
-    project,
-    pullback,
-    riemannian_gradient,
-    riemannian_gradient_from_factors,
-    tangent_kernel_spectrum,
-    tangent_norm,
-)
-from .html_report import write_html
-from .matrices import LinearNetwork, LowRankMatrix, Product, Tangent, random_point
-from .metrics import (
-    BuresWassersteinMetric,
-    Coefficients,
-    DepthMetric,
-    EmbeddedMetric,
-    KappaBalancedMetric,
-    LambdaBalancedMetric,
-    MNMetric,
-    PolarMetric,
-    ScaledGDMetric,
-    SubspaceProjectionMetric,
-    TwoFactorMetric,
-)
-from .report import Claim, Control, Hypothesis, Report, Table
-from .separation import Separation, follow_margin, least_margin
 
-__all__ = [
-    "CLAIMS",
-    "BuresWassersteinMetric",
-    "CheckpointFailed",
-    "Claim",
-    "Coefficients",
-    "Control",
-    "DepthMetric",
-    "DescentDiverged",
-    "EmbeddedMetric",
-    "Event",
-    "FactorFlow",
-    "Factors",
-    "Hypothesis",
-    "Interrupted",
-    "KappaBalancedMetric",
-    "LambdaBalancedMetric",
-    "Lifted",
-    "LinearNetwork",
-    "LowRankMatrix",
-    "MNMetric",
-    "Passage",
-    "PolarMetric",
-    "Product",
-    "Report",
-    "RiemannianFlow",
-    "RiemannianHessian",
-    "Save",
-    "ScaledGDMetric",
-    "Separation",
-    "SingularFrame",
-    "Status",
-    "SubspaceProjectionMetric",
-    "Table",
-    "Tangent",
-    "Trajectory",
-    "TwoFactorMetric",
-    "check_loss",
-    "check_manifold",
-    "check_metric",
-    "compare_metrics",
-    "convert_gradient",
-    "embedded_hessian",
-    "end_to_end_operator",
-    "explain",
-    "factor_gradients",
-    "follow_margin",
-    "geodesic_acceleration",
-    "gradient_descent",
-    "horizontal_lift",
-    "inner_product",
-    "integrate",
-    "least_margin",
-    "log_volume",
-    "losses",
-    "natural_time_unit",
-    "product_rule",
-    "project",
-    "pullback",
-    "random_point",
-    "riemannian_gradient",
-    "riemannian_gradient_from_factors",
-    "sharpness",
-    "tangent_kernel_spectrum",
-    "tangent_norm",
-    "verify_equivalence",
-    "write_html",
-]
+if TYPE_CHECKING:  # for type checkers and editors; the tables below say the same to Python
+    from . import charts as charts
+    from . import checks as checks
+    from . import compare as compare
+    from . import data as data
+    from . import descent as descent
+    from . import flow as flow
+    from . import flows as flows
+    from . import geometry as geometry
+    from . import gradients as gradients
+    from . import html_report as html_report
+    from . import losses as losses
+    from . import matrices as matrices
+    from . import metrics as metrics
+    from . import plotting as plotting
+    from . import pymanopt_manifold as pymanopt_manifold
+    from . import report as report
+    from . import separation as separation
+    from . import steppers as steppers
+    from .charts import Factors as Factors
+    from .charts import Lifted as Lifted
+    from .charts import SingularFrame as SingularFrame
+    from .checks import check_loss as check_loss
+    from .checks import check_manifold as check_manifold
+    from .checks import check_metric as check_metric
+    from .compare import CLAIMS as CLAIMS
+    from .compare import Interrupted as Interrupted
+    from .compare import compare_metrics as compare_metrics
+    from .compare import explain as explain
+    from .compare import natural_time_unit as natural_time_unit
+    from .compare import verify_equivalence as verify_equivalence
+    from .descent import DescentDiverged as DescentDiverged
+    from .descent import gradient_descent as gradient_descent
+    from .descent import sharpness as sharpness
+    from .flow import CheckpointFailed as CheckpointFailed
+    from .flow import Status as Status
+    from .flow import Trajectory as Trajectory
+    from .flow import integrate as integrate
+    from .flows import Event as Event
+    from .flows import FactorFlow as FactorFlow
+    from .flows import RiemannianFlow as RiemannianFlow
+    from .flows import Save as Save
+    from .gradients import end_to_end_operator as end_to_end_operator
+    from .gradients import factor_gradients as factor_gradients
+    from .gradients import horizontal_lift as horizontal_lift
+    from .gradients import project as project
+    from .gradients import riemannian_gradient as riemannian_gradient
+    from .gradients import riemannian_gradient_from_factors as riemannian_gradient_from_factors
+    from .html_report import write_html as write_html
+    from .matrices import LinearNetwork as LinearNetwork
+    from .matrices import LowRankMatrix as LowRankMatrix
+    from .matrices import Product as Product
+    from .matrices import Tangent as Tangent
+    from .matrices import random_point as random_point
+    from .metrics import Coefficients as Coefficients
+    from .metrics import DepthMetric as DepthMetric
+    from .metrics import EmbeddedMetric as EmbeddedMetric
+    from .report import Claim as Claim
+    from .report import Control as Control
+    from .report import Hypothesis as Hypothesis
+    from .report import Report as Report
+    from .report import Table as Table
+
+_ROOMS = {  # and the names of the package that live there
+    "charts": "Factors Lifted SingularFrame",
+    "checks": "check_loss check_manifold check_metric",
+    "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",
+    "data": "",
+    "descent": "DescentDiverged gradient_descent sharpness",
+    "flow": "CheckpointFailed Status Trajectory integrate",
+    "flows": "Event FactorFlow RiemannianFlow Save",
+    "geometry": "",
+    "gradients": "end_to_end_operator factor_gradients horizontal_lift project riemannian_gradient"
+    " riemannian_gradient_from_factors",
+    "html_report": "write_html",
+    "losses": "",
+    "matrices": "LinearNetwork LowRankMatrix Product Tangent random_point",
+    "metrics": "Coefficients DepthMetric EmbeddedMetric",
+    "plotting": "",
+    "pymanopt_manifold": "",
+    "report": "Claim Control Hypothesis Report Table",
+    "separation": "",
+    "steppers": "",
+}
+_MOVED = {  # names of the package before 1.0: a DeprecationWarning says where they live
+    "flow": "Passage",
+    "geometry": "RiemannianHessian embedded_hessian geodesic_acceleration",
+    "gradients": "convert_gradient inner_product log_volume product_rule pullback tangent_kernel_spectrum tangent_norm",
+    "metrics": "BuresWassersteinMetric KappaBalancedMetric LambdaBalancedMetric MNMetric PolarMetric ScaledGDMetric"
+    " SubspaceProjectionMetric TwoFactorMetric",
+    "separation": "Separation follow_margin least_margin",
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
+_FORMER = {name: room for room, names in _MOVED.items() for name in names.split()}
+
+__all__ = sorted([*_HOMES, "losses"], key=lambda name: (not name.isupper(), name))
+
+
+def __getattr__(name: str) -> Any:
+    """Import a room or a name when it is first asked for."""
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)  # which also sets it here
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+    if name in _FORMER:
+        room = _FORMER[name]
+        warnings.warn(f"lowrankflow.{name} has moved to lowrankflow.{room}.{name}.", DeprecationWarning, stacklevel=2)
+        return getattr(import_module(f".{room}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_ROOMS, "__version__"})

@@ -86,7 +86,7 @@ def project(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
     Examples
     --------
     >>> import lowrankflow as lrf
-    >>> w = lrf.random_point(4, 3, 2, rng=np.random.default_rng(0))
+    >>> w = lrf.random_point(4, 3, 2, rng=0)
     >>> z = lrf.project(w, np.ones((4, 3)))
     >>> bool(np.allclose(w.u.T @ z.up, 0))
     True

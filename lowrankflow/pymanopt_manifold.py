@@ -57,8 +57,8 @@ class FixedRank(Manifold):
         metric; the product of balanced factors moved along the horizontal lift, :math:`\prod_j (W_j + \dot W_j)`, of
         second order for the depth-N metric of a whole N: one step of gradient descent on the factors; or the first
         along Z plus half the geodesic acceleration, of second order for every metric that has ``differences``.
-    rng : numpy.random.Generator, optional
-        Draws points and tangent vectors; needed where an optimizer is given no initial point.
+    rng : int or numpy.random.Generator, optional
+        Draws points and tangent vectors, one after the other. None: others at every call.
 
     Raises
     ------
@@ -97,7 +97,7 @@ class FixedRank(Manifold):
         metric: Metric | None = None,
         *,
         retraction: Retraction = "svd",
-        rng: np.random.Generator | None = None,
+        rng: validation.Rng = None,
     ) -> None:
         shape = validation.require_integer("m", m, low=1), validation.require_integer("n", n, low=1)
         self.shape, self.rank = shape, require_rank(rank, shape)
@@ -109,7 +109,7 @@ class FixedRank(Manifold):
         require_positive(self.metric, np.linspace(1.0, 0.5, self.rank), shape)
         self._check_retraction(retraction)
         self.retraction_kind: Retraction = retraction
-        self.rng = None if rng is None else validation.require_rng(rng)
+        self.rng = None if rng is None else validation.as_rng(rng)  # None stays: `check_manifold` seeds it
         r, (rows, cols) = self.rank, shape
         dimension = rows * r - r * (r - 1) // 2 if self.symmetric else r * (rows + cols - r)
         kind = "positive semidefinite" if self.symmetric else "real"
@@ -178,12 +178,12 @@ class FixedRank(Manifold):
             require_differences(self.metric, "geodesics", "retraction='svd'")
 
     def _rng(self) -> np.random.Generator:
-        return validation.require_rng(self.rng, " for random points: FixedRank(..., rng=rng), or give an initial_point")
+        return validation.as_rng(self.rng)
 
-    def seeded(self, rng: np.random.Generator) -> FixedRank:
+    def seeded(self, rng: validation.Rng) -> FixedRank:
         """Return the same manifold with another source of random points and tangent vectors."""
         other = copy(self)
-        other.rng = validation.require_rng(rng)
+        other.rng = validation.as_rng(rng)
         return other
 
     def zero_vector(self, point: Any) -> Tangent:
@@ -396,8 +396,8 @@ class PositiveSemidefinite(FixedRank):
         Rank r, between 1 and n.
     retraction : {"svd", "geodesic"}
         As for `FixedRank`.
-    rng : numpy.random.Generator, optional
-        Draws points and tangent vectors.
+    rng : int or numpy.random.Generator, optional
+        As for `FixedRank`.
 
     Raises
     ------
@@ -405,9 +405,7 @@ class PositiveSemidefinite(FixedRank):
         As `FixedRank`.
     """
 
-    def __init__(
-        self, n: int, rank: int, *, retraction: Retraction = "svd", rng: np.random.Generator | None = None
-    ) -> None:
+    def __init__(self, n: int, rank: int, *, retraction: Retraction = "svd", rng: validation.Rng = None) -> None:
         super().__init__(n, n, rank, BuresWassersteinMetric(), retraction=retraction, rng=rng)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Rng = np.random.Generator | int | None  # what every `rng=` takes (SPEC 7)
 
 
 _MISSING = object()
@@ -227,15 +228,17 @@ def require_sizes(name: str, shape: Any) -> tuple[int, int]:
     return require_integer(name, sizes[0], low=1), require_integer(name, sizes[1], low=1)
 
 
-def require_rng(rng: object, why: str = "") -> np.random.Generator:
-    """Return the random generator, or refuse with the line to type."""
-    if not isinstance(rng, np.random.Generator):
-        whole = isinstance(rng, (int, np.integer)) and not isinstance(rng, bool)
-        seed = int(rng) if whole and 0 <= rng < 2**63 else 0  # type: ignore[call-overload, operator]
-        raise TypeError(
-            f"`rng` must be a numpy.random.Generator{why}, got {describe(rng)}. Use np.random.default_rng({seed})."
-        )
-    return rng
+def as_rng(rng: Rng) -> np.random.Generator:
+    """Return a random generator: itself, of a seed, or of fresh entropy for None. Once a call, then hand it on."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None:
+        return np.random.default_rng()
+    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool)
+    if not whole or rng < 0:
+        rule = "`rng` must be None, a non-negative int or a numpy.random.Generator"
+        raise (ValueError if whole else TypeError)(f"{rule}, got {describe(rng)}. Use rng=0.")
+    return np.random.default_rng(int(rng))
 
 
 def require_choice(name: str, value: object, choices: Iterable[str]) -> str:

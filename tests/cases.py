@@ -30,23 +30,23 @@ def _case(value, name):
 DEPTHS = [2, 3, 5]
 DEPTH_METRICS = [_case(lrf.DepthMetric(d), f"depth{d:g}") for d in (1.5, 2, 2.7, 3, 5, 20)]
 MIXED_METRICS = [
-    _case(lrf.SubspaceProjectionMetric(), "subspace"),
-    _case(lrf.PolarMetric(), "polar"),
-    _case(lrf.MNMetric(), "mn"),
+    _case(lrf.metrics.SubspaceProjectionMetric(), "subspace"),
+    _case(lrf.metrics.PolarMetric(), "polar"),
+    _case(lrf.metrics.MNMetric(), "mn"),
 ]
 IMBALANCED_METRICS = [
-    _case(lrf.KappaBalancedMetric((0.5, -0.5)), "kappa3"),  # 0 a double root of p: the rank is kept
-    _case(lrf.KappaBalancedMetric((0.3, -0.7, 0.2)), "kappa4"),  # 0 a simple root
-    _case(lrf.LambdaBalancedMetric(0.6), "lambda"),
-    _case(lrf.LambdaBalancedMetric(-0.6), "lambda-negative"),
-    _case(lrf.LambdaBalancedMetric(0.6, hidden="rows"), "lambda-rows"),
+    _case(lrf.metrics.KappaBalancedMetric((0.5, -0.5)), "kappa3"),  # 0 a double root of p: the rank is kept
+    _case(lrf.metrics.KappaBalancedMetric((0.3, -0.7, 0.2)), "kappa4"),  # 0 a simple root
+    _case(lrf.metrics.LambdaBalancedMetric(0.6), "lambda"),
+    _case(lrf.metrics.LambdaBalancedMetric(-0.6), "lambda-negative"),
+    _case(lrf.metrics.LambdaBalancedMetric(0.6, hidden="rows"), "lambda-rows"),
 ]
 #: positive on the whole tangent space
 METRICS = [
     *DEPTH_METRICS,
     _case(lrf.EmbeddedMetric(), "embedded"),
-    _case(lrf.ScaledGDMetric(), "scaledgd"),
-    _case(lrf.TwoFactorMetric(), "twofactors"),
+    _case(lrf.metrics.ScaledGDMetric(), "scaledgd"),
+    _case(lrf.metrics.TwoFactorMetric(), "twofactors"),
     *MIXED_METRICS,
     *IMBALANCED_METRICS,
     _case(Regularised(), "user"),
@@ -54,7 +54,7 @@ METRICS = [
 #: the infinitely deep one vanishes on the frames
 ALL_METRICS = [*METRICS, _case(lrf.DepthMetric(np.inf), "depthinf")]
 #: of the symmetric positive semidefinite matrices alone
-SYMMETRIC_METRICS = [_case(lrf.BuresWassersteinMetric(), "bureswasserstein")]
+SYMMETRIC_METRICS = [_case(lrf.metrics.BuresWassersteinMetric(), "bureswasserstein")]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # starts: (m, n, singular values)

@@ -408,11 +408,11 @@ def test_flow_against_a_factor_flow_by_hand(depth, case, rng):
 
 ORACLES = [
     pytest.param(lrf.EmbeddedMetric(), embedded_flow, id="embedded"),
-    pytest.param(lrf.TwoFactorMetric(), two_factor_flow, id="twofactors"),
-    pytest.param(lrf.ScaledGDMetric(), scaled_flow, id="scaledgd"),
-    pytest.param(lrf.SubspaceProjectionMetric(), subspace_flow, id="subspace"),
-    pytest.param(lrf.PolarMetric(), polar_flow, id="polar"),
-    pytest.param(lrf.MNMetric(), mn_flow, id="mn"),
+    pytest.param(lrf.metrics.TwoFactorMetric(), two_factor_flow, id="twofactors"),
+    pytest.param(lrf.metrics.ScaledGDMetric(), scaled_flow, id="scaledgd"),
+    pytest.param(lrf.metrics.SubspaceProjectionMetric(), subspace_flow, id="subspace"),
+    pytest.param(lrf.metrics.PolarMetric(), polar_flow, id="polar"),
+    pytest.param(lrf.metrics.MNMetric(), mn_flow, id="mn"),
 ]
 
 

@@ -354,7 +354,7 @@ def on_manifold(metric, case, rng):
     return lrf.random_point(case.m, n, case.rank, rng=rng, singular_values=case.s, symmetric=symmetric)
 
 
-BURES = pytest.param(lrf.BuresWassersteinMetric(), id="bures-wasserstein")
+BURES = pytest.param(lrf.metrics.BuresWassersteinMetric(), id="bures-wasserstein")
 
 
 @pytest.mark.parametrize("metric", [*METRICS, BURES])
@@ -570,3 +570,33 @@ def test_a_mistake_in_a_method_is_shown_not_taken_for_its_absence(error):
     )
     with pytest.raises(error, match="a mistake of mine"):
         lrf.check_manifold(sphere, problem)
+
+
+LOSS, START = LogCosh(np.arange(20.0).reshape(5, 4) / 10), lrf.random_point(5, 4, 2, rng=0)
+NETWORK = lrf.LinearNetwork.balanced(START, 2)
+SEEDED = {
+    "check_loss": lambda **rng: [c.measured for c in lrf.check_loss(LOSS, START, **rng).claims],
+    "check_metric": lambda **rng: [c.measured for c in lrf.check_metric(lrf.DepthMetric(3), START, **rng).claims],
+    "gradient_error": lambda **rng: gradient_error(Tampered(LOSS, 1.001), NETWORK, **rng)[0],  # differences: no roundoff
+}
+
+
+@pytest.mark.parametrize("measure", SEEDED.values(), ids=SEEDED)
+def test_checks_draw_the_same_unless_told_otherwise(measure):
+    first = measure()
+    for rng in (0, np.random.default_rng(0)):
+        assert measure(rng=rng) == first
+    for rng in (1, None):
+        assert measure(rng=rng) != first
+
+
+def test_a_manifold_from_a_seed_draws_one_point_after_the_other():
+    manifold, again = (FixedRank(6, 5, 2, rng=3) for _ in range(2))
+    first, second = manifold.random_point(), manifold.random_point()
+    assert not np.allclose(first.u, second.u)
+    np.testing.assert_array_equal(again.random_point().u, first.u)
+    np.testing.assert_array_equal(again.seeded(3).random_point().u, first.u)
+    unseeded = FixedRank(6, 5, 2)
+    assert not np.allclose(unseeded.random_point().u, unseeded.random_point().u)
+    a, b = (lrf.check_manifold(unseeded) for _ in range(2))  # which is seeded for the check
+    assert [c.measured for c in a.claims] == [c.measured for c in b.claims]

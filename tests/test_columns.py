@@ -91,7 +91,7 @@ def test_every_chart_hands_over_the_same_motion(kind, case, rng):
     rates = {"l": length, "q": power}
     chart = {"frame": lrf.SingularFrame(), "root2": lrf.SingularFrame(root=2), "lifted": lrf.Lifted()}.get(kind)
     if kind == "factors":
-        rates["l"] = lambda at: lrf.product_rule(at.w, at.velocity).norm()
+        rates["l"] = lambda at: lrf.gradients.product_rule(at.w, at.velocity).norm()
         flow, w = lrf.FactorFlow(loss), lrf.LinearNetwork.balanced(w, 2)
     found = lrf.integrate(flow, w, chart=chart, save=Save(integrals=rates), **options)
     for name in ("l", "q"):

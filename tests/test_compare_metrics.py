@@ -21,13 +21,13 @@ SHIPPED = {
     "depth 2": lrf.DepthMetric(2),
     "depth 3": lrf.DepthMetric(3),
     "depth inf (degenerate)": lrf.DepthMetric(np.inf),
-    "ScaledGD": lrf.ScaledGDMetric(),
-    "two-factor": lrf.TwoFactorMetric(),
-    "subspace projection": lrf.SubspaceProjectionMetric(),
-    "polar": lrf.PolarMetric(),
-    "MN": lrf.MNMetric(),
-    "lambda 0.5": lrf.LambdaBalancedMetric(0.5),
-    "kappa 0.1, 0.2": lrf.KappaBalancedMetric((0.1, 0.2)),
+    "ScaledGD": lrf.metrics.ScaledGDMetric(),
+    "two-factor": lrf.metrics.TwoFactorMetric(),
+    "subspace projection": lrf.metrics.SubspaceProjectionMetric(),
+    "polar": lrf.metrics.PolarMetric(),
+    "MN": lrf.metrics.MNMetric(),
+    "lambda 0.5": lrf.metrics.LambdaBalancedMetric(0.5),
+    "kappa 0.1, 0.2": lrf.metrics.KappaBalancedMetric((0.1, 0.2)),
 }
 
 
@@ -156,7 +156,7 @@ def test_bures_wasserstein_is_depth_two_in_half_the_time(rng):
     a = rng.standard_normal((4, 4))
     loss = lrf.losses.LeastSquares(np.eye(4), a @ a.T)
     start = lrf.random_point(4, 4, 2, rng=rng, singular_values=[0.4, 0.3], symmetric=True)
-    metrics = [lrf.BuresWassersteinMetric(), lrf.DepthMetric(2)]
+    metrics = [lrf.metrics.BuresWassersteinMetric(), lrf.DepthMetric(2)]
     report = lrf.compare_metrics(loss, start, metrics, clock="factors", rtol=1e-9)
     limits, cost = report.table("limits"), report.table("cost")
     assert limits.column("limit") == ("A", "A")
@@ -294,7 +294,7 @@ def test_sources_of_the_claims_exist_and_the_claims_are_described(everything):
 
 def test_one_metric_under_two_names_proves_nothing_about_conversion():
     _, _, loss, start = problem()
-    report = lrf.compare_metrics(loss, start, [lrf.KappaBalancedMetric((0, 0)), lrf.DepthMetric(3)], rtol=1e-5)
+    report = lrf.compare_metrics(loss, start, [lrf.metrics.KappaBalancedMetric((0, 0)), lrf.DepthMetric(3)], rtol=1e-5)
     assert [claim.verdict for claim in report] == ["passed", "not claimed", "passed"]
     assert report.table("cost").column("metric") == ("kappa 0, 0", "depth 3")
     # the root of p and the polynomial itself give the coefficients to roundoff, and the flows choose steps of their own
@@ -420,8 +420,22 @@ REFUSED = {
         lambda: lrf.compare_metrics(LOSS, START, lrf.DepthMetric(2)), TypeError,
         "`metrics` must be a sequence of metrics, got DepthMetric."),
     "not a metric": (
-        lambda: lrf.compare_metrics(LOSS, START, [3]), TypeError,
-        "`metric` must have coefficients(s), got int 3. Pass an instance: DepthMetric(3)."),
+        lambda: lrf.compare_metrics(LOSS, START, [[3]]), TypeError,
+        "`metric` must have coefficients(s), got list. Pass an instance: DepthMetric(3)."),
+    "not a number": (
+        lambda: lrf.compare_metrics(LOSS, START, [True]), TypeError,
+        "`metric` must have coefficients(s), got bool True. Pass an instance: DepthMetric(3)."),
+    "not a name": (
+        lambda: lrf.compare_metrics(LOSS, START, ["embedded", "deep"]), ValueError,
+        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein, a depth, lambda:NUMBER"
+        " or kappa:NUMBER:..., got 'deep'."),
+    "depth one by number": (
+        lambda: lrf.compare_metrics(LOSS, START, [1]), ValueError,
+        "`depth` must be greater than 1, got 1."
+        " A depth-1 flow does not preserve rank; use EmbeddedMetric() for the projected flow."),
+    "twice by name": (
+        lambda: lrf.compare_metrics(LOSS, START, [lrf.DepthMetric(2), "2"]), ValueError,
+        "`metrics` must name each metric once, got depth 2 twice."),
     "twice": (
         lambda: lrf.compare_metrics(LOSS, START, [lrf.DepthMetric(2), lrf.DepthMetric(2.0)]), ValueError,
         "`metrics` must name each metric once, got depth 2 twice."),
@@ -444,7 +458,7 @@ REFUSED = {
         lambda: lrf.compare_metrics(LOSS, START.T, [lrf.DepthMetric(2)]), ValueError,
         "`start` has shape (5, 4) but the loss is defined on (4, 5). Did you mean the transpose?"),
     "not symmetric": (
-        lambda: lrf.compare_metrics(LOSS, START, [lrf.BuresWassersteinMetric()]), ValueError,
+        lambda: lrf.compare_metrics(LOSS, START, [lrf.metrics.BuresWassersteinMetric()]), ValueError,
         "`start` must be symmetric positive semidefinite under BuresWassersteinMetric, got shape (4, 5)."),
     "critical": (
         lambda: lrf.compare_metrics(CRITICAL, lrf.LowRankMatrix.from_dense(np.eye(2)), [lrf.DepthMetric(2)]), ValueError,
@@ -478,10 +492,22 @@ def test_names_of_the_command_line():
         "embedded, 2,2.5,INF,scaledgd,twofactor,subspace,polar,mn,lambda:-0.5,kappa:0.1:0.2,bures-wasserstein"
     )
     assert found == [
-        lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(2.5), lrf.DepthMetric(math.inf), lrf.ScaledGDMetric(),
-        lrf.TwoFactorMetric(), lrf.SubspaceProjectionMetric(), lrf.PolarMetric(), lrf.MNMetric(),
-        lrf.LambdaBalancedMetric(-0.5), lrf.KappaBalancedMetric((0.1, 0.2)), lrf.BuresWassersteinMetric(),
+        lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(2.5), lrf.DepthMetric(math.inf), lrf.metrics.ScaledGDMetric(),
+        lrf.metrics.TwoFactorMetric(), lrf.metrics.SubspaceProjectionMetric(), lrf.metrics.PolarMetric(), lrf.metrics.MNMetric(),
+        lrf.metrics.LambdaBalancedMetric(-0.5), lrf.metrics.KappaBalancedMetric((0.1, 0.2)), lrf.metrics.BuresWassersteinMetric(),
     ]  # fmt: skip
+
+
+def test_names_and_depths_stand_for_their_metrics():
+    loss, start = problem()[2:]
+    named = ["Embedded", 3, np.float64(2.5), math.inf, " scaledgd ", "lambda:0.1"]
+    metrics = [lrf.EmbeddedMetric(), lrf.DepthMetric(3), lrf.DepthMetric(2.5), lrf.DepthMetric(math.inf)]
+    metrics += [lrf.metrics.ScaledGDMetric(), lrf.metrics.LambdaBalancedMetric(0.1)]
+    a, b = (lrf.compare_metrics(loss, start, chosen, t_end=0.5, rtol=1e-5) for chosen in (named, metrics))
+    assert list(a.attachments["ends"]) == list(b.attachments["ends"])
+    assert [c.measured for c in a.claims] == [c.measured for c in b.claims]
+    labelled = lrf.compare_metrics(loss, start, {"mine": "mn", "deep": 2}, t_end=0.5, rtol=1e-5)
+    assert list(labelled.attachments["ends"]) == ["mine", "deep"]
 
 
 def test_depth_inf_is_marked_only_where_it_is_degenerate():

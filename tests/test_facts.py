@@ -392,7 +392,7 @@ def test_the_rest_of_a_metric_has_its_default():
     said = metrics.facts(Counting())
     assert (said.symmetric, said.root) == (False, 1.0)
     assert metrics.facts(Counting(symmetric=None, root=None)).root == 1.0
-    assert metrics.facts(lrf.BuresWassersteinMetric()).symmetric is True
+    assert metrics.facts(lrf.metrics.BuresWassersteinMetric()).symmetric is True
     assert metrics.facts(lrf.DepthMetric(2.5)).root == 2.5
 
 
@@ -428,7 +428,7 @@ def test_one_velocity_asks_the_metric_once(root, own_rates, w):
 
 
 def test_facts_stand_for_their_metric(w):
-    s, metric = w.s, lrf.TwoFactorMetric()
+    s, metric = w.s, lrf.metrics.TwoFactorMetric()
     said = metrics.facts(metric)
     for root in (1.0, 2.0):
         ours, block = metrics.root_coefficients(said, s, root)

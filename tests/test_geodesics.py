@@ -26,7 +26,7 @@ def length(curve, metric, pieces=400):
         t = (k + 0.5) * h
         w = curve(t)
         velocity = (curve(t + 1e-4).to_dense() - curve(t - 1e-4).to_dense()) / 2e-4
-        total += h * lrf.tangent_norm(w, lrf.project(w, velocity), metric)
+        total += h * lrf.gradients.tangent_norm(w, lrf.project(w, velocity), metric)
     return total
 
 
@@ -67,7 +67,7 @@ def test_bures_distance_of_close_points_has_its_digits(rng):
         assert not abs(bures(w.to_dense(), y.to_dense()) / 1e-9 - 1) < 1e-2  # control
 
 
-@pytest.mark.parametrize("metric", [lrf.BuresWassersteinMetric(), lrf.DepthMetric(2)])
+@pytest.mark.parametrize("metric", [lrf.metrics.BuresWassersteinMetric(), lrf.DepthMetric(2)])
 def test_bures_geodesic_is_shortest(metric, rng):
     """Its length is the distance; that of the straight line through the matrices' polar-free interpolation is longer."""
     a, b = (lrf.random_point(3, 3, 3, rng=rng, symmetric=True) for _ in range(2))
@@ -152,7 +152,7 @@ def refused(call, match):
 
 def test_what_is_not_known_is_refused(rng):
     a, b = lrf.random_point(4, 3, 2, rng=rng), lrf.random_point(4, 3, 2, rng=rng)
-    deep, polar = FixedRank(4, 3, 2, lrf.DepthMetric(3), rng=rng), FixedRank(4, 3, 2, lrf.PolarMetric())
+    deep, polar = FixedRank(4, 3, 2, lrf.DepthMetric(3), rng=rng), FixedRank(4, 3, 2, lrf.metrics.PolarMetric())
     refused(lambda: deep.dist(a, b), r"`dist and log` under DepthMetric\(depth=3\).*different singular frames")
     refused(lambda: polar.dist(a, b), r"`dist and log` under PolarMetric\(\).*no flat_coordinates")
     refused(lambda: deep.exp(a, deep.random_tangent_vector(a)), "`exp` under DepthMetric.*the velocity is neither")

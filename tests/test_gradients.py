@@ -103,9 +103,9 @@ def test_pullback_is_the_adjoint_of_the_product_rule(sizes, rng):
     net = network(sizes, rng)
     directions = [rng.standard_normal(f.shape) for f in net.factors]
     g = rng.standard_normal(net.shape)
-    moved = lrf.product_rule(net, directions).to_dense()
+    moved = lrf.gradients.product_rule(net, directions).to_dense()
     scale = 100 * EPS * scale_of(net) * sum(np.linalg.norm(e) for e in directions) * np.linalg.norm(g)
-    dual = sum(np.vdot(p, e) for p, e in zip(lrf.pullback(net, g), directions, strict=True))
+    dual = sum(np.vdot(p, e) for p, e in zip(lrf.gradients.pullback(net, g), directions, strict=True))
     assert abs(np.vdot(g, moved) - dual) < scale
     np.testing.assert_allclose(moved, product_derivative(net.factors, directions), rtol=0, atol=scale)
     # along a line the product is a polynomial of degree N: its derivative by interpolation at N + 1 nodes
@@ -252,7 +252,7 @@ def test_horizontal_lift(depth, case, rng):
     atol = 1000 * depth * EPS / min(case.s) ** 2
     np.testing.assert_allclose(product_derivative(net.factors, lift), dense, rtol=0, atol=atol * np.linalg.norm(dense))
     squared = sum(np.vdot(e, e) for e in lift)
-    np.testing.assert_allclose(squared, lrf.inner_product(w, z, z, lrf.DepthMetric(depth)), rtol=atol)
+    np.testing.assert_allclose(squared, lrf.gradients.inner_product(w, z, z, lrf.DepthMetric(depth)), rtol=atol)
     # the least-norm solution of dphi(E) = Z, by a dense least-squares solver
     jacobian = product_jacobian(net.factors)
     least = np.linalg.lstsq(jacobian, dense.ravel(), rcond=1e-10)[0]
@@ -333,7 +333,7 @@ def test_the_gradient_is_only_multiplied(rng):
     for form in (g, Multiplied(g), sparse.linalg.aslinearoperator(g)):
         assert (lrf.riemannian_gradient(w, form, lrf.DepthMetric(3)) - want).norm() < 100 * EPS * want.norm()
     net = lrf.LinearNetwork.balanced(w, 3)
-    for got, dense in zip(lrf.pullback(net, Multiplied(g)), lrf.pullback(net, g.toarray()), strict=True):
+    for got, dense in zip(lrf.gradients.pullback(net, Multiplied(g)), lrf.gradients.pullback(net, g.toarray()), strict=True):
         np.testing.assert_allclose(got, dense, rtol=0, atol=100 * EPS * want.norm())
 
 

@@ -13,9 +13,9 @@ DIFFERENTIABLE = [
     for name, metric in {
         **{f"depth{d:g}": lrf.DepthMetric(d) for d in (1.5, 2, 2.7, 3, 5)},
         "embedded": lrf.EmbeddedMetric(),
-        "scaledgd": lrf.ScaledGDMetric(),
-        "twofactor": lrf.TwoFactorMetric(),
-        "kappa": lrf.KappaBalancedMetric((0.3, -0.4)),
+        "scaledgd": lrf.metrics.ScaledGDMetric(),
+        "twofactor": lrf.metrics.TwoFactorMetric(),
+        "kappa": lrf.metrics.KappaBalancedMetric((0.3, -0.4)),
     }.items()
 ]
 
@@ -84,7 +84,7 @@ def test_hessian_is_self_adjoint(metric, case, rng):
         flat = embedded_hessian(w, v, loss.gradient(w), loss.hessian(w, v.at(w)))
         return metric.coefficients(w.s).apply(flat) + operator.derivative(v, g)
 
-    constant = isinstance(metric, lrf.ScaledGDMetric) and case.m == case.n == case.rank  # then A = 2 at every W
+    constant = isinstance(metric, lrf.metrics.ScaledGDMetric) and case.m == case.n == case.rank  # then A = 2 at every W
     if not (isinstance(metric, lrf.EmbeddedMetric) or constant):
         assert abs(naive(x).dot(q) - naive(y).dot(p)) > 1e-6 * size
 
@@ -171,7 +171,7 @@ def hessian_by_christoffel(w, loss, metric, chart, h=2e-3):
 
 CHRISTOFFEL = [
     *[pytest.param(p.values[0], graph_chart, id=p.id) for p in DIFFERENTIABLE],
-    pytest.param(lrf.BuresWassersteinMetric(), symmetric_chart, id="bures-wasserstein"),
+    pytest.param(lrf.metrics.BuresWassersteinMetric(), symmetric_chart, id="bures-wasserstein"),
 ]
 
 
@@ -227,7 +227,7 @@ def test_speed_is_constant_to_second_order(metric, rng):
     """g(W', W') is conserved along geodesics: along the second-order curve it changes like t^2, else like t."""
     w = Start(5, 4, (1.2, 0.9, 0.5)).draw(rng)
     z, _ = tangent(w, metric, rng)
-    z = z / lrf.tangent_norm(w, z, metric)
+    z = z / lrf.gradients.tangent_norm(w, z, metric)
     times = 0.02 * 2.0 ** -np.arange(6)
 
     def slope(acceleration):
@@ -240,7 +240,7 @@ def test_speed_is_constant_to_second_order(metric, rng):
             near = (curve(t + h).to_dense() - curve(t - h).to_dense()) * 8 / (12 * h)
             at = curve(t)
             velocity = lrf.project(at, near + far)
-            return lrf.tangent_norm(at, velocity, metric) ** 2
+            return lrf.gradients.tangent_norm(at, velocity, metric) ** 2
 
         # the odd part in t: even terms of either curve are left out
         return fitted_slope(times, [abs(speed(t) - speed(-t)) for t in times])

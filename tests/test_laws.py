@@ -62,11 +62,11 @@ def test_gradient_represents_the_derivative(metric, case, rng):
     w = case.draw(rng)
     g, z = rng.standard_normal(w.shape), lrf.project(w, rng.standard_normal(w.shape))
     want = np.vdot(g, z.at(w).to_dense())
-    got = lrf.inner_product(w, lrf.riemannian_gradient(w, g, metric), z, metric)
+    got = lrf.gradients.inner_product(w, lrf.riemannian_gradient(w, g, metric), z, metric)
     # A^-1 A: the condition of A, up to N (s_1/s_r)^2 = 280 at depth 20
     assert abs(got - want) < 1e-12 * max(1.0, size(metric, w) / min(case.s) ** 2) * np.linalg.norm(g) * z.norm()
     other = lrf.EmbeddedMetric() if not isinstance(metric, lrf.EmbeddedMetric) else lrf.DepthMetric(2)
-    wrong = lrf.inner_product(w, lrf.riemannian_gradient(w, g, other), z, metric)
+    wrong = lrf.gradients.inner_product(w, lrf.riemannian_gradient(w, g, other), z, metric)
     assert abs(wrong - want) > 1e-6  # control: the gradient of another metric
 
 
@@ -78,7 +78,7 @@ def test_inner_product(metric, case, rng):
     a, b, c = (lrf.project(w, rng.standard_normal(w.shape)) for _ in range(3))
 
     def g(x, y):
-        return lrf.inner_product(w, x, y, metric)
+        return lrf.gradients.inner_product(w, x, y, metric)
 
     tolerance = 1000 * EPS * np.sqrt(g(a, a) * g(b, b))
     assert g(a, a) > 0
@@ -96,7 +96,7 @@ def test_gradient_by_slope(metric, rng):
     steps = 0.02 * 2.0 ** -np.arange(7)
 
     def slope(gradient):
-        linear = lrf.inner_product(w, gradient, z, metric)
+        linear = lrf.gradients.inner_product(w, gradient, z, metric)
         rest = [
             loss.value((lrf.Product(*w.split()) + h * z.at(w)).to_low_rank(3)) - loss.value(w) - h * linear
             for h in steps

@@ -282,6 +282,55 @@ def test_random_point_is_a_point(m, n, seed):
     np.testing.assert_allclose(np.linalg.svd(w.to_dense())[1][:rank], w.s, rtol=0, atol=50 * EPS)
 
 
+DRAWN = {  # each draws more than once
+    "random_point": lambda rng: lrf.random_point(5, 4, 2, rng=rng).to_dense(),
+    "balanced": lambda rng: np.hstack([f.ravel() for f in _drawn_network("balanced", rng).factors]),
+    "gaussian": lambda rng: np.hstack([f.ravel() for f in _drawn_network("gaussian", rng).factors]),
+    "orthogonal": lambda rng: np.hstack([f.ravel() for f in _drawn_network("orthogonal", rng).factors]),
+    "random_frame": lambda rng: random_frame(5, 2, rng=rng),
+}
+
+
+def _drawn_network(kind, rng):
+    if kind == "balanced":
+        return lrf.LinearNetwork.balanced(lrf.random_point(5, 4, 2, rng=0), 3, widths=(5, 6), rng=rng)
+    return getattr(lrf.LinearNetwork, kind)((5, 4), 3, widths=(5, 6), rng=rng)
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_rng_is_a_seed_a_generator_or_none(draw):
+    """A seed gives the same numbers as its generator, and the same again; the control is another seed."""
+    first = draw(7)
+    for same in (7, np.int64(7), np.random.default_rng(7)):
+        np.testing.assert_array_equal(draw(same), first)
+    rng = np.random.default_rng(7)
+    draw(rng)
+    for other in (8, rng, None):  # a generator goes on
+        assert not np.allclose(draw(other), first)
+    assert not np.allclose(draw(None), draw(None))
+
+
+def test_an_int_is_made_a_generator_once():
+    """Drawn from one generator, frames of one size differ; from a seed each time they would be the same."""
+    w = lrf.random_point(5, 5, 2, rng=0)
+    assert not np.allclose(w.u, w.vt.T)
+    first, second = (lrf.LinearNetwork.balanced(w, 3, widths=5, rng=0).factors[i] for i in (0, 2))
+    assert not np.allclose(first @ w.vt.T / w.s ** (1 / 3), second.T @ w.u / w.s ** (1 / 3))  # their hidden frames
+    a, b = lrf.LinearNetwork.gaussian((5, 5), 2, widths=5, rng=0).factors
+    assert not np.allclose(a, b)
+    same = random_frame(5, 2, rng=0)
+    np.testing.assert_array_equal(same, random_frame(5, 2, rng=0))  # control: two calls are the same
+
+
+def test_hidden_frames_without_a_generator():
+    w = lrf.random_point(5, 4, 2, rng=0)
+    for widths in (None, 2):
+        first, second = (lrf.LinearNetwork.balanced(w, 2, widths=widths).factors[0] for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+    first, second = (lrf.LinearNetwork.balanced(w, 2, widths=3).factors[0] for _ in range(2))
+    assert not np.allclose(first, second)
+
+
 def test_random_point_comes_from_its_generator_alone():
     a, b, c = (lrf.random_point(4, 3, 2, rng=np.random.default_rng(seed)).to_dense() for seed in (1, 1, 2))
     np.testing.assert_array_equal(a, b)

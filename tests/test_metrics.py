@@ -148,7 +148,7 @@ def test_differences_of_the_logarithmic_mean(gap):
 @pytest.mark.parametrize("imbalances", [(0.5,), (0.5, -0.5), (0.3, -0.7, 0.2), (1e-8,), (100.0, -3.0)], ids=str)
 def test_differences_of_the_imbalanced_coefficients(imbalances, gap):
     """All terms are positive: the roundoff of the roots, some 10 eps, in N factors."""
-    metric = lrf.KappaBalancedMetric(imbalances)
+    metric = lrf.metrics.KappaBalancedMetric(imbalances)
     check_differences(metric, lambda: exact_kappa(metric.shifts), np.array([1.3, 1.3 * (1 - gap), 0.4]), 100)
 
 
@@ -156,9 +156,9 @@ def test_differences_of_the_imbalanced_coefficients(imbalances, gap):
     ("metric", "exact"),
     [
         pytest.param(lrf.EmbeddedMetric(), lambda a, b: mpmath.mpf(1), id="embedded"),
-        pytest.param(lrf.ScaledGDMetric(), lambda a, b: mpmath.mpf(2 if a * b else 1), id="scaledgd"),
-        pytest.param(lrf.TwoFactorMetric(), lambda a, b: a**2 + b**2, id="twofactors"),
-        pytest.param(lrf.BuresWassersteinMetric(), lambda a, b: 2 * (a + b), id="bureswasserstein"),
+        pytest.param(lrf.metrics.ScaledGDMetric(), lambda a, b: mpmath.mpf(2 if a * b else 1), id="scaledgd"),
+        pytest.param(lrf.metrics.TwoFactorMetric(), lambda a, b: a**2 + b**2, id="twofactors"),
+        pytest.param(lrf.metrics.BuresWassersteinMetric(), lambda a, b: 2 * (a + b), id="bureswasserstein"),
     ],
 )
 @pytest.mark.parametrize("s", [(1.2, 0.7, 0.3), (1.0, 1.0, 0.5), (0.8, 0.8 * (1 - 1e-12), 3e-9), (0.7,)])
@@ -206,7 +206,7 @@ def test_second_difference_of_a_power(power):
 )
 def test_roots_of_p(imbalances):
     """Newton on ln p(e^y) = 2 ln s: the roundoff of the logarithms, each at most 55, over a slope of at least 1."""
-    metric = lrf.KappaBalancedMetric(imbalances)
+    metric = lrf.metrics.KappaBalancedMetric(imbalances)
     s = np.array([1e3, 1.0, 0.6, 1e-3, 1e-6, 1e-9, 1e-12])
     logs = 2 * np.abs(np.log(s)) + np.abs(np.log(np.maximum(metric.shifts, 1e-12)))[:, None].sum(axis=0) + 5
     want = [float(v) for v in kappa_roots(s, metric.shifts)]
@@ -220,7 +220,7 @@ def test_roots_of_p(imbalances):
 
 def test_roots_of_p_do_not_depend_on_their_neighbours():
     """Newton's method ends at roundoff for all values, also where its last steps alternate in sign."""
-    metric, s = lrf.KappaBalancedMetric((1e-8, 0.5)), np.geomspace(1e3, 1e-12, 40)
+    metric, s = lrf.metrics.KappaBalancedMetric((1e-8, 0.5)), np.geomspace(1e3, 1e-12, 40)
     alone = [metric.roots(np.array([v])).item() for v in s]
     np.testing.assert_allclose(metric.roots(s), alone, rtol=500 * EPS)
 
@@ -296,11 +296,11 @@ def test_metric_is_the_spectral_integral(depth, case, rng):
     """Claim 4: roundoff of some 10^3 summed nodes times the condition (s_1/s_r)^2 <= 20 of the metric."""
     w = case.draw(rng)
     z1, z2, a, b = pair(w, rng)
-    got = lrf.inner_product(w, z1, z2, lrf.DepthMetric(depth))
+    got = lrf.gradients.inner_product(w, z1, z2, lrf.DepthMetric(depth))
     scale = np.sqrt(metric_by_spectral_quadrature(w, a, a, depth) * metric_by_spectral_quadrature(w, b, b, depth))
     assert abs(got - metric_by_spectral_quadrature(w, a, b, depth)) < 1e-10 * scale
     # control: another depth
-    assert abs(lrf.inner_product(w, z1, z2, lrf.DepthMetric(depth + 0.01)) - got) > 1e-7 * scale
+    assert abs(lrf.gradients.inner_product(w, z1, z2, lrf.DepthMetric(depth + 0.01)) - got) > 1e-7 * scale
 
 
 @pytest.mark.parametrize("depth", [1.5, 2, 3, 8])
@@ -308,7 +308,7 @@ def test_metric_is_the_resolvent_integral(depth, rng):
     """The same by linear solves with the dense W, of full rank and condition 4."""
     w = Start(4, 4, (1.5, 1.0, 0.8, 0.4)).draw(rng)
     z1, z2, a, b = pair(w, rng)
-    got, want = lrf.inner_product(w, z1, z2, lrf.DepthMetric(depth)), metric_by_resolvents(w, a, b, depth)
+    got, want = lrf.gradients.inner_product(w, z1, z2, lrf.DepthMetric(depth)), metric_by_resolvents(w, a, b, depth)
     assert abs(got - want) < 1e-10 * np.sqrt(
         metric_by_resolvents(w, a, a, depth) * metric_by_resolvents(w, b, b, depth)
     )
@@ -318,7 +318,7 @@ def test_metric_is_the_resolvent_integral(depth, rng):
 def test_depth_two_metric_is_the_exponential_integral(case, rng):
     w = case.draw(rng)
     z1, z2, a, b = pair(w, rng)
-    got = lrf.inner_product(w, z1, z2, lrf.DepthMetric(2))
+    got = lrf.gradients.inner_product(w, z1, z2, lrf.DepthMetric(2))
     scale = np.sqrt(metric_by_exponentials(w, a, a) * metric_by_exponentials(w, b, b))
     # the exponentials are exact to eps times their argument, 45 where they matter; 10^3 nodes
     assert abs(got - metric_by_exponentials(w, a, b)) < 1e-10 * scale
@@ -359,7 +359,7 @@ def test_root_of_the_operator(metric, case, rng):
     largest = max(1.0, c.largest(w.shape))
     assert (root.apply(root.apply(z)) - c.apply(z)).norm() < 100 * EPS * largest * z.norm()
     # the condition of A, at most 300
-    np.testing.assert_allclose(root.solve(z).norm(), lrf.tangent_norm(w, z, metric), rtol=300 * 20 * EPS)
+    np.testing.assert_allclose(root.solve(z).norm(), lrf.gradients.tangent_norm(w, z, metric), rtol=300 * 20 * EPS)
     assert (root.apply(z) - c.apply(z)).norm() > 1e-3 or metric == lrf.EmbeddedMetric()  # control
 
 
@@ -387,9 +387,9 @@ def test_mn_metric_at_large_singular_values(scale, rng):
             for k in range(3):
                 a, b, x, y = (mpmath.mpf(float(v)) for v in (s[i], s[k], z.core[i, k], z.core[k, i]))
                 total += ((1 + a**2 / 2) * x + a * b / 2 * y) * x / (1 + (a**2 + b**2) / 2)
-    metric = lrf.MNMetric()
+    metric = lrf.metrics.MNMetric()
     # s_i Z_ik + s_k Z_ki may cancel, by a factor of ten here
-    assert abs(lrf.inner_product(w, z, z, metric) / float(total) - 1) < 100 * EPS
+    assert abs(lrf.gradients.inner_product(w, z, z, metric) / float(total) - 1) < 100 * EPS
     c = metric.coefficients(w.s)
     pairs = [(1 + (a * a + b * b) / 2, 1.0) for i, a in enumerate(w.s) for b in w.s[i + 1 :]]
     want = np.sort([1.0] * 3 + [v for pair in pairs for v in pair])  # [1 + b/2, p; p, 1 + a/2] with p^2 = ab/4
@@ -449,7 +449,7 @@ def test_infinite_depth_has_no_inner_product_below_full_rank(rng):
     w = Start(4, 5, (1.0, 0.5)).draw(rng)
     z = lrf.project(w, rng.standard_normal(w.shape))
     with pytest.raises(ValueError, match="degenerate below full rank"):
-        lrf.inner_product(w, z, z, lrf.DepthMetric(np.inf))
+        lrf.gradients.inner_product(w, z, z, lrf.DepthMetric(np.inf))
 
 
 def test_infinite_depth_has_an_inner_product_at_full_rank(rng):
@@ -461,7 +461,7 @@ def test_infinite_depth_has_an_inner_product_at_full_rank(rng):
     for t in np.exp(np.arange(-40, 40, 0.5)):  # the trapezoidal rule in ln t, as in the oracles
         left, right = np.linalg.solve(t * eye + dense @ dense.T, a), np.linalg.solve(t * eye + dense.T @ dense, b.T)
         want += 0.5 * t * np.trace(left @ right)
-    assert abs(lrf.inner_product(w, z1, z2, lrf.DepthMetric(np.inf)) - want) < 1e-10 * z1.norm() * z2.norm() / 0.16
+    assert abs(lrf.gradients.inner_product(w, z1, z2, lrf.DepthMetric(np.inf)) - want) < 1e-10 * z1.norm() * z2.norm() / 0.16
 
 
 @pytest.mark.parametrize("depth", [1, 1.0, 0.5, 0, -2])

@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import pickle
 import pkgutil
 import re
 import subprocess
@@ -94,6 +95,7 @@ def test_all_is_sorted_and_true():
 
 
 PUBLIC = [getattr(lrf, name) for name in lrf.__all__]
+PUBLIC += [getattr(getattr(lrf, room), name) for name, room in lrf._FORMER.items()]
 FUNCTIONS = [f for f in PUBLIC if inspect.isfunction(f)]
 
 
@@ -120,12 +122,89 @@ def test_modules_have_docstrings_and_true_examples(module):
     assert result.failed == 0
 
 
-def test_importing_is_light():
-    heavy = ["pymanopt", "autograd", "matplotlib", "rich", "sklearn", "threadpoolctl", "numba"]
-    heavy += ["xarray", "h5netcdf", "h5py"]
-    code = f"import sys, lowrankflow; print([m for m in {heavy!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def fresh(code):
+    """What a new Python prints."""
+    command = [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+OPTIONAL = ["pymanopt", "autograd", "matplotlib", "rich", "sklearn", "threadpoolctl", "numba", "xarray", "h5netcdf", "h5py"]
+FIRST_FLOW = """
+loss = lrf.losses.LeastSquares([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 1.0]])
+flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(3))
+assert len(lrf.integrate(flow, lrf.random_point(2, 2, 1, rng=0), t_span=(0, 1)).t) > 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "unwanted"),
+    [
+        pytest.param("", ["numpy", "scipy", "lowrankflow.metrics", *OPTIONAL], id="alone"),
+        pytest.param("lrf.metrics.DepthMetric(3)", ["scipy.integrate", "lowrankflow.flow", *OPTIONAL], id="a metric"),
+        pytest.param(FIRST_FLOW, ["lowrankflow.compare", "lowrankflow.checks", "lowrankflow.report", *OPTIONAL], id="a flow"),
+    ],
+)
+def test_importing_is_light(use, unwanted):
+    code = f"import sys, lowrankflow as lrf\n{use}\nprint([m for m in {unwanted!r} if m in sys.modules])"
+    assert fresh(code) == "[]"
+
+
+def test_what_is_not_light_is_seen():
+    """Control: the same question, after the rooms were asked for."""
+    code = "import sys, lowrankflow as lrf\nlrf.verify_equivalence, lrf.metrics.DepthMetric, lrf.pymanopt_manifold\n"
+    unwanted = ["numpy", "scipy.integrate", "lowrankflow.compare", "pymanopt"]
+    assert fresh(code + f"print([m for m in {unwanted!r} if m in sys.modules])") == str(unwanted)
+
+
+def declared():
+    """What the package tells type checkers: name -> the room it is imported from, "" for a room."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    typed = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    assert all(alias.name == alias.asname for node in typed.body for alias in node.names)
+    return {alias.name: node.module or "" for node in typed.body for alias in node.names}
+
+
+def test_python_and_type_checkers_see_the_same_names():
+    assert declared() == dict.fromkeys(lrf._ROOMS, "") | lrf._HOMES
+    assert set(lrf.__all__) == {*lrf._HOMES, "losses"}
+    assert set(dir(lrf)) == {*lrf.__all__, *lrf._ROOMS, "__version__"}
+    assert 35 <= len(lrf.__all__) <= 45  # each a promise
+
+
+@pytest.mark.parametrize("statement", ["import lowrankflow", "from lowrankflow import *", "import lowrankflow.flow"])
+def test_rooms_and_names_are_found_late(statement):
+    """In a new Python, where nothing else has asked for them."""
+    code = f"import lowrankflow as lrf\n{statement}\n"
+    for name, room in lrf._HOMES.items():
+        code += f"assert lrf.{name} is lrf.{room}.{name}\n"
+    if "*" in statement:
+        code += f"assert {{*{lrf.__all__!r}}} <= {{*globals()}} and 'ScaledGDMetric' not in globals()\n"
+    code += "from lowrankflow import data, integrate, losses\nassert losses is lrf.losses and integrate is lrf.integrate\n"
+    assert fresh(code + "print(all(hasattr(lrf, room) for room in lrf._ROOMS))") == "True"
+
+
+def test_pickles_by_name_are_read_before_anything_was_imported():
+    text = pickle.dumps((lrf.Status.FINISHED, lrf.DepthMetric(3), lrf.integrate, lrf.random_point(3, 3, 1, rng=0)))
+    assert fresh(f"import pickle; print(pickle.loads({text!r})[1])") == repr(lrf.DepthMetric(3))
+
+
+@pytest.mark.parametrize("name", lrf._FORMER)
+def test_a_name_that_moved_says_where_it_lives(name):
+    room = lrf._FORMER[name]
+    with pytest.warns(DeprecationWarning, match=rf"^lowrankflow.{name} has moved to lowrankflow.{room}.{name}.$") as caught:
+        assert getattr(lrf, name) is getattr(getattr(lrf, room), name)
+    assert caught[0].filename == __file__
+    assert name not in dir(lrf) and name not in lrf.__all__ and name in getattr(lrf, room).__all__
+    with pytest.warns(DeprecationWarning):
+        exec(f"from lowrankflow import {name}", {})
+
+
+def test_a_name_that_never_was_is_refused():
+    with pytest.raises(AttributeError, match="module 'lowrankflow' has no attribute 'ScaledGD'"):
+        _ = lrf.ScaledGD
+    with pytest.raises(ImportError, match="cannot import name 'ScaledGD'"):
+        exec("from lowrankflow import ScaledGD", {})
+    assert not hasattr(lrf, "__wrapped__")  # doctest asks
 
 
 def test_no_print_and_no_global_random_state_in_the_library():

@@ -127,7 +127,7 @@ def data_set(rng):
 
 
 def separation(rng):
-    return lrf.follow_margin(softmax_inputs(5, 4, rng), start(rng), lrf.DepthMetric(2), max_evaluations=50)
+    return lrf.separation.follow_margin(softmax_inputs(5, 4, rng), start(rng), lrf.DepthMetric(2), max_evaluations=50)
 
 
 #: id: make(rng)
@@ -147,8 +147,8 @@ HELD = (
         "measurement-sum": lambda rng: losses.Inputs(np.eye(4), 5) + losses.Inputs(np.ones((4, 4)), 5),
         "gradient": lambda rng: least_squares(5, 4, rng).gradient(start(rng)),
         "chart-factors": lambda rng: lrf.Factors(),
-        "coefficients": lambda rng: lrf.MNMetric().coefficients(np.array([2.0, 1.0])),
-        "hessian": lambda rng: lrf.RiemannianHessian(
+        "coefficients": lambda rng: lrf.metrics.MNMetric().coefficients(np.array([2.0, 1.0])),
+        "hessian": lambda rng: lrf.geometry.RiemannianHessian(
             (w := start(rng)), lrf.project(w, np.eye(5, 4)), lrf.DepthMetric(3)
         ),
         "point-transposed": lambda rng: start(rng).T,
@@ -161,7 +161,7 @@ HELD = (
         "event": lambda rng: lrf.Event("level", workers.level, terminal=True, direction=1),
         "status": lambda rng: list(lrf.Status),
         "progress": lambda rng: Progress(0.5, 1.0, 7, np.nan),
-        "passage": lambda rng: lrf.Passage(0.5, 1.0, 2),
+        "passage": lambda rng: lrf.flow.Passage(0.5, 1.0, 2),
         "dataset": data_set,
         "observations": observations,
         "prepared": lambda rng: data.prepare(data_set(rng)),
@@ -257,7 +257,7 @@ def numbers(log):
 @every_copy
 @pytest.mark.parametrize("metric", [*METRICS, *SYMMETRIC_METRICS])
 def test_copied_problems_say_the_same(metric, copied, rng):
-    symmetric = isinstance(metric, lrf.BuresWassersteinMetric)
+    symmetric = isinstance(metric, lrf.metrics.BuresWassersteinMetric)
     w = lrf.random_point(4, 4, 2, rng=rng, symmetric=True) if symmetric else start(rng)
     problem = problem_at(w, metric, rng)
     again, z = copied(problem), lrf.project(w, rng.standard_normal(w.shape))
@@ -466,7 +466,8 @@ def dense(kind, method, rng):
     if kind == "factors":
         flow, start = lrf.FactorFlow(loss), lrf.LinearNetwork.balanced(start, 2)
     if kind == "symmetric":
-        flow = lrf.RiemannianFlow(losses.from_function(lambda w: (w**2).sum(), shape=(4, 4)), lrf.BuresWassersteinMetric())
+        loss = losses.from_function(lambda w: (w**2).sum(), shape=(4, 4))
+        flow = lrf.RiemannianFlow(loss, lrf.metrics.BuresWassersteinMetric())
         start = lrf.random_point(4, 4, 2, rng=rng, symmetric=True)
     save = lrf.Save(dense=True, integrals={"q": lambda at: at.power})
     options = {"step_size": 0.1} if method in ("Euler", "RK4") else {"rtol": 1e-4}

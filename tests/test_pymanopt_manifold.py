@@ -57,7 +57,7 @@ def test_inner_product_is_that_of_the_metric(metric, case, rng):
     w = case.draw(rng)
     manifold = manifold_at(w, metric, rng)
     a, b = unit(manifold, w), unit(manifold, w)
-    want = lrf.inner_product(w, a, b, metric)
+    want = lrf.gradients.inner_product(w, a, b, metric)
     assert abs(manifold.inner_product(w, a, b) - want) < 1000 * EPS
     assert abs(manifold.norm(w, a) - 1) < 1000 * EPS
 
@@ -329,7 +329,7 @@ def test_newton_converges_quadratically(rng):
     assert g[-1] < 1e-9
     assert g.size <= 4  # 1e-2 -> 1e-4 -> 1e-8 -> 1e-16
     problem = manifold.problem(loss)
-    flat = FixedRank(m, n, r, lrf.ScaledGDMetric()).problem(loss)
+    flat = FixedRank(m, n, r, lrf.metrics.ScaledGDMetric()).problem(loss)
     type(problem).riemannian_hessian.fget(problem)  # the property itself is there
 
     class Wrong(type(problem)):

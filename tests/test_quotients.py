@@ -39,7 +39,7 @@ from oracles import (
 
 import lowrankflow as lrf
 
-KAPPA, LAMBDA, BURES = lrf.KappaBalancedMetric, lrf.LambdaBalancedMetric, lrf.BuresWassersteinMetric()
+KAPPA, LAMBDA, BURES = lrf.metrics.KappaBalancedMetric, lrf.metrics.LambdaBalancedMetric, lrf.metrics.BuresWassersteinMetric()
 
 
 def _space(metric, make, name, **parts):
@@ -47,11 +47,11 @@ def _space(metric, make, name, **parts):
 
 
 SPACES = [
-    _space(lrf.ScaledGDMetric(), scaled_space, "scaledgd"),
-    _space(lrf.TwoFactorMetric(), two_factor_space, "twofactors"),
-    _space(lrf.SubspaceProjectionMetric(), subspace_space, "subspace"),
-    _space(lrf.PolarMetric(), polar_space, "polar"),
-    _space(lrf.MNMetric(), mn_space, "mn"),
+    _space(lrf.metrics.ScaledGDMetric(), scaled_space, "scaledgd"),
+    _space(lrf.metrics.TwoFactorMetric(), two_factor_space, "twofactors"),
+    _space(lrf.metrics.SubspaceProjectionMetric(), subspace_space, "subspace"),
+    _space(lrf.metrics.PolarMetric(), polar_space, "polar"),
+    _space(lrf.metrics.MNMetric(), mn_space, "mn"),
     _space(lrf.EmbeddedMetric(), embedded_space, "embedded"),
     _space(BURES, root_space, "bureswasserstein"),
     *(_space(lrf.DepthMetric(d), depth_space, f"depth{d}", depth=d) for d in (2, 3, 4, 7)),
@@ -65,7 +65,7 @@ SPACES = [
     ),
 ]
 #: L = U M: the small singular values are known to eps s_1 / s_r of L alone, and these metrics divide by them
-MIXED_SCALES = (lrf.ScaledGDMetric, lrf.EmbeddedMetric)
+MIXED_SCALES = (lrf.metrics.ScaledGDMetric, lrf.EmbeddedMetric)
 
 
 def draw(case, metric, rng):
@@ -124,12 +124,12 @@ def test_inner_product_is_that_of_the_shortest_lift(metric, space, case, rng):
     e1, e2 = lift(z1), lift(z2)
     for a, b, x, y in ((z1, z1, e1, e1), (z1, z2, e1, e2)):
         # the condition of J J^T, at most 300
-        assert abs(lrf.inner_product(w, a, b, metric) - x @ y) < 1e-11 * np.linalg.norm(x) * np.linalg.norm(y)
-    np.testing.assert_allclose(lrf.tangent_norm(w, z1, metric), np.linalg.norm(e1), rtol=1e-11)
+        assert abs(lrf.gradients.inner_product(w, a, b, metric) - x @ y) < 1e-11 * np.linalg.norm(x) * np.linalg.norm(y)
+    np.testing.assert_allclose(lrf.gradients.tangent_norm(w, z1, metric), np.linalg.norm(e1), rtol=1e-11)
     # control: a lift that is not the shortest
     fibre = np.linalg.svd(j)[2][np.linalg.matrix_rank(j, tol=1e-8) :]
     if len(fibre):
-        assert np.linalg.norm(e1 + fibre[0]) ** 2 > lrf.inner_product(w, z1, z1, metric) + 0.5
+        assert np.linalg.norm(e1 + fibre[0]) ** 2 > lrf.gradients.inner_product(w, z1, z1, metric) + 0.5
 
 
 @pytest.mark.parametrize(("metric", "space"), SPACES)
@@ -141,12 +141,12 @@ def test_spectrum_and_volume_are_those_of_the_factors(metric, space, case, rng):
     basis = tangent_basis(w, symmetric=metric == BURES)
     wide = np.column_stack([bordered(b.reshape(w.shape), shape).ravel() for b in basis.T])
     want = np.linalg.eigvalsh(wide.T @ j @ j.T @ wide)[::-1]
-    got = lrf.tangent_kernel_spectrum(w, metric)
+    got = lrf.gradients.tangent_kernel_spectrum(w, metric)
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=0, atol=1000 * EPS * size(metric, w))
     np.testing.assert_allclose(metric.coefficients(w.s).largest(w.shape), want[0], rtol=1000 * EPS)
     # the least eigenvalue is above 0.07, hence its logarithm to 1e-11
-    np.testing.assert_allclose(lrf.log_volume(w, metric), -0.5 * np.log(want).sum(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(lrf.gradients.log_volume(w, metric), -0.5 * np.log(want).sum(), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(("metric", "space"), SPACES)
@@ -167,7 +167,7 @@ def test_every_other_metric_fails(metric, space, rng):
             np.linalg.norm(lrf.riemannian_gradient(w, g, other).at(w).to_dense() - tangent_projection(w, moved)) < 1e-6
         )
         assert (
-            same == (lrf.tangent_norm(w, z, other) ** 2 == pytest.approx(length**2, rel=1e-6)) == _equal(metric, other)
+            same == (lrf.gradients.tangent_norm(w, z, other) ** 2 == pytest.approx(length**2, rel=1e-6)) == _equal(metric, other)
         )
 
 
@@ -194,7 +194,7 @@ def test_spectrum_is_that_of_the_dense_operator(metric, case, rng):
     columns = [lrf.riemannian_gradient(w, b.reshape(w.shape), metric).at(w).to_dense().ravel() for b in basis.T]
     dense = basis.T @ np.column_stack(columns)
     np.testing.assert_allclose(dense, dense.T, rtol=0, atol=500 * EPS * size(metric, w))
-    want, got = np.linalg.eigvalsh(dense)[::-1], lrf.tangent_kernel_spectrum(w, metric)
+    want, got = np.linalg.eigvalsh(dense)[::-1], lrf.gradients.tangent_kernel_spectrum(w, metric)
     k, (m, n) = w.rank, w.shape
     assert got.size == (n * k - k * (k - 1) // 2 if metric == BURES else k * (m + n - k))
     np.testing.assert_allclose(got, want, rtol=0, atol=500 * EPS * size(metric, w))
@@ -207,10 +207,10 @@ def test_volume_is_the_gram_determinant(metric, case, rng):
     w = draw(case, metric, rng)
     basis = tangent_basis(w, symmetric=metric == BURES)
     z = [lrf.project(w, b.reshape(w.shape)) for b in basis.T]
-    gram = np.array([[lrf.inner_product(w, a, b, metric) for a in z] for b in z])
+    gram = np.array([[lrf.gradients.inner_product(w, a, b, metric) for a in z] for b in z])
     want = 0.5 * np.linalg.slogdet(gram)[1]
     # 24 eigenvalues, the condition of g at most 300 (its roundoff in each logarithm)
-    np.testing.assert_allclose(lrf.log_volume(w, metric), want, rtol=0, atol=24 * 300 * 20 * EPS)
+    np.testing.assert_allclose(lrf.gradients.log_volume(w, metric), want, rtol=0, atol=24 * 300 * 20 * EPS)
 
 
 @pytest.mark.parametrize("case", STARTS)
@@ -229,14 +229,14 @@ def test_volume_of_the_depth_metric_in_closed_form(depth, case, rng):
                 if close
                 else np.log((s[i] ** (2 / depth) - s[k] ** (2 / depth)) / (s[i] ** 2 - s[k] ** 2))
             )
-    np.testing.assert_allclose(lrf.log_volume(w, lrf.DepthMetric(depth)), log, rtol=1e-12, atol=1e-11)
-    assert abs(lrf.log_volume(w, lrf.DepthMetric(2 * depth)) - log) > 1e-2  # control
+    np.testing.assert_allclose(lrf.gradients.log_volume(w, lrf.DepthMetric(depth)), log, rtol=1e-12, atol=1e-11)
+    assert abs(lrf.gradients.log_volume(w, lrf.DepthMetric(2 * depth)) - log) > 1e-2  # control
 
 
 def test_volume_is_infinite_where_the_metric_degenerates(rng):
     w = Start(4, 5, (1.0, 0.5)).draw(rng)
-    assert lrf.log_volume(w, lrf.DepthMetric(np.inf)) == np.inf
-    assert np.isfinite(lrf.log_volume(Start(2, 2, (1.0, 0.5)).draw(rng), lrf.DepthMetric(np.inf)))
+    assert lrf.gradients.log_volume(w, lrf.DepthMetric(np.inf)) == np.inf
+    assert np.isfinite(lrf.gradients.log_volume(Start(2, 2, (1.0, 0.5)).draw(rng), lrf.DepthMetric(np.inf)))
 
 
 @pytest.mark.parametrize("case", [Start(4, 7, (1.0, 0.6, 0.3)), Start(6, 5, (1.0, 1.0, 0.5))])
@@ -247,12 +247,12 @@ def test_conversion_gives_the_gradient_of_the_target(source, case, rng):
     start = lrf.riemannian_gradient(w, g, source)
     for target in (case.values[0] for case in ALL_METRICS):
         want = lrf.riemannian_gradient(w, g, target)
-        got = lrf.convert_gradient(w, start, source, target)
+        got = lrf.gradients.convert_gradient(w, start, source, target)
         # A_2 A_1^-1 A_1: the condition of A_1, 20 x 11 at most
         assert (got - want).norm() < 5000 * EPS * size(target, w) * np.linalg.norm(g)
         if target != source:  # controls: not converted, and converted the other way
             assert (start - want).norm() > 1e-3
-            assert (lrf.convert_gradient(w, want, source, target) - want).norm() > 1e-3
+            assert (lrf.gradients.convert_gradient(w, want, source, target) - want).norm() > 1e-3
 
 
 def test_conversion_to_and_from_the_symmetric_metric(rng):
@@ -260,12 +260,12 @@ def test_conversion_to_and_from_the_symmetric_metric(rng):
     w = Start(5, 5, (1.2, 0.7)).draw_symmetric(rng)
     g = rng.standard_normal(w.shape)
     bures, depth = lrf.riemannian_gradient(w, g, BURES), lrf.riemannian_gradient(w, (g + g.T) / 2, lrf.DepthMetric(3))
-    assert (lrf.convert_gradient(w, bures, BURES, lrf.DepthMetric(3)) - depth).norm() < 1e-13
-    assert (lrf.convert_gradient(w, depth, lrf.DepthMetric(3), BURES) - bures).norm() < 1e-13
+    assert (lrf.gradients.convert_gradient(w, bures, BURES, lrf.DepthMetric(3)) - depth).norm() < 1e-13
+    assert (lrf.gradients.convert_gradient(w, depth, lrf.DepthMetric(3), BURES) - bures).norm() < 1e-13
     skew = lrf.riemannian_gradient(w, g, lrf.DepthMetric(3))
-    assert (lrf.convert_gradient(w, skew, lrf.DepthMetric(3), BURES) - bures).norm() < 1e-13
+    assert (lrf.gradients.convert_gradient(w, skew, lrf.DepthMetric(3), BURES) - bures).norm() < 1e-13
     with pytest.raises(ValueError, match="`rgrad` must be symmetric"):
-        lrf.convert_gradient(w, skew, BURES, lrf.DepthMetric(3))
+        lrf.gradients.convert_gradient(w, skew, BURES, lrf.DepthMetric(3))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -369,11 +369,11 @@ def test_only_a_double_root_keeps_the_rank(metric, rng):
 def test_depth_two_is_twice_bures_wasserstein(case, rng):
     w = case.draw_symmetric(rng)
     a, b = (lrf.project(w, rng.standard_normal(w.shape)).symmetrised() for _ in range(2))
-    two, bures = (lrf.inner_product(w, a, b, metric) for metric in (lrf.DepthMetric(2), BURES))
-    scale = lrf.tangent_norm(w, a, BURES) * lrf.tangent_norm(w, b, BURES)
+    two, bures = (lrf.gradients.inner_product(w, a, b, metric) for metric in (lrf.DepthMetric(2), BURES))
+    scale = lrf.gradients.tangent_norm(w, a, BURES) * lrf.gradients.tangent_norm(w, b, BURES)
     assert abs(two - 2 * bures) < 100 * EPS * scale
     assert (
-        abs(lrf.inner_product(w, a, a, lrf.DepthMetric(2.01)) / lrf.inner_product(w, a, a, BURES) - 2) > 1e-4
+        abs(lrf.gradients.inner_product(w, a, a, lrf.DepthMetric(2.01)) / lrf.gradients.inner_product(w, a, a, BURES) - 2) > 1e-4
     )  # control
     g = rng.standard_normal(w.shape)
     gradients = [lrf.riemannian_gradient(w, x, m) for x, m in (((g + g.T) / 2, lrf.DepthMetric(2)), (g, BURES))]
@@ -395,7 +395,7 @@ def test_length_is_the_bures_distance(case, rng):
         total = 0.0
         for t, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
             at, moved = lrf.LowRankMatrix.from_factor(y + t * h), h @ (y + t * h).T
-            total += weight * lrf.tangent_norm(at, lrf.project(at, moved + moved.T).symmetrised(), BURES)
+            total += weight * lrf.gradients.tangent_norm(at, lrf.project(at, moved + moved.T).symmetrised(), BURES)
         return total
 
     def distance(h):
@@ -424,7 +424,7 @@ def test_symmetric_gradient_by_slope(case, rng):
     steps = 0.02 * 2.0 ** -np.arange(7)
 
     def slope(gradient):
-        linear = lrf.inner_product(w, gradient, z, BURES)
+        linear = lrf.gradients.inner_product(w, gradient, z, BURES)
         rest = [loss.value(lrf.LowRankMatrix.from_factor(y + h * e)) - loss.value(w) - h * linear for h in steps]
         return fitted_slope(steps, np.abs(rest))
 
@@ -560,14 +560,14 @@ def test_stationarity_of_the_symmetric_flow(rng):
     g = gradient_of(loss)(w)
     _, (_, size, power, _) = system.measure(system.y0)
     np.testing.assert_allclose(size, np.linalg.norm(tangent_projection(w, (g + g.T) / 2)), rtol=1000 * EPS)
-    np.testing.assert_allclose(power, lrf.tangent_norm(w, lrf.riemannian_gradient(w, g, BURES), BURES) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(power, lrf.gradients.tangent_norm(w, lrf.riemannian_gradient(w, g, BURES), BURES) ** 2, rtol=1e-12)
     assert np.linalg.norm(tangent_projection(w, g)) > 1.01 * size  # control
 
 
 SQUARES = [
-    pytest.param(lrf.TwoFactorMetric(), two_factor_flow, id="twofactors"),
-    pytest.param(lrf.SubspaceProjectionMetric(), subspace_flow, id="subspace"),
-    pytest.param(lrf.PolarMetric(), polar_flow, id="polar"),
+    pytest.param(lrf.metrics.TwoFactorMetric(), two_factor_flow, id="twofactors"),
+    pytest.param(lrf.metrics.SubspaceProjectionMetric(), subspace_flow, id="subspace"),
+    pytest.param(lrf.metrics.PolarMetric(), polar_flow, id="polar"),
 ]
 
 
@@ -583,5 +583,5 @@ def test_flow_at_a_tiny_singular_value(metric, oracle, rng):
 
 def test_rounded_sums_of_imbalances_are_still_multiple_roots():
     """0.1 + 0.2 - 0.3 is 5.6e-17 in floating point, and 0 is a double root of p."""
-    assert lrf.KappaBalancedMetric((0.1, 0.2, -0.3)).preserves_rank
-    assert not lrf.KappaBalancedMetric((0.1, 0.2)).preserves_rank  # control
+    assert lrf.metrics.KappaBalancedMetric((0.1, 0.2, -0.3)).preserves_rank
+    assert not lrf.metrics.KappaBalancedMetric((0.1, 0.2)).preserves_rank  # control

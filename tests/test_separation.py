@@ -21,7 +21,7 @@ def test_normalised_time_follows_the_same_path(depth, rng):
     """The flow of ln L meets the same W where the loss is the same: two clocks on one path."""
     loss, _, _ = separable(rng)
     start = lrf.random_point(3, 6, 2, rng=rng, singular_values=[0.3, 0.2])
-    found = lrf.follow_margin(loss, start, lrf.DepthMetric(depth), loss_end=0.05, rtol=1e-9)
+    found = lrf.separation.follow_margin(loss, start, lrf.DepthMetric(depth), loss_end=0.05, rtol=1e-9)
     level = found.loss[-1]
     event = lrf.Event("level", lambda t, w: loss.value(w) - level, terminal=True)
     path = lrf.integrate(
@@ -29,7 +29,7 @@ def test_normalised_time_follows_the_same_path(depth, rng):
     )
     a, b = found.path.points[-1].to_dense(), path.points[-1].to_dense()
     assert np.linalg.norm(a - b) < 1e-6 * np.linalg.norm(b)  # rtol a step, a few hundred steps, ROCK4's and DOP853's
-    other = lrf.follow_margin(loss, start, lrf.DepthMetric(depth + 1), loss_end=0.05, rtol=1e-9).path.points[-1]
+    other = lrf.separation.follow_margin(loss, start, lrf.DepthMetric(depth + 1), loss_end=0.05, rtol=1e-9).path.points[-1]
     assert np.linalg.norm(other.to_dense() - b) > 1e-3 * np.linalg.norm(b)  # control: another metric
     # d tau = L dt along the path
     tau = np.trapezoid(path.loss, path.t)
@@ -42,7 +42,7 @@ def test_margins_against_a_loop(rng):
     z = w.to_dense() @ x
     want = [z[y, i] - max(z[c, i] for c in range(3) if c != y) for i, y in enumerate(labels)]
     np.testing.assert_allclose(loss.margins(w), want, rtol=0, atol=1e-13)
-    assert abs(lrf.least_margin(loss, w) - min(want)) < 1e-13
+    assert abs(lrf.separation.least_margin(loss, w) - min(want)) < 1e-13
     signs = np.where(labels > 0, 1.0, -1.0)
     binary = ls.Measured(ls.Inputs(x, 1), ls.Logistic(signs[None]))
     v = lrf.random_point(1, 6, 1, rng=rng)
@@ -64,7 +64,7 @@ def test_softmax_keeps_its_digits_where_samples_are_classified(rng):
 def test_separable_data_have_no_limit(depth, rng):
     loss, _, _ = separable(rng)
     start = lrf.random_point(3, 6, 2, rng=rng, singular_values=[0.1, 0.1])
-    found = lrf.follow_margin(loss, start, lrf.DepthMetric(depth), loss_end=1e-9)
+    found = lrf.separation.follow_margin(loss, start, lrf.DepthMetric(depth), loss_end=1e-9)
     assert found.separable and found.margin[-1] > 0 > found.margin[0]
     assert found.loss[-1] < 2e-9 * found.loss[0]
     assert found.norm[-1] > 10 * found.norm[0]
@@ -101,7 +101,7 @@ def test_alignment_is_that_of_the_velocity(rng):
 def test_data_that_are_not_separable_come_to_rest(rng):
     loss, _, _ = separable(rng, separate=False)
     start = lrf.random_point(3, 6, 2, rng=rng, singular_values=[0.1, 0.1])
-    found = lrf.follow_margin(loss, start, lrf.DepthMetric(3), loss_end=1e-9)
+    found = lrf.separation.follow_margin(loss, start, lrf.DepthMetric(3), loss_end=1e-9)
     assert not found.separable
     assert "at rest" in found.path.message
     assert found.loss[-1] > 0.1 * found.loss[0]
@@ -110,7 +110,7 @@ def test_data_that_are_not_separable_come_to_rest(rng):
 def test_the_budget_ends_it(rng):
     loss, _, _ = separable(rng)
     start = lrf.random_point(3, 6, 2, rng=rng, singular_values=[0.1, 0.1])
-    found = lrf.follow_margin(loss, start, lrf.DepthMetric(3), max_evaluations=100)
+    found = lrf.separation.follow_margin(loss, start, lrf.DepthMetric(3), max_evaluations=100)
     assert found.path.status is lrf.Status.MAX_EVALUATIONS
 
 
@@ -214,10 +214,10 @@ def test_bad_input(rng):
     start = lrf.random_point(3, 6, 2, rng=rng)
     square = ls.LeastSquares(rng.standard_normal((6, 9)), rng.standard_normal((3, 9)))
     with pytest.raises(TypeError, match=r"`loss` must have margins\(w\), got LeastSquares"):
-        lrf.follow_margin(square, start, lrf.DepthMetric(2))
+        lrf.separation.follow_margin(square, start, lrf.DepthMetric(2))
     with pytest.raises(ValueError, match="`loss` must be positive to be followed in normalised time, got -1"):
         ls.Logarithm(Negative()).value(start)
     with pytest.raises(ValueError, match="`loss_end` must be below 1"):
-        lrf.follow_margin(separable(rng)[0], start, lrf.DepthMetric(2), loss_end=2)
+        lrf.separation.follow_margin(separable(rng)[0], start, lrf.DepthMetric(2), loss_end=2)
     with pytest.raises(ValueError, match="`loss_end` must be positive"):
-        lrf.follow_margin(separable(rng)[0], start, lrf.DepthMetric(2), loss_end=0)
+        lrf.separation.follow_margin(separable(rng)[0], start, lrf.DepthMetric(2), loss_end=0)

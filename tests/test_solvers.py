@@ -136,6 +136,25 @@ def test_stable_limit_of_the_explicit_method():
     assert r(solvers._REAL_LIMIT - 0.05) < 1 < r(solvers._REAL_LIMIT + 0.05)
 
 
+@pytest.mark.parametrize("name", ["auto", "dop853", "Rk23", "radau", "lsoda", "rock4", "RKC"])
+def test_names_of_methods_are_read_in_any_case(name):
+    flow, start = stiff(2.0)
+    own = {"auto": "auto", "dop853": "DOP853", "Rk23": "RK23", "radau": "Radau", "lsoda": "LSODA", "rock4": "ROCK4", "RKC": "RKC"}
+    paths = [last(flow, start, 0.1, method=method, rtol=1e-3) for method in (name, own[name])]
+    assert paths[0].method == paths[1].method and paths[0].loss[-1] == paths[1].loss[-1]
+    if name != "auto":
+        assert paths[0].method == own[name]
+
+
+def test_fixed_steps_are_named_in_any_case_too():
+    flow, start = stiff(2.0)
+    assert last(flow, start, 0.1, method="rk4", step_size=0.05).method == "RK4"
+    with pytest.raises(ValueError, match='`step_size` is for methods with a fixed step; "auto" chooses'):
+        last(flow, start, 0.1, method="AUTO", step_size=0.05)
+    with pytest.raises(ValueError, match="`method` must be one of auto, RK23"):
+        last(flow, start, 0.1, method="dop 853")
+
+
 def test_auto_takes_no_step_size():
     with pytest.raises(ValueError, match='`step_size` is for methods with a fixed step; "auto" chooses'):
         last(*stiff(2.0), 1.0, method="auto", step_size=0.1)

@@ -15,6 +15,17 @@ import lowrankflow as lrf
 from lowrankflow.losses import LeastSquares
 
 M, N, RANK, DEPTH = 4, 3, 2, 3
+SUMMARY = """\
+Trajectory: FINISHED
+  ended            The end of `t_span` was reached. t=0.1 of 0.1, NSTEPS steps, NFEV gradients.
+  t                0 to 0.1, KEPT kept
+  loss             FIRST to LAST
+  singular values  LARGE SMALL, at the end
+  stationarity     STATIONARITY, at the end
+  method           DOP853
+  cost             NFEV gradients, NSTEPS steps, 0 repairs
+  columns          dissipated
+  events           half (1)"""
 
 
 @pytest.fixture
@@ -192,3 +203,31 @@ def test_passages_come_back_from_a_file(tmp_path):
     assert len(path.passages) == 2
     path.save(tmp_path / "p.npz")
     assert lrf.Trajectory.load(tmp_path / "p.npz").passages == path.passages
+
+
+def test_a_repr_is_a_summary(paths, tmp_path):
+    path = paths["low rank"]
+    numbers = {
+        "NSTEPS": path.nsteps, "NFEV": path.nfev, "KEPT": path.t.size, "FIRST": f"{path.loss[0]:.6g}",
+        "LAST": f"{path.loss[-1]:.6g}", "LARGE": f"{path.singular_values[-1, 0]:.4g}",
+        "SMALL": f"{path.singular_values[-1, 1]:.4g}", "STATIONARITY": f"{path.stationarity[-1]:.3g}",
+    }  # fmt: skip
+    expected = SUMMARY
+    for name, number in numbers.items():
+        expected = expected.replace(name, str(number))
+    assert repr(path) == str(path) == expected
+    path.save(tmp_path / "path.npz")
+    assert repr(lrf.Trajectory.load(tmp_path / "path.npz")) == expected
+
+
+def test_a_repr_fits_a_screen_whatever_is_in_it(paths):
+    long = [lrf.flow.Passage(t / 3, 1.0, 1) for t in range(1000)]
+    for path in paths.values():
+        wide = np.tile(np.geomspace(1, 1e-9, 1000), (path.t.size, 1))
+        much = {f"column {i}": np.zeros(path.t.size) for i in range(1000)}
+        full = replace(path, singular_values=wide, columns=much, passages=long, events={"e" * 500: [0.0] * 99}, method="m" * 999)
+        lines = repr(full).splitlines()
+        assert len(lines) <= 12 and max(map(len, lines)) <= 120
+        assert "and 992 smaller" in lines[4]
+    nothing = paths["low rank"].at([])
+    assert len(repr(nothing).splitlines()) == 6  # no kept time: nothing to say of it

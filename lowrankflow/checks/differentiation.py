@@ -13,7 +13,7 @@ from ..losses import Loss, facts
 from ..losses.facts import only_if
 from ..matrices import EPS, LinearNetwork, MatrixOrArray
 from ..operators import MatrixLike, Multiple
-from ..validation import Array
+from ..validation import Array, Rng, as_rng
 
 __all__ = ["Tampered", "directional_derivative", "gradient_error", "relative"]
 
@@ -69,7 +69,7 @@ def directional_derivative(function: Callable[[float], float]) -> float:
 
 
 def gradient_error(
-    loss: Loss, net: LinearNetwork, *, rng: np.random.Generator, value: Callable[[Any], float] | None = None
+    loss: Loss, net: LinearNetwork, *, rng: Rng = 0, value: Callable[[Any], float] | None = None
 ) -> tuple[float, float, str]:
     """Compare `factor_gradients` with a fresh differentiation of ``value(W_N ... W_1)``.
 
@@ -79,7 +79,7 @@ def gradient_error(
         Its ``gradient`` is what is tested.
     net : LinearNetwork
         Where.
-    rng : numpy.random.Generator
+    rng : int or numpy.random.Generator, optional
         Draws the directions of central differences.
     value : callable, optional
         What to differentiate; None: ``loss.value``.
@@ -92,7 +92,7 @@ def gradient_error(
     method : str
         Which of the two it was: autograd where the loss declares ``differentiable_by_autograd``.
     """
-    value = loss.value if value is None else value
+    value, rng = loss.value if value is None else value, as_rng(rng)
     used = factor_gradients(loss, net)
     if facts(loss).differentiable_by_autograd and net.shape[0] * net.shape[1] <= _DENSE_LIMIT:
         from autograd import grad

@@ -27,7 +27,7 @@ _FITTED = "median over directions, each fitted over five halvings; infinite wher
 _LARGE = 1_000_000  # entries from which an array of the size of W can be told from the rest of the memory
 
 
-def check_loss(loss: Loss, start: LowRankMatrix, *, rng: np.random.Generator | None = None) -> Report:
+def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> Report:
     """Check a loss at a matrix: gradient, operator, representations, state, Hessian, convexity, curvature, memory.
 
     Parameters
@@ -38,8 +38,8 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: np.random.Generator | N
     start : LowRankMatrix, (m, n) of rank k
         Where to check; the loss must be differentiable nearby. A loss that says ``fixed_rank = True`` is asked along
         matrices of rank k alone.
-    rng : numpy.random.Generator, optional
-        Draws the directions; None: the same directions at every call.
+    rng : int or numpy.random.Generator, optional
+        Draws the directions; the same at every call unless given. None: others at every call.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: np.random.Generator | N
     require_loss(loss)
     require_point("start", start)
     validation.require_shape("start", start.shape, loss.shape)
-    rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
+    rng = validation.as_rng(rng)
     check = _Check(loss, start, rng)
     m, n = start.shape
     about = {"loss": repr(loss), "shape": [m, n], "rank": start.rank}

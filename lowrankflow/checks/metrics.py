@@ -26,7 +26,7 @@ _NEAR = 1e-6  # relative distance over which a derivative is a difference quotie
 _KEPT = 5  #: singular values that the Gram matrix is taken with, so that it stays small
 
 
-def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generator | None = None) -> Report:
+def check_metric(metric: Metric, start: LowRankMatrix, *, rng: validation.Rng = 0) -> Report:
     r"""Check a metric at a matrix: symmetric, positive, of full rank, the same in every frame, right gradient.
 
     Parameters
@@ -36,9 +36,9 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
         lists is shown.
     start : LowRankMatrix, (m, n) of rank k
         Where to check.
-    rng : numpy.random.Generator, optional
-        Draws one seed, from which each claim draws tangent vectors and rotations by its own name; None: the same at
-        every call.
+    rng : int or numpy.random.Generator, optional
+        Draws one seed, from which each claim draws tangent vectors and rotations by its own name; the same at every call
+        unless given. None: others at every call.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     Examples
     --------
     >>> import lowrankflow as lrf
-    >>> w = lrf.random_point(6, 5, 3, rng=np.random.default_rng(0))
+    >>> w = lrf.random_point(6, 5, 3, rng=0)
     >>> lrf.check_metric(lrf.DepthMetric(2.5), w).passed
     True
     """
@@ -64,7 +64,7 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: np.random.Generat
     require_point("start", start)
     if facts(metric).symmetric:
         require_symmetric_point("start", start, metric)
-    rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
+    rng = validation.as_rng(rng)
     c = require_coefficients(metric, start.s)
     check = _Check(metric, start, c, int(rng.integers(2**63)))
     (m, n), s = start.shape, start.s

@@ -81,7 +81,7 @@ def _sides(
             )
         return start, network
     if start is None:
-        raise ValueError("`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=rng).")
+        raise ValueError("`start` must be given where there is no `network`. Use random_point(m, n, rank, rng=0).")
     validation.require_shape("start", start.shape, loss.shape)
     n_factors = int(require_depth(3 if depth is None else depth, integer=True))
     chosen = default_widths(start.shape, n_factors, start.rank) if widths is None else widths
@@ -98,7 +98,7 @@ def verify_equivalence(
     t_end: float | None = None,
     rtol: float = 1e-8,
     chart: Chart | None = None,
-    rng: np.random.Generator | None = None,
+    rng: validation.Rng = 0,
     max_evaluations: int = 200_000,
     claims: Iterable[str] | None = None,
     about: Mapping[str, Any] | None = None,
@@ -127,9 +127,9 @@ def verify_equivalence(
         Tolerance of both flows, between 1e-12 and 1e-5; references run at rtol / 100.
     chart : Chart, optional
         Coordinates of the Riemannian side; None: ``SingularFrame()``. Not ``Lifted()``, which is a factor flow.
-    rng : numpy.random.Generator, optional
-        Draws the hidden frames, then one seed, from which each claim draws by its own name; None: ``default_rng(0)``,
-        the same at every call.
+    rng : int or numpy.random.Generator, optional
+        Draws the hidden frames, then one seed, from which each claim draws by its own name; the same at every call unless
+        given. None: others at every call.
     max_evaluations : int
         Budget of gradients for both flows and their references; the run that finds the end of time may
         use a quarter of it, and the others cover the same time.
@@ -177,7 +177,7 @@ def verify_equivalence(
     if isinstance(chart, Lifted):
         raise ValueError("`chart` must not be Lifted(): it is a factor flow, and would be compared with itself.")
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
-    rng = np.random.default_rng(0) if rng is None else validation.require_rng(rng)
+    rng = validation.as_rng(rng)
     chosen = _chosen(claims)
     start, network = _sides(loss, start, network, depth, widths, rng)
     value = require_value(loss.value(start))

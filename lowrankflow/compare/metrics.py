@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from .. import validation
@@ -110,10 +111,16 @@ def _named(name: str) -> Metric:
     raise ValueError(f"`metrics` must be one of {known}, a depth, lambda:NUMBER or kappa:NUMBER:..., got {name!r}.")
 
 
+def _metric(value: Any) -> Metric:
+    """Return the metric of a name or of a depth; what is neither as it is."""
+    named = isinstance(value, (str, Real)) and not isinstance(value, bool)
+    return _named(str(value).strip().lower()) if named else value
+
+
 def compare_metrics(
     loss: Loss,
     start: LowRankMatrix,
-    metrics: Sequence[Metric] | Mapping[str, Metric],
+    metrics: Sequence[Metric | str | float] | Mapping[str, Metric | str | float],
     *,
     t_end: float | None = None,
     clock: str = "operator",
@@ -136,8 +143,9 @@ def compare_metrics(
         Any object with ``shape``, ``value(w)``, ``gradient(w)``.
     start : LowRankMatrix, (m, n) of rank r
         W(0), of every flow.
-    metrics : sequence of Metric, or mapping of labels to them
-        The metrics; ratios are to the first one. One with ``symmetric`` needs a symmetric start.
+    metrics : sequence of Metric, str or number, or mapping of labels to them
+        The metrics, also by their names at the command line, ``["embedded", 3, "inf", "scaledgd"]``; ratios are to the
+        first one. One with ``symmetric`` needs a symmetric start.
     t_end : float, optional
         Longest time, in the clock that is chosen.
     clock : {"operator", "factors"}
@@ -180,8 +188,8 @@ def compare_metrics(
     --------
     >>> import lowrankflow as lrf
     >>> loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
-    >>> start = lrf.random_point(4, 4, 2, rng=np.random.default_rng(0), singular_values=[0.1, 0.1])
-    >>> report = lrf.compare_metrics(loss, start, [lrf.EmbeddedMetric(), lrf.DepthMetric(3)], rtol=1e-6)
+    >>> start = lrf.random_point(4, 4, 2, rng=0, singular_values=[0.1, 0.1])
+    >>> report = lrf.compare_metrics(loss, start, ["embedded", lrf.DepthMetric(3)], rtol=1e-6)
     >>> report.table("limits").column("ended by")
     ('gradient', 'gradient')
     """
@@ -248,7 +256,7 @@ def _metrics(metrics: Any, start: LowRankMatrix) -> dict[str, Metric]:
         raise TypeError(f"`metrics` must be a sequence of metrics, got {validation.describe(metrics)}.")
     if not given:
         raise ValueError("`metrics` must not be empty. Pass for instance [EmbeddedMetric(), DepthMetric(3)].")
-    values = list(given.values()) if isinstance(given, dict) else list(given)
+    values = [_metric(value) for value in (given.values() if isinstance(given, dict) else given)]
     chosen: dict[str, Metric] = {}
     for i, metric in enumerate(values):
         require_metric(metric)

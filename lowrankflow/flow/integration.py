@@ -24,7 +24,7 @@ from ..validation import Array
 from .field import Field
 from .integrals import Accumulating
 from .loop import Limits, Loop
-from .methods import Automatic, Given, Method, require_method
+from .methods import Automatic, Given, Method, require_method, spelled
 from .resume import Keeper
 from .trajectory import Progress, Trajectory
 
@@ -70,7 +70,7 @@ def integrate(
     method : str, type or Stepper
         "DOP853" for smooth problems; "RKC" (order 2) or "ROCK4" (order 4) for stiff ones; "auto" to choose between
         these by the measured stiffness and `rtol`; any other solver name of scipy, an OdeSolver class; with a fixed
-        step "Euler", "RK4" or a `Stepper` of your own.
+        step "Euler", "RK4" or a `Stepper` of your own. Names in any case.
     step_size : float, optional
         A fixed step: required by "Euler" and "RK4", possible with "RKC", "ROCK4" and other steppers.
     save : Save, optional
@@ -119,7 +119,7 @@ def integrate(
     --------
     >>> import lowrankflow as lrf
     >>> loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
-    >>> start = lrf.random_point(3, 3, 2, rng=np.random.default_rng(0))
+    >>> start = lrf.random_point(3, 3, 2, rng=0)
     >>> path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), start, t_span=(0, 40))
     >>> path.status.name, path.singular_values[-1].round(6).tolist()
     ('FINISHED', [3.0, 2.0])
@@ -176,6 +176,7 @@ def _require_limits(
 
 def _require_method(method: str | type[OdeSolver] | Stepper, step_size: float | None) -> Method | None:
     """Return the method; None for "auto"."""
+    method = spelled(method)
     if not (isinstance(method, str) and method == "auto"):
         return require_method(method, step_size)
     if step_size is not None:

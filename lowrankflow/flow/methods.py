@@ -16,10 +16,13 @@ from ..steppers.power_iteration import first_direction, spectral_radius
 from ..steppers.protocol import Stepper, Velocity
 from ..validation import Array
 
-__all__ = ["Automatic", "Choice", "Given", "Method", "Methods", "require_method"]
+__all__ = ["Automatic", "Choice", "Given", "Method", "Methods", "require_method", "spelled"]
 
 _SCIPY = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 _OURS = {"Euler": steppers.Euler, "RK4": steppers.RK4, "RKC": steppers.RKC, "ROCK4": steppers.ROCK4}
+
+
+_SPELLED = {name.lower(): name for name in ("auto", *_SCIPY, *_OURS)}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Method:
         return self.solver_class(velocity, t, y, bound, **options)
 
 
+def spelled(method: Any) -> Any:
+    """Return the name of a method in its own letters, however they were written; all else as it is."""
+    return _SPELLED.get(method.lower(), method) if isinstance(method, str) else method
+
+
 def require_method(method: str | type[OdeSolver] | Stepper, step_size: float | None) -> Method:
     """Return the method of a name, a class or a stepper; refuse a step where it chooses its own, or none where not."""
     found = _method(method)
@@ -89,7 +97,7 @@ def _method(method: str | type[OdeSolver] | Stepper) -> Method:
         method = _OURS[method]()
     if not isinstance(method, (str, type)) and hasattr(method, "interpolant"):
         return Method(type(method).__name__, SteppedSolver, method)
-    name = validation.require_choice("method", method, ("auto", *_SCIPY, *_OURS))
+    name = validation.require_choice("method", method, _SPELLED.values())
     return Method(name, getattr(scipy_integrate, name))
 
 

@@ -46,6 +46,9 @@ _LABELS = {
 }
 
 
+_SHOWN = 8  #: singular values in a repr
+
+
 class Status(enum.Enum):
     """Why an integration ended. The value is a sentence for people."""
 
@@ -97,9 +100,9 @@ class Dense:
         return self.point(self.solution(t)[: self.size])
 
 
-@dataclass
+@dataclass(repr=False)
 class Trajectory:
-    """The result of `integrate`.
+    """The result of `integrate`. Its repr is a summary of a few lines.
 
     Attributes
     ----------
@@ -146,6 +149,26 @@ class Trajectory:
     method: str = ""
     passages: list[Passage] = field(default_factory=list)
     _dense: Dense | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        lines = {"ended": _cut(self.message)}
+        if self.t.size:
+            s = " ".join(f"{x:.4g}" for x in self.singular_values[-1][:_SHOWN])
+            more = self.singular_values.shape[1] - _SHOWN
+            lines |= {
+                "t": f"{self.t[0]:g} to {self.t[-1]:g}, {self.t.size} kept",
+                "loss": f"{self.loss[0]:.6g} to {self.loss[-1]:.6g}",
+                "singular values": f"{s}{f' and {more} smaller' if more > 0 else ''}, at the end",
+                "stationarity": f"{self.stationarity[-1]:.3g}, at the end",
+            }
+        lines["method"] = _cut(self.method or "not known")
+        lines["cost"] = f"{self.nfev} gradients, {self.nsteps} steps, {self.restarts} repairs"
+        lines["columns"] = _cut(", ".join(self.columns))
+        lines["events"] = _cut(", ".join(f"{name} ({len(times)})" for name, times in self.events.items()))
+        lines["passages"] = _cut(", ".join(f"t={p.t:.4g}" for p in self.passages))
+        return "\n".join(
+            [f"Trajectory: {self.status.name}", *(f"  {name:15}  {text}" for name, text in lines.items() if text)]
+        )
 
     @property
     def dissipated(self) -> Array | None:
@@ -359,6 +382,11 @@ class Trajectory:
             "events": json.dumps(self.events),
             "passages": json.dumps([p._asdict() for p in self.passages]),
         }
+
+
+def _cut(text: str) -> str:
+    """Return a text that fits on a line."""
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _labelled(dims: tuple[str, ...], long_name: str, units: str, values: Array) -> tuple[Any, ...]:

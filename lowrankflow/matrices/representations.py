@@ -36,9 +36,9 @@ __all__ = ["LinearNetwork", "LowRankMatrix", "Product", "Tangent", "random_frame
 EPS = float(np.finfo(np.float64).eps)
 
 
-def random_frame(m: int, k: int, *, rng: np.random.Generator) -> Array:
+def random_frame(m: int, k: int, *, rng: validation.Rng = None) -> Array:
     """Return an (m, k) matrix with orthonormal columns, uniform on the Stiefel manifold."""
-    q, r = thin_qr(rng.standard_normal((m, k)))
+    q, r = thin_qr(validation.as_rng(rng).standard_normal((m, k)))
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)  # without the signs QR of a Gaussian is not uniform
 
 
@@ -353,7 +353,7 @@ class LinearNetwork(_Implicit):
         depth: int,
         *,
         widths: int | Iterable[int] | None = None,
-        rng: np.random.Generator | None = None,
+        rng: validation.Rng = None,
     ) -> LinearNetwork:
         r"""Return balanced factors of `start`.
 
@@ -370,8 +370,9 @@ class LinearNetwork(_Implicit):
         widths : int or sequence of int, optional
             Hidden widths (d_1, ..., d_{N-1}), each at least r; one number for all layers. None: the
             rank, with identity frames.
-        rng : numpy.random.Generator, optional
-            Draws the hidden frames :math:`O_j` (d_j, r); required where a width exceeds the rank.
+        rng : int or numpy.random.Generator, optional
+            Draws the hidden frames :math:`O_j` (d_j, r). None: identity frames where every width is the rank, else
+            frames that differ from call to call.
 
         Returns
         -------
@@ -381,18 +382,16 @@ class LinearNetwork(_Implicit):
         ------
         ValueError, TypeError
             If `start` is not a LowRankMatrix, the depth is below 2 or not whole, a width is below the rank,
-            or `rng` is missing.
+            or `rng` is none.
         """
         require_point("start", start)
         n_factors = int(require_depth(depth, integer=True))
         r = start.rank
         hidden = require_widths(widths, n_factors, r)
-        if rng is None:
-            if widths is not None and max(hidden) > r:
-                validation.require_rng(rng, " where widths exceed the rank")
+        if rng is None and max(hidden) == r:
             frames = [np.eye(r)] * (n_factors - 1)
         else:
-            validation.require_rng(rng)
+            rng = validation.as_rng(rng)
             frames = [random_frame(d, r, rng=rng) for d in hidden]
         frames = [start.vt.T, *frames, start.u]
         root = start.s ** (1 / n_factors)
@@ -406,10 +405,10 @@ class LinearNetwork(_Implicit):
         *,
         widths: int | Iterable[int],
         scale: float = 1.0,
-        rng: np.random.Generator,
+        rng: validation.Rng = None,
     ) -> LinearNetwork:
         """Return factors with independent N(0, scale^2 / d_j) entries, d_j the rows of W_j. Not balanced."""
-        validation.require_rng(rng)
+        rng = validation.as_rng(rng)
         scale = validation.require_number("scale", scale)
         sizes = cls._sizes(shape, depth, widths)
         return cls._trusted(scale * rng.standard_normal((b, a)) / np.sqrt(b) for a, b in pairwise(sizes))
@@ -422,13 +421,13 @@ class LinearNetwork(_Implicit):
         *,
         widths: int | Iterable[int],
         scale: float = 1.0,
-        rng: np.random.Generator,
+        rng: validation.Rng = None,
     ) -> LinearNetwork:
         """Return balanced partial isometries times scale^(1/N): all singular values of the product are `scale`.
 
         The rank is the smallest of all the widths, m and n included.
         """
-        sizes = cls._sizes(shape, depth, widths)
+        rng, sizes = validation.as_rng(rng), cls._sizes(shape, depth, widths)
         s = np.full(min(sizes), validation.require_number("scale", scale))
         start = random_point(sizes[-1], sizes[0], s.size, rng=rng, singular_values=s)
         return cls.balanced(start, depth, widths=sizes[1:-1], rng=rng)
@@ -534,7 +533,7 @@ def random_point(
     n: int,
     rank: int,
     *,
-    rng: np.random.Generator,
+    rng: validation.Rng = None,
     singular_values: ArrayLike | None = None,
     symmetric: bool = False,
 ) -> LowRankMatrix:
@@ -546,8 +545,8 @@ def random_point(
         Shape.
     rank : int
         Rank, between 1 and min(m, n).
-    rng : numpy.random.Generator
-        Source of randomness.
+    rng : int or numpy.random.Generator, optional
+        Source of randomness: a seed, or a generator that goes on. None: another matrix at every call.
     singular_values : array_like, (rank,), optional
         Positive; sorted in decreasing order. None: uniform on [1/2, 1].
     symmetric : bool
@@ -560,16 +559,16 @@ def random_point(
     Raises
     ------
     ValueError, TypeError
-        If the rank exceeds min(m, n), a singular value is not positive, `rng` is not a Generator, or a symmetric
+        If the rank exceeds min(m, n), a singular value is not positive, `rng` is none, or a symmetric
         matrix is not square.
 
     Examples
     --------
-    >>> w = random_point(5, 4, 2, rng=np.random.default_rng(0), singular_values=[0.1, 0.2])
+    >>> w = random_point(5, 4, 2, rng=0, singular_values=[0.1, 0.2])
     >>> w.shape, w.rank, w.s.tolist()
     ((5, 4), 2, [0.2, 0.1])
     """
-    validation.require_rng(rng)
+    rng = validation.as_rng(rng)
     shape = (validation.require_integer("m", m, low=1), validation.require_integer("n", n, low=1))
     k = require_rank(rank, shape)
     validation.require_flags(symmetric=symmetric)

@@ -229,5 +229,6 @@ def test_a_repr_fits_a_screen_whatever_is_in_it(paths):
         lines = repr(full).splitlines()
         assert len(lines) <= 12 and max(map(len, lines)) <= 120
         assert "and 992 smaller" in lines[4]
-    nothing = paths["low rank"].at([])
+    none = {name: getattr(paths["low rank"], name)[:0] for name in ("t", "loss", "singular_values", "stationarity")}
+    nothing = replace(paths["low rank"], points=[], **none)
     assert len(repr(nothing).splitlines()) == 6  # no kept time: nothing to say of it

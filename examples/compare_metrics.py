@@ -12,20 +12,17 @@ from pathlib import Path
 import numpy as np
 
 import lowrankflow as lrf
-from lowrankflow import data
+from lowrankflow.compare import compare_problem
 
-METRICS = [lrf.EmbeddedMetric(), lrf.DepthMetric(2), lrf.DepthMetric(3), lrf.DepthMetric(5), lrf.metrics.ScaledGDMetric()]
+METRICS = ("embedded", 2, 3, 5, "scaledgd")
 DEPTHS = (2, 3, 5)
 SIGMA = (0.4, 0.2, 0.1)  # of the targets, in the small unit
 
 
 def on_data(quick):
     """Return the report on digits, the quick one on iris."""
-    x, y, preparation = data.prepare(data.load("iris" if quick else "digits"))
-    loss = lrf.losses.LeastSquares(x, y, reduction="mean")
-    rank = 2 if quick else 10
-    start = lrf.random_point(*loss.shape, rank, rng=0, singular_values=np.full(rank, 0.1))
-    return lrf.compare_metrics(loss, start, METRICS, rtol=1e-6 if quick else 1e-8, about=preparation.describe())
+    name, rank, rtol = ("iris", 2, 1e-6) if quick else ("digits", 10, 1e-8)
+    return compare_problem(lrf.Problem(data=name, rank=rank, metrics=METRICS, rtol=rtol))
 
 
 def in_units(unit, clock):

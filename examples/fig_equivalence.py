@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 import lowrankflow as lrf
-from lowrankflow import data
 
 DEPTH, RTOL = 3, 1e-8
 BLUE, INK, ORANGE, MUTED = "#0072b2", "#1f2328", "#d55e00", "#59636e"  # told apart with any colour vision
@@ -27,11 +26,10 @@ def gaps(a, b):
 
 def main(quick=False, out=None):
     name, rank, units = ("iris", 2, 60) if quick else ("digits", 10, 230)
-    x, y, preparation = data.prepare(data.load(name))
-    loss = lrf.losses.LeastSquares(x, y, reduction="mean")
-    (m, n), rng = loss.shape, np.random.default_rng(0)
-    start = lrf.random_point(m, n, rank, rng=rng, singular_values=np.full(rank, 0.01))
-    net = lrf.LinearNetwork.balanced(start, DEPTH, widths=n, rng=rng)
+    problem = lrf.Problem(data=name, rank=rank, scale=0.01, depth=DEPTH).build()
+    loss, start = problem.loss, problem.start
+    m, n = loss.shape
+    net = lrf.LinearNetwork.balanced(start, DEPTH, widths=n, rng=problem.rng)
     h = lrf.natural_time_unit(loss, start, DEPTH) / 2  # a quarter of what is stable at the minimiser
     steps = 2 * units
 
@@ -53,7 +51,7 @@ def main(quick=False, out=None):
         "gap of descent, step h / 2": fine.max(),
         "order of descent": np.log2(coarse.max() / fine.max()),
     }
-    print(f"{name}: {preparation}\nnetwork {'-'.join(map(str, (n, *net.widths, m)))}, rank {rank}, h = {h:.3g}")
+    print(f"{name}: {problem.about['description']}\nnetwork {'-'.join(map(str, (n, *net.widths, m)))}, rank {rank}, h = {h:.3g}")
     print("\n".join(f"{key:32} {value:.3g}" for key, value in numbers.items()))
     if out is not None:
         draw(Path(out), [*paths, descents[0]], [between, coarse, fine], numbers["bound 3 (e_a + e_b) + roundoff"], h)

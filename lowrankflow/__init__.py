@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import matrices as matrices
     from . import metrics as metrics
     from . import plotting as plotting
+    from . import problems as problems
     from . import pymanopt_manifold as pymanopt_manifold
     from . import report as report
     from . import separation as separation
@@ -66,6 +67,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .metrics import Coefficients as Coefficients
     from .metrics import DepthMetric as DepthMetric
     from .metrics import EmbeddedMetric as EmbeddedMetric
+    from .problems import Problem as Problem
     from .report import Claim as Claim
     from .report import Control as Control
     from .report import Hypothesis as Hypothesis
@@ -88,6 +90,7 @@ _ROOMS = {  # and the names of the package that live there
     "matrices": "LinearNetwork LowRankMatrix Product Tangent random_point",
     "metrics": "Coefficients DepthMetric EmbeddedMetric",
     "plotting": "",
+    "problems": "Problem",
     "pymanopt_manifold": "",
     "report": "Claim Control Hypothesis Report Table",
     "separation": "",

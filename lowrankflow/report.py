@@ -231,6 +231,8 @@ class Report:
     interrupted: bool = False
     attachments: dict[str, Any] = field(default_factory=dict, repr=False)  #: results too large for the report
     tables: list[Table] = field(default_factory=list)
+    given: dict[str, Any] | None = None  #: the problem as JSON, as ``lowrankflow.Problem.from_dict`` takes it
+    repeats: str = ""  #: what to type in a shell to repeat the report
 
     def __getitem__(self, name: str) -> Claim:
         for claim in self.claims:
@@ -295,6 +297,8 @@ class Report:
                 "version": self.version,
                 "environment": self.environment,
                 "interrupted": self.interrupted,
+                "given": self.given,
+                "repeats": self.repeats,
                 "problem": self.problem,
                 "tables": [asdict(t) for t in self.tables],
                 "claims": claims,
@@ -344,6 +348,8 @@ class Report:
                 data["environment"],
                 data["interrupted"],
                 tables=[Table.from_dict(t) for t in data.get("tables", [])],  # older reports have none
+                given=data.get("given"),
+                repeats=data.get("repeats", ""),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(

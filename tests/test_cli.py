@@ -106,11 +106,11 @@ X, Y = "{d}/x.npy", "{d}/y.csv"
 BAD = {
     "no command": ([], "a command is missing, choose verify, compare, check-loss or datasets"),
     "unknown command": (["verfy"], "invalid choice: 'verfy'"),
-    "no data": (["verify"], "takes one of --data, --inputs and --observed, got none of them. Try --data digits."),
-    "two data": (["verify", "--data", "iris", "--inputs", X], "got --data and --inputs"),
+    "no data": (["verify"], "A problem takes one of `data`, `inputs` and `observed`, got none of them. Try the data digits."),
+    "two data": (["verify", "--data", "iris", "--inputs", X], "got `data` and `inputs`"),
     "unknown data": (["verify", "--data", "mnist"], "mnist"),
     "unknown claim": (["verify", "--explain", "x"], "`claim` must be one of gradient, pointwise"),
-    "targets alone": (["verify", "--data", "iris", "--targets", Y], "`--targets` must come with --inputs"),
+    "targets alone": (["verify", "--data", "iris", "--targets", Y], "`targets` must come with `inputs`"),
     "missing file": (["verify", "--inputs", "{d}/none.npy"], "must be an existing file"),
     "empty file": (["verify", "--inputs", "{d}/empty.csv"], "must not be empty"),
     "samples differ": (["verify", "--inputs", X, "--targets", "{d}/short.npy"], "30"),
@@ -127,23 +127,23 @@ BAD = {
                           "`widths` must be at least the rank 3, got 2"),
     "widths count": (["verify", "--inputs", X, "--widths", "4,4,4"], "`widths` must hold one number for each of the 2"),
     "widths word": (["verify", "--inputs", X, "--widths", "big"], "`widths` must be whole numbers separated by commas"),
-    "negative end": (["verify", "--inputs", X, "--t-end", "-1"], "`t-end` must be positive and finite, got -1"),
+    "negative end": (["verify", "--inputs", X, "--t-end", "-1"], "`t_end` must be positive and finite, got -1"),
     "rtol": (["verify", "--inputs", X, "--rtol", "1e-15"], "`rtol` must lie between 1e-12 and 1e-5, got 1e-15: roundoff hides"),
     "rtol nan": (["verify", "--inputs", X, "--rtol", "nan"], "`rtol` must be positive and finite, got nan"),
     "scale": (["verify", "--inputs", X, "--scale", "0"], "`scale` must be positive and finite, got 0"),
     "seed": (["verify", "--inputs", X, "--seed", "-1"], "`seed` must be at least 0, got -1"),
     "budget": (["verify", "--inputs", X, "--max-evaluations", "3"], "`max_evaluations` must be at least 100, got 3"),
     "steps": (["verify", "--inputs", X, "--preprocess", "whiten"], "whiten"),
-    "loss": (["verify", "--inputs", X, "--loss", "completion"], "`--loss` must be least-squares for --inputs"),
+    "loss": (["verify", "--inputs", X, "--loss", "completion"], "`loss` must be least-squares for `inputs`"),
     "out is a file": (["verify", "--inputs", X, "--out", X], "`out` must be a folder that can be written"),
     "factors shape": (["verify", "--inputs", X, "--targets", Y, "--factors", "{d}/f.npz", "--preprocess", "center"],
                       "have the product shape (3, 9) but the prepared data ask for (3, 4)"),
-    "factors unprepared": (["verify", "--inputs", X, "--factors", "{d}/g.npz"], "`--factors` need an explicit --preprocess"),
+    "factors unprepared": (["verify", "--inputs", X, "--factors", "{d}/g.npz"], "`factors` need an explicit `preprocess`"),
     "factors and widths": (["verify", "--inputs", X, "--factors", "{d}/g.npz", "--preprocess", "none", "--widths", "4"],
                            "`widths` must not be given with `network`"),
     "factors and depth": (["verify", "--inputs", X, "--factors", "{d}/g.npz", "--preprocess", "none", "--depth", "4"],
                           "`depth` must be the number of factors of `network`, got 4 for 2"),
-    "compare nothing": (["compare"], "`compare` takes one of --data, --inputs and --observed, got none of them"),
+    "compare nothing": (["compare"], "A problem takes one of `data`, `inputs` and `observed`, got none of them"),
     "unknown metric": (["compare", "--inputs", X, "--metrics", "embedded,riemann"],
                        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein"),
     "metric of depth 1": (["compare", "--inputs", X, "--metrics", "2,1"], "`depth` must be greater than 1, got 1"),
@@ -158,10 +158,10 @@ BAD = {
     "all missing": (["compare", "--inputs", X, "--missing", "1"], "`missing` must hide some of the 120 entries and leave some"),
     "less than none missing": (["compare", "--inputs", X, "--missing", "-0.5"],
                                "`missing` must be positive and finite, got -0.5"),
-    "missing targets": (["compare", "--inputs", X, "--targets", Y, "--missing", "0.5"], "so it takes no --targets"),
+    "missing targets": (["compare", "--inputs", X, "--targets", Y, "--missing", "0.5"], "so it takes no `targets`"),
     "compare rtol": (["compare", "--inputs", X, "--rtol", "0.1"], "`rtol` must lie between 1e-12 and 1e-05, got 0.1"),
     "compare clock": (["compare", "--inputs", X, "--clock", "sun"], "invalid choice: 'sun'"),
-    "compare end": (["compare", "--inputs", X, "--t-end", "0"], "`t-end` must be positive and finite, got 0"),
+    "compare end": (["compare", "--inputs", X, "--t-end", "0"], "`t_end` must be positive and finite, got 0"),
 }  # fmt: skip
 
 
@@ -205,10 +205,10 @@ def test_interruption_is_status_130_and_keeps_what_was_computed(table, monkeypat
         if stage == "one_step":
             raise KeyboardInterrupt
 
-    def interrupted(*args, progress, **options):
-        return lrf.verify_equivalence(*args, progress=tell, **options)
+    def interrupted(problem, progress):
+        return lrf.compare.verify_problem(problem, progress=tell)
 
-    monkeypatch.setattr(cli, "verify_equivalence", interrupted)
+    monkeypatch.setattr(cli, "verify_problem", interrupted)
     args = ["verify", "--inputs", str(table / "x.npy"), "--targets", str(table / "y.csv"), *FAST]
     assert cli.main([*args, "--out", str(table / "out")]) == 130
     report = lrf.Report.from_json(table / "out" / "report.json")
@@ -239,7 +239,7 @@ def test_compare_and_verify_begin_at_the_same_point(table):
     for command in ("verify", "compare"):
         args = [command, "--inputs", str(table / "x.npy"), "--rank", "2", "--seed", "3"]
         parsed = cli.parser().parse_args(args)
-        starts.append(cli.read_problem(parsed, np.random.default_rng(parsed.seed)).start.to_dense())
+        starts.append(read_problem(parsed).build().start.to_dense())
     np.testing.assert_array_equal(*starts)
 
 
@@ -282,7 +282,7 @@ def test_hidden_labels_and_counts_are_judged_by_their_loss(tmp_path, rng):
     counts = rng.poisson(np.exp(a))
     np.save(tmp_path / "counts.npy", counts)
     args = ["compare", "--inputs", str(tmp_path / "counts.npy"), "--missing", "0.4", "--rank", "2", "--loss", "poisson"]
-    problem = read_problem(parser().parse_args(args), rng)
+    problem = read_problem(parser().parse_args(args)).build()
     w, seen = problem.start.to_dense(), problem.loss.link.targets.size
     whole = seen * problem.loss.value(problem.start) + (w.size - seen) * problem.measures["hidden loss"](problem.start)
     np.testing.assert_allclose(whole, np.sum(np.exp(w) - counts * w), rtol=1e-13)
@@ -432,31 +432,31 @@ XY = ["--inputs", "{d}/x.npy", "--targets", "{d}/y.csv"]
 BAD_LOSSES = {
     "no such name": (["--loss", "{d}/mine.py:Gone", *XY],
                      "which defines Good, Wrong, Turned, Raises, NotANumber, Observed; got 'Gone'"),
-    "no such file": (["--loss", "{d}/gone.py:Good", *XY], "`--loss` must be an existing file"),
+    "no such file": (["--loss", "{d}/gone.py:Good", *XY], "`loss` must be an existing file"),
     "not Python": (["--loss", "{d}/broken.py:Good", *XY], "raises SyntaxError in line 1"),
-    "not a .py file": (["--loss", "{d}/y.csv:Good", *XY], "`--loss` must name a .py file"),
+    "not a .py file": (["--loss", "{d}/y.csv:Good", *XY], "`loss` must name a .py file"),
     "no name": (["--loss", "{d}/mine.py", *XY], "or FILE.py:Name, got"),
-    "unknown loss": (["--loss", "nope", *XY], "`--loss` must be one of least-squares, completion, squared, huber"),
+    "unknown loss": (["--loss", "nope", *XY], "`loss` must be one of least-squares, completion, squared, huber"),
     "cannot be called": (["--loss", "{d}/mine.py:Good", "--loss-arg", "epsilon=1", *XY],
-                         "`--loss` Good must be callable with inputs="),
+                         "`loss` Good must be callable with inputs="),
     "turned": (["--loss", "{d}/mine.py:Turned", *XY], "but the data ask for (3, 4). Did you mean the transpose?"),
     "raises": (["--loss", "{d}/mine.py:Raises", *XY], "raises ZeroDivisionError: division by zero"),
     "nan": (["--loss", "{d}/mine.py:NotANumber", *XY], "`loss.value(w)` must be finite at"),
     "hinge": (["--loss", "hinge", *XY], "Use SquaredHinge."),
     "absolute": (["--loss", "absolute", *XY], "Use Huber or LogCosh."),
-    "argument without =": (["--loss", "huber", "--loss-arg", "delta", *XY], "`--loss-arg` must be KEY=VALUE, got 'delta'"),
+    "argument without =": (["--loss", "huber", "--loss-arg", "delta", *XY], "`loss_args` must be KEY=VALUE, got 'delta'"),
     "argument twice": (["--loss", "huber", "--loss-arg", "delta=1", "--loss-arg", "delta=2", *XY], "must name each keyword once"),
-    "argument unknown": (["--loss", "huber", "--loss-arg", "foo=1", *XY], "`--loss-arg` foo: huber takes delta."),
-    "argument without a loss": (["--loss-arg", "delta=1", *XY], "`--loss-arg` must come with a --loss that takes one"),
+    "argument unknown": (["--loss", "huber", "--loss-arg", "foo=1", *XY], "`loss_args` foo: huber takes delta."),
+    "argument without a loss": (["--loss-arg", "delta=1", *XY], "`loss_args` must come with a loss that takes them"),
     "softmax without labels": (["--loss", "softmax", "--inputs", "{d}/x.npy"], "needs targets of its own"),
     "softmax of numbers": (["--loss", "softmax", *XY], "`labels` must"),
     "softmax of entries": (["--loss", "softmax", "--observed", "{d}/negative.csv"], "it has one label a sample"),
     "logistic labels": (["--loss", "logistic", *XY[:3], "{d}/labels.csv"], "`labels` must be -1 or 1"),
     "counts centred": (
         ["--loss", "poisson", "--observed", "{d}/negative.csv", "--preprocess", "center"],
-        "`--preprocess` must be none for --loss poisson, whose values are taken as they stand, got center."),
+        "`preprocess` must be none for the loss poisson, whose values are taken as they stand, got center."),
     "negative counts": (["--loss", "poisson", "--observed", "{d}/negative.csv"], "`counts` must be non-negative"),
-    "completion of inputs": (["--loss", "completion", *XY], "`--loss` must be least-squares for --inputs"),
+    "completion of inputs": (["--loss", "completion", *XY], "`loss` must be least-squares for `inputs`"),
 }  # fmt: skip
 
 

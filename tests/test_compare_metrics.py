@@ -12,8 +12,8 @@ from scipy.integrate import solve_ivp
 
 import lowrankflow as lrf
 from lowrankflow.claims import courses
-from lowrankflow.compare import named_metrics
 from lowrankflow.html_report import page
+from lowrankflow.metrics import named_metrics
 
 SHIPPED = {
     "embedded": lrf.EmbeddedMetric(),

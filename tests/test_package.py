@@ -22,7 +22,7 @@ PACKAGE = Path(lrf.__file__).parent
 FLOORS = {
     "_version": 0, "validation": 0, "files": 0, "entries": 0, "operators": 0, "loading": 0,
     "matrices": 1, "report": 1, "statements": 1,
-    "metrics": 2, "losses": 2, "data": 2, "steppers": 2, "flows": 2,
+    "metrics": 2, "losses": 2, "data": 2, "steppers": 2, "flows": 2, "problems": 2,
     "gradients": 3, "geometry": 3, "charts": 3,
     "flow": 4, "descent": 4, "separation": 4, "checks": 4, "claims": 4,
     "compare": 5,
@@ -230,7 +230,7 @@ def blocks(name):
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/running.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md"])
 def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = blocks(page)

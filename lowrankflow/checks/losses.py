@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import validation
 from ..losses import Loss, facts
+from ..losses.facts import loss_label
 from ..losses.requirements import require_gradient, require_loss, require_value
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_point
@@ -69,7 +70,7 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> 
     rng = validation.as_rng(rng)
     check = _Check(loss, start, rng)
     m, n = start.shape
-    about = {"loss": repr(loss), "shape": [m, n], "rank": start.rank}
+    about = {"loss": loss_label(loss), "shape": [m, n], "rank": start.rank}
     return Report("check-loss", about, measured(CLAIMS, check), tables=[loss_table(check.said)])
 
 

@@ -1,7 +1,7 @@
 """The ``lowrankflow`` command: reads arguments, calls, prints. No mathematics.
 
 - `arguments`: what it understands.
-- `problem`: the data, the loss and the start that the arguments name.
+- `problem`: the problem that they state, or that a file states.
 - `output`: tables, files and the progress bar.
 """
 
@@ -10,17 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import cast
-
-import numpy as np
 
 from .. import data, validation
-from ..checks import check_loss
-from ..compare import Interrupted, compare_metrics, explain, named_metrics, natural_time_unit, verify_equivalence
-from ..matrices import LowRankMatrix
-from ..metrics.facts import is_symmetric
+from ..compare import Interrupted, check_problem, compare_problem, explain, verify_problem
+from ..problems import Built
+from ..problems.named_losses import is_code
 from ..report import Report
 from .arguments import BAD_INPUT, parser
 from .output import output_folder, progress_bar, show, write
@@ -31,21 +26,21 @@ __all__ = ["main"]
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
 
 
-def _carry_out(args: argparse.Namespace, make: Callable[[np.random.Generator], Callable[..., Report]]) -> int:
+def _carry_out(args: argparse.Namespace) -> int:
     """Make a problem and its report, write and show it, and return the exit status."""
     from threadpoolctl import threadpool_limits
 
-    seed = validation.require_integer("seed", args.seed, low=0)
     threads = validation.require_integer("threads", args.threads, low=1)
     if args.json is not None and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
         raise ValueError(f"`json` must be a file in a folder that exists, got {args.json!r}.")
     with threadpool_limits(threads):
-        measure = make(np.random.default_rng(seed))
+        problem = read_problem(args)
+        built = problem.build(loss=args.loss if is_code(problem.loss) else None)
         with output_folder(args.out) as folder:
             status = PASSED
             try:
                 with progress_bar(args.quiet) as progress:
-                    report = measure(progress=progress)
+                    report = _COMMANDS[args.command](built, progress)
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
                 print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
@@ -59,47 +54,11 @@ def _carry_out(args: argparse.Namespace, make: Callable[[np.random.Generator], C
     return PASSED if report.passed else FAILED
 
 
-def _verify(args: argparse.Namespace, rng: np.random.Generator) -> Callable[..., Report]:
-    """Return the call that measures the claims."""
-    problem = read_problem(args, rng)
-    t_end = args.t_end
-    if t_end is not None:
-        depth = problem.network.depth if problem.network else args.depth or 3
-        start = problem.start if problem.start is not None else problem.network.to_low_rank()  # type: ignore[union-attr]
-        t_end = validation.require_number("t-end", t_end) * natural_time_unit(problem.loss, start, depth)
-    return partial(
-        verify_equivalence, problem.loss, problem.start, network=problem.network, depth=args.depth, widths=args.widths,
-        t_end=t_end, rtol=args.rtol, rng=rng, max_evaluations=args.max_evaluations, about=problem.about,
-    )  # fmt: skip
-
-
-def _compare(args: argparse.Namespace, rng: np.random.Generator) -> Callable[..., Report]:
-    """Return the call that compares the metrics."""
-    metrics = named_metrics(args.metrics)
-    problem = read_problem(args, rng, symmetric=any(is_symmetric(metric) for metric in metrics))
-    completing = args.observed is not None or args.missing is not None
-    rtol = (1e-6 if completing else 1e-8) if args.rtol is None else args.rtol
-    budget = (4000 if completing else 20_000) if args.max_evaluations is None else args.max_evaluations
-    t_end = None if args.t_end is None else validation.require_number("t-end", args.t_end)
-    return partial(
-        compare_metrics, problem.loss, cast(LowRankMatrix, problem.start), metrics, t_end=t_end, clock=args.clock, rtol=rtol,
-        max_evaluations=budget, measures=problem.measures, about=problem.about,
-    )  # fmt: skip
-
-
-def _check_loss(args: argparse.Namespace, rng: np.random.Generator) -> Callable[..., Report]:
-    """Return the call that checks the loss."""
-    problem = read_problem(args, rng)
-
-    def measure(progress: Callable[[str, float], None] | None) -> Report:
-        report = check_loss(problem.loss, cast(LowRankMatrix, problem.start), rng=rng)
-        report.problem["data"] = problem.about
-        return report
-
-    return measure
-
-
-_COMMANDS = {"verify": _verify, "compare": _compare, "check-loss": _check_loss}
+_COMMANDS: dict[str, Callable[[Built, Callable[[str, float], None] | None], Report]] = {
+    "verify": lambda built, progress: verify_problem(built, progress=progress),
+    "compare": lambda built, progress: compare_problem(built, progress=progress),
+    "check-loss": lambda built, progress: check_problem(built),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "verify" and args.explain is not None:
             print(explain(args.explain))
             return PASSED
-        return _carry_out(args, partial(_COMMANDS[args.command], args))
+        return _carry_out(args)
     except SystemExit as stop:
         return int(stop.code or 0)
     except (ValueError, TypeError, ImportError) as error:

@@ -101,7 +101,6 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verify.set_defaults(missing=None, spare=2)
     _add_data(verify)
     problem = _add_problem(verify)
     problem.add_argument("--factors", metavar="FILE", help="your own trained factors, .npz with W1, W2, ...")
@@ -114,8 +113,8 @@ def parser() -> argparse.ArgumentParser:
     )
     run = _add_run(verify)
     run.add_argument("--t-end", type=float, help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N))")
-    run.add_argument("--rtol", type=float, default=1e-8, help="tolerance of both flows (default 1e-8)")
-    run.add_argument("--max-evaluations", type=int, default=200_000, help="budget of gradients (default 200000)")
+    run.add_argument("--rtol", type=float, help="tolerance of both flows (default 1e-8)")
+    run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
     output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
     names = ", ".join(name for name in CLAIMS if not name.startswith("check_"))
     output.add_argument(
@@ -131,6 +130,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("data (one of them)")
+    source.add_argument(
+        "--problem", metavar="FILE",
+        help="report.json of an earlier run: repeat it on the same data, with what else is given changed; a loss"
+        " FILE.py:Name must be given again",
+    )  # fmt: skip
     source.add_argument("--data", metavar="NAME", help="a bundled data set; `lowrankflow datasets` lists them")
     source.add_argument("--inputs", metavar="FILE", help="your inputs, .npy or .csv, one sample a row")
     source.add_argument("--targets", metavar="FILE", help="your targets, one sample a row (default: the inputs)")
@@ -143,13 +147,13 @@ def _add_problem(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     problem.add_argument(
         "--scale", type=float, help="singular values of W(0) (default 0.1; 0.1 sqrt(m n / r) for completion)"
     )
-    problem.add_argument("--seed", type=int, default=0, help="seed of all that is drawn, first of W(0) (default 0)")
+    problem.add_argument("--seed", type=int, help="seed of all that is drawn, first of W(0) (default 0)")
     problem.add_argument(
         "--preprocess",
         metavar="STEPS",
         help="center,scale,range (default; center,scale for completion), a part, or none",
     )
-    problem.add_argument("--reduction", choices=("mean", "sum"), default="mean", help="of the loss (default mean)")
+    problem.add_argument("--reduction", choices=("mean", "sum"), help="of the loss (default mean)")
     return problem
 
 
@@ -189,12 +193,11 @@ def _add_compare(commands: Any) -> None:
         epilog=_COMPARE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    compare.set_defaults(factors=None, spare=4)
     _add_data(compare)
     problem = _add_problem(compare)
     _add_loss(problem)
     problem.add_argument(
-        "--metrics", metavar="LIST", default="embedded,2,3,inf,scaledgd",
+        "--metrics", metavar="LIST",
         help="see below (default embedded,2,3,inf,scaledgd)",
     )  # fmt: skip
     problem.add_argument(
@@ -205,7 +208,7 @@ def _add_compare(commands: Any) -> None:
     )  # fmt: skip
     run = _add_run(compare)
     run.add_argument(
-        "--clock", choices=("operator", "factors"), default="operator",
+        "--clock", choices=("operator", "factors"),
         help="time by the largest coefficient of the metric at the start, or that of its factors (default operator)",
     )  # fmt: skip
     run.add_argument("--t-end", type=float, help="longest time, in that clock (default: none)")
@@ -223,7 +226,6 @@ def _add_check_loss(commands: Any) -> None:
         epilog=_CHECK_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.set_defaults(missing=None, factors=None, spare=2)
     _add_data(check)
     _add_loss(_add_problem(check))
     _add_run(check)

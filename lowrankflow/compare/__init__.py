@@ -6,19 +6,23 @@ The claims stand in ``lowrankflow.claims``, each with its words and its measure;
 - `theory`: which theorems apply.
 - `metrics`: `compare_metrics`, the flows of several metrics side by side; `courses` runs each of them, `tables` shows
   them.
+- `problems`: either of them, or a check, of a problem as a value.
 """
 
 from ..claims import CLAIMS, explain
 from ..claims.sides import natural_time_unit
 from .equivalence import Interrupted, verify_equivalence
-from .metrics import compare_metrics, named_metrics
+from .metrics import compare_metrics
+from .problems import check_problem, compare_problem, verify_problem
 
 __all__ = [
     "CLAIMS",
     "Interrupted",
+    "check_problem",
     "compare_metrics",
+    "compare_problem",
     "explain",
-    "named_metrics",
     "natural_time_unit",
     "verify_equivalence",
+    "verify_problem",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 from .. import validation
@@ -30,6 +29,7 @@ from ..metrics import (
     facts,
 )
 from ..metrics.facts import is_symmetric
+from ..metrics.names import as_metric
 from ..metrics.requirements import require_metric, require_positive
 from ..report import Report
 from ..statements import measured
@@ -37,7 +37,7 @@ from . import tables
 from .courses import Modes, run_course
 from .equivalence import Interrupted
 
-__all__ = ["compare_metrics", "metric_label", "named_metrics"]
+__all__ = ["compare_metrics", "metric_label"]
 
 CLOCKS = {
     "operator": "flow time multiplied by the largest coefficient of A at the start, so that it is 1 under every metric:"
@@ -47,15 +47,6 @@ CLOCKS = {
 }
 _MODES = 10  # modes whose order is reported, at most; two more than the rank
 _FINEST, _COARSEST = 1e-12, 1e-5  # rtol: roundoff hides rtol / 100; the controls must be told from the claims
-_PLAIN: dict[str, Callable[[], Metric]] = {
-    "embedded": EmbeddedMetric,
-    "scaledgd": ScaledGDMetric,
-    "twofactor": TwoFactorMetric,
-    "subspace": SubspaceProjectionMetric,
-    "polar": PolarMetric,
-    "mn": MNMetric,
-    "bures-wasserstein": BuresWassersteinMetric,
-}  #: as on the command line
 _NAMES: dict[type, str] = {
     EmbeddedMetric: "embedded",
     ScaledGDMetric: "ScaledGD",
@@ -77,44 +68,6 @@ def metric_label(metric: Metric, start: LowRankMatrix) -> str:
     if isinstance(metric, LambdaBalancedMetric):
         return f"lambda {metric.imbalance:g}" + ("" if metric.hidden == "rank" else f", {metric.hidden}")
     return facts(metric).name or _NAMES.get(type(metric), type(metric).__name__)
-
-
-def named_metrics(text: str) -> list[Metric]:
-    """Return the metrics of a list such as "embedded,2,3".
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, a number is none that its metric allows, or there is no name at all.
-    """
-    names = [name.strip().lower() for name in text.split(",")]
-    if not all(names):
-        raise ValueError(f"`metrics` must be names separated by commas, got {text!r}.")
-    return [_named(name) for name in names]
-
-
-def _named(name: str) -> Metric:
-    kind, *rest = name.split(":")
-    if kind in _PLAIN and not rest:
-        return _PLAIN[kind]()
-    try:
-        numbers = [float(number) for number in (rest if kind in ("lambda", "kappa") else name.split(":"))]
-    except ValueError:
-        numbers = []
-    if kind == "lambda" and len(numbers) == 1:
-        return LambdaBalancedMetric(numbers[0])
-    if kind == "kappa" and numbers:
-        return KappaBalancedMetric(numbers)
-    if kind not in ("lambda", "kappa") and len(numbers) == 1:
-        return DepthMetric(numbers[0])
-    known = ", ".join(_PLAIN)
-    raise ValueError(f"`metrics` must be one of {known}, a depth, lambda:NUMBER or kappa:NUMBER:..., got {name!r}.")
-
-
-def _metric(value: Any) -> Metric:
-    """Return the metric of a name or of a depth; what is neither as it is."""
-    named = isinstance(value, (str, Real)) and not isinstance(value, bool)
-    return _named(str(value).strip().lower()) if named else value
 
 
 def compare_metrics(
@@ -256,7 +209,7 @@ def _metrics(metrics: Any, start: LowRankMatrix) -> dict[str, Metric]:
         raise TypeError(f"`metrics` must be a sequence of metrics, got {validation.describe(metrics)}.")
     if not given:
         raise ValueError("`metrics` must not be empty. Pass for instance [EmbeddedMetric(), DepthMetric(3)].")
-    values = [_metric(value) for value in (given.values() if isinstance(given, dict) else given)]
+    values = [as_metric(value) for value in (given.values() if isinstance(given, dict) else given)]
     chosen: dict[str, Metric] = {}
     for i, metric in enumerate(values):
         require_metric(metric)

@@ -7,7 +7,7 @@ how to get back.
 """
 
 from .bundled import available, load
-from .preparation import RANGE, STEPS, ObservedPreparation, Preparation, prepare, prepare_observed
+from .preparation import RANGE, STEPS, ObservedPreparation, Preparation, as_steps, prepare, prepare_observed
 from .reading import read_factors, read_inputs, read_observed
 from .values import DataSet, Observations
 
@@ -18,6 +18,7 @@ __all__ = [
     "Observations",
     "ObservedPreparation",
     "Preparation",
+    "as_steps",
     "available",
     "load",
     "prepare",

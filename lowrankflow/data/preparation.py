@@ -14,7 +14,7 @@ from ..matrices import EPS, MatrixOrArray, Product
 from ..validation import Array
 from .values import DataSet, Observations
 
-__all__ = ["RANGE", "STEPS", "ObservedPreparation", "Preparation", "prepare", "prepare_observed"]
+__all__ = ["RANGE", "STEPS", "ObservedPreparation", "Preparation", "as_steps", "prepare", "prepare_observed"]
 
 STEPS = ("center", "scale", "range")  #: the steps of `prepare`, in the order in which they are done
 RANGE = 1e-10  #: "range" keeps the eigenvectors of X X^T whose eigenvalue exceeds this times the largest
@@ -170,17 +170,17 @@ class ObservedPreparation:
         return f"{done}; {self.observed} entries, {self.empty_rows} rows and {self.empty_cols} columns without any"
 
 
-def _check_steps(steps: str | Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
+def as_steps(steps: str | Iterable[str], known: tuple[str, ...] = STEPS, name: str = "steps") -> tuple[str, ...]:
     """Return the steps in their order; text is split at commas, and "none" means no step."""
     if isinstance(steps, str):
         steps = [] if steps.strip() in ("", "none") else [step.strip() for step in steps.split(",")]
     wanted = validation.as_tuple(steps)
     if wanted is None:
-        raise TypeError(f"`steps` must be names or a text, got {validation.describe(steps)}.")
+        raise TypeError(f"`{name}` must be names or a text, got {validation.describe(steps)}.")
     for step in wanted:
         if not isinstance(step, str) or step not in known:
             raise ValueError(
-                f"`steps` must be made of {', '.join(known)}, or be none; got {validation.describe(step)}."
+                f"`{name}` must be made of {', '.join(known)}, or be none; got {validation.describe(step)}."
             )
     return tuple(step for step in known if step in wanted)
 
@@ -268,7 +268,7 @@ def prepare(data: DataSet, *, steps: str | Iterable[str] = STEPS) -> tuple[Array
         raise TypeError(
             f"`data` must be a DataSet, got {validation.describe(data)}. Use DataSet(name, inputs, targets)."
         )
-    wanted = _check_steps(steps, STEPS)
+    wanted = as_steps(steps, STEPS)
     raw = data.inputs
     if raw.shape[0] < 2:
         raise ValueError("`inputs` must hold at least 2 samples, got 1. A sample is a row.")
@@ -326,7 +326,7 @@ def prepare_observed(
             f"`observations` must be Observations, got {validation.describe(observations)}."
             " Use Observations(name, rows, cols, values, shape)."
         )
-    wanted = _check_steps(steps, STEPS[:2])
+    wanted = as_steps(steps, STEPS[:2])
     values, mean, rms = _standardise("values", observations.values[:, None], wanted)
     m, n = observations.shape
     return replace(observations, values=values[:, 0]), ObservedPreparation(

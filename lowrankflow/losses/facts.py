@@ -21,7 +21,7 @@ from .protocol import Loss
 if TYPE_CHECKING:
     from .least_squares import Spectrum
 
-__all__ = ["LossFacts", "facts", "only_if"]
+__all__ = ["LossFacts", "facts", "loss_label", "only_if"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -81,11 +81,17 @@ class LossFacts:
     @cached_property
     def normalisation(self) -> str:
         words = optional(self.loss, "normalisation")
-        return words if isinstance(words, str) else repr(self.loss)
+        return words if isinstance(words, str) else loss_label(self.loss)
 
     def costs(self, name: str) -> bool:
         """Return whether asking for `name` may compute something: a property that nobody has asked for yet."""
         return name not in self.__dict__ and hasattr(getattr_static(self.loss, name, None), "__get__")
+
+
+def loss_label(loss: Any) -> str:
+    """Return what reports call a loss: its repr, or its class where the repr is an address, another in every process."""
+    kind = type(loss)
+    return kind.__name__ if kind.__repr__ is object.__repr__ else repr(loss)
 
 
 def facts(loss: Loss | LossFacts) -> LossFacts:

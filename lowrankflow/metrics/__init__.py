@@ -7,12 +7,14 @@
 - `facts`: what a metric can do, asked once.
 - `roots`: its coefficients as a chart takes them.
 - `quotients`: the metrics of the Riemannian optimisation literature.
+- `names`: metrics by name, as at the command line.
 """
 
 from .coefficients import Coefficients, Metric, RootCoefficients
 from .depth import DepthMetric, EmbeddedMetric
 from .facts import MetricFacts, facts
 from .imbalanced import KappaBalancedMetric, LambdaBalancedMetric
+from .names import named_metrics
 from .quotients import (
     BuresWassersteinMetric,
     MNMetric,
@@ -41,5 +43,6 @@ __all__ = [
     "facts",
     "frame_rates",
     "generic_root_coefficients",
+    "named_metrics",
     "root_coefficients",
 ]

@@ -1,0 +1,151 @@
+"""Run a problem: verify it, compare metrics on it, check its loss. The report carries the problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+from .. import validation
+from ..charts import Chart
+from ..checks import check_loss
+from ..claims.sides import natural_time_unit
+from ..problems import Built, Problem
+from ..report import Report
+from .equivalence import Interrupted, verify_equivalence
+from .metrics import compare_metrics
+
+__all__ = ["METRICS", "check_problem", "compare_problem", "verify_problem"]
+
+METRICS = ("embedded", "2", "3", "inf", "scaledgd")  #: compared where a problem names none
+
+Progress = Callable[[str, float], None]
+
+
+def verify_problem(
+    problem: Problem | Built,
+    *,
+    chart: Chart | None = None,
+    claims: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure on a problem whether training the factors is the Riemannian gradient flow.
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        What to verify; its ``t_end`` is in natural units. What `Problem.build` already made is taken as it is.
+    chart, claims, progress
+        As of `verify_equivalence`.
+
+    Returns
+    -------
+    Report
+        ``report.given``: the problem, with the hashes of what was read; ``report.repeats``: what to type to repeat it.
+
+    Raises
+    ------
+    ValueError, TypeError, Interrupted
+        As `Problem.build` and `verify_equivalence` do.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> problem = lrf.Problem(data="iris", rank=2, t_end=3.0, rtol=1e-6)
+    >>> report = lrf.compare.verify_problem(problem)
+    >>> report["trajectory"].verdict, report.repeats
+    ('passed', 'lowrankflow verify --data iris --rank 2 --t-end 3.0 --rtol 1e-06')
+    """
+    built, p = _built(problem)
+    t_end = None
+    if p.t_end is not None:
+        depth = built.network.depth if built.network else p.depth or 3
+        t_end = p.t_end * natural_time_unit(built.loss, built.point, depth)
+    run = partial(
+        verify_equivalence, built.loss, built.start, network=built.network, depth=p.depth, widths=p.widths, t_end=t_end,
+        rng=deepcopy(built.rng), chart=chart, claims=claims, about=built.about, progress=progress,
+        **_given(rtol=p.rtol, max_evaluations=p.max_evaluations),
+    )  # fmt: skip
+    return _signed(run, built, "verify")
+
+
+def compare_problem(problem: Problem | Built, *, progress: Progress | None = None) -> Report:
+    """Follow the flows of a problem's metrics from its W(0).
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        Which metrics, ``("embedded", 2, 3, "inf", "scaledgd")`` where it names none; its ``t_end`` is in the clock. To
+        complete a matrix, rtol is 1e-6 and the budget 4000 gradients where nothing else is said.
+    progress
+        As of `compare_metrics`.
+
+    Returns
+    -------
+    Report
+        As of `verify_problem`.
+
+    Raises
+    ------
+    ValueError, TypeError, Interrupted
+        As `Problem.build` and `compare_metrics` do.
+    """
+    built, p = _built(problem)
+    usual = {"rtol": 1e-6, "max_evaluations": 4000} if p.completing else {}
+    run = partial(
+        compare_metrics, built.loss, built.point, METRICS if p.metrics is None else p.metrics, measures=built.measures,
+        about=built.about, progress=progress,
+        **(usual | _given(t_end=p.t_end, clock=p.clock, rtol=p.rtol, max_evaluations=p.max_evaluations)),
+    )  # fmt: skip
+    return _signed(run, built, "compare")
+
+
+def check_problem(problem: Problem | Built) -> Report:
+    """Check the loss of a problem at its W(0): `check_loss`.
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        Whose loss.
+
+    Returns
+    -------
+    Report
+        As of `verify_problem`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `Problem.build` and `check_loss` do.
+    """
+    built, _ = _built(problem)
+    run = partial(check_loss, built.loss, built.point, rng=deepcopy(built.rng))
+    report = _signed(run, built, "check-loss")
+    report.problem["data"] = built.about
+    return report
+
+
+def _built(problem: Any) -> tuple[Built, Problem]:
+    if not isinstance(problem, (Problem, Built)):
+        raise TypeError(f"`problem` must be a Problem, got {validation.describe(problem)}.")
+    built = problem.build() if isinstance(problem, Problem) else problem
+    return built, built.problem
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _signed(run: Callable[[], Report], built: Built, command: str) -> Report:
+    """Return what a call returns; its report, whole or interrupted, carries the problem."""
+
+    def sign(report: Report) -> Report:
+        report.given, report.repeats = built.problem.to_dict(), built.problem.command_line(command)
+        return report
+
+    try:
+        return sign(run())
+    except Interrupted as interrupted:
+        sign(interrupted.report)
+        raise

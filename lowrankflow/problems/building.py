@@ -1,0 +1,217 @@
+"""What a problem stands for: the data it names, prepared; a loss; W(0)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import data, losses, validation
+from ..files import require_path
+from ..matrices import LinearNetwork, LowRankMatrix, random_point
+from ..matrices.requirements import require_numerical_rank, require_rank
+from ..metrics.facts import is_symmetric
+from ..metrics.names import named_metrics
+from ..validation import Array
+from .named_losses import Maker, is_code, maker
+from .sources import Handed, InMemory, Numbers
+
+if TYPE_CHECKING:
+    from .problem import Problem
+
+__all__ = ["Built", "build"]
+
+Measures = dict[str, Callable[[LowRankMatrix], float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What a problem stands for.
+
+    Attributes
+    ----------
+    problem : Problem
+        The problem, with the hashes of all that was read.
+    loss : Loss
+        The loss on the prepared data.
+    start : LowRankMatrix, or None
+        W(0); None where it is the product of `network`.
+    network : LinearNetwork, or None
+        The factors, where the problem names some.
+    about : dict
+        What reports say of the data.
+    measures : dict of functions
+        How to judge W by the entries that were hidden; empty where none are.
+    rng : numpy.random.Generator
+        Of the seed, after the draws that hid entries and made W(0): what comes next draws from it.
+    """
+
+    problem: Problem
+    loss: losses.Loss
+    start: LowRankMatrix | None
+    network: LinearNetwork | None
+    about: dict[str, Any]
+    measures: Measures = field(repr=False)
+    rng: np.random.Generator = field(repr=False)
+
+    @property
+    def point(self) -> LowRankMatrix:
+        """W(0)."""
+        if self.start is not None:
+            return self.start
+        assert self.network is not None  # one of them is there
+        return self.network.to_low_rank()
+
+
+def build(problem: Problem, handed: Handed) -> Built:
+    """Read and prepare the data, and make W(0)."""
+    numbers, rng = Numbers(problem, handed), np.random.default_rng(problem.seed)
+    if problem.loss is not None and is_code(problem.loss):
+        numbers.code(problem.loss)
+    make = maker(problem.loss, {key: _plain(value) for key, value in problem.loss_args}, problem.reduction)
+    loss, about, measures = (_completion if problem.completing else _fit)(problem, numbers, make, rng)
+    about |= {"seed": problem.seed}
+    start: LowRankMatrix | None
+    if problem.factors is not None:
+        network = _network(numbers.factors(), loss)
+        start = None if problem.rank is None else network.to_low_rank(problem.rank)
+        about |= {"factors": _file_name(problem.factors)}
+    else:
+        network, start = None, _start(problem, loss, rng)
+    sealed = replace(problem, sha256=numbers.found)
+    return Built(sealed, loss, start, network, about, measures, rng)
+
+
+def _plain(value: Any) -> Any:
+    """Return a frozen value as its loss is given it."""
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _file_name(source: str | InMemory) -> str:
+    return require_path("factors", source).name if isinstance(source, str) else "arrays in memory"
+
+
+_Read = tuple[losses.Loss, dict[str, Any], Measures]
+
+
+def _fit(problem: Problem, numbers: Numbers, make: Maker, rng: np.random.Generator) -> _Read:
+    """Return the loss of inputs and targets, and what to say of the data."""
+    raw = numbers.samples()
+    if make.raw and raw.targets is None:
+        raise ValueError(f"`loss` {problem.loss} needs targets of its own: give inputs and targets.")
+    inputs, targets, preparation = data.prepare(raw, **_steps(problem))
+    if make.raw:
+        targets = np.asarray(raw.targets).reshape(len(raw.inputs), -1).T
+    loss = make.fit(inputs, targets)
+    about = {"name": raw.name, "description": raw.description, "preparation": preparation.describe()}
+    if make.raw:
+        about["targets"] = "as they stand"
+    return loss, about, {}
+
+
+def _steps(problem: Problem) -> dict[str, Any]:
+    return {} if problem.preprocess is None else {"steps": problem.preprocess}
+
+
+def _completion(problem: Problem, numbers: Numbers, make: Maker, rng: np.random.Generator) -> _Read:
+    """Return the loss of the entries that are seen, what to say of them, and how to judge W by those that were hidden."""
+    entries = _entries(problem, numbers)
+    seen, hidden = entries, None
+    if problem.missing is not None:
+        away = rng.random(entries.values.size) < problem.missing
+        if not 0 < away.sum() < away.size:
+            raise ValueError(
+                f"`missing` must hide some of the {away.size} entries and leave some, got {problem.missing:g}."
+            )
+        seen, hidden = _part(entries, ~away), _part(entries, away)
+    if make.raw and problem.preprocess:
+        raise ValueError(
+            f"`preprocess` must be none for the loss {problem.loss}, whose values are taken as they stand,"
+            f" got {','.join(problem.preprocess)}."
+        )
+    prepared, preparation = data.prepare_observed(seen, **({"steps": "none"} if make.raw else _steps(problem)))
+    loss = _of_entries(make, prepared)
+    about: dict[str, Any] = {"name": entries.name, "description": entries.description}
+    about["preparation"] = preparation.describe()
+    if hidden is None:
+        return loss, about, {}
+    about |= {"missing": problem.missing, "hidden entries": hidden.values.size}
+    if make.raw:  # W is no guess of a label or a count: it is judged by its loss
+        return loss, about, {"hidden loss": _of_entries(make, hidden).value}
+    values = (hidden.values - preparation.mean) / (preparation.rms if "scale" in preparation.steps else 1.0)
+    size = float(np.linalg.norm(values)) or 1.0
+
+    def error(w: LowRankMatrix) -> float:
+        return float(np.linalg.norm(w.entries(hidden.rows, hidden.cols) - values)) / size
+
+    return loss, about, {"hidden error": error}
+
+
+def _of_entries(make: Maker, entries: data.Observations) -> Any:
+    return make.complete(entries.rows, entries.cols, entries.values, entries.shape)
+
+
+def _entries(problem: Problem, numbers: Numbers) -> data.Observations:
+    """Return the entries that are known: observed ones, or all of a data matrix."""
+    if problem.observed is not None:
+        return numbers.observations()
+    raw = numbers.samples()
+    rows, cols = np.divmod(np.arange(raw.inputs.size), raw.inputs.shape[1])
+    return data.Observations(raw.name, rows, cols, raw.inputs.ravel(), raw.inputs.shape, raw.description)
+
+
+def _part(entries: data.Observations, chosen: NDArray[np.bool_]) -> data.Observations:
+    rows, cols, values = entries.rows[chosen], entries.cols[chosen], entries.values[chosen]
+    return data.Observations(entries.name, rows, cols, values, entries.shape, entries.description)
+
+
+def _network(factors: list[Array], loss: losses.Loss) -> LinearNetwork:
+    """Return a network that was trained elsewhere."""
+    network = LinearNetwork(factors)
+    if network.shape != loss.shape:
+        raise ValueError(
+            f"`factors` have the product shape {network.shape} but the prepared data ask for {loss.shape}."
+            " If they were trained on the raw features, use preprocess none."
+        )
+    return network
+
+
+def _start(problem: Problem, loss: losses.Loss, rng: np.random.Generator) -> LowRankMatrix:
+    """Return W(0): random frames, equal singular values."""
+    rank, (m, n), scale = _rank(problem, loss), loss.shape, problem.scale
+    if scale is None:
+        # a tenth of what the prepared data ask for: W of unit RMS has singular values near sqrt(m n / r)
+        scale = 0.1 * (np.sqrt(m * n / rank) if problem.completing else 1.0)
+    symmetric = problem.metrics is not None and any(map(is_symmetric, named_metrics(",".join(problem.metrics))))
+    return random_point(m, n, rank, rng=rng, singular_values=np.full(rank, scale), symmetric=symmetric)
+
+
+def _observed(loss: losses.Loss) -> Array | None:
+    """Return the observed values of a loss of entries; None where it is none."""
+    if isinstance(loss, losses.Measured) and isinstance(loss.measurement, losses.Entries):
+        return validation.optional(loss.link, "targets")
+    return validation.optional(loss, "values")
+
+
+def _rank(problem: Problem, loss: losses.Loss) -> int:
+    """Return the rank that was asked for, checked, or one that the data allow."""
+    m, n = loss.shape
+    observed = _observed(loss)
+    if observed is not None:
+        most = min(loss.shape)
+        # a half (to verify) or a quarter (to compare) of the observations for the r (m + n - r) numbers of a rank-r matrix
+        spare = 2 if problem.metrics is None else 4
+        affordable = [r for r in range(1, min(10, most) + 1) if spare * r * (m + n - r) <= observed.size]
+        default = max(affordable, default=1)
+    else:
+        spectrum = losses.facts(loss).spectrum
+        most = min(loss.shape) if spectrum is None else int((spectrum.sigma > 1e-8 * spectrum.sigma[0]).sum())
+        default = min(10, most)
+    if problem.rank is None:
+        return default
+    rank = require_rank(problem.rank, loss.shape)
+    require_numerical_rank(rank, most)
+    return rank

@@ -1,0 +1,338 @@
+"""A problem as a value."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .. import validation
+from ..files import require_file
+from .building import Built, build
+from .named_losses import FITS, is_code, require_known
+from .rules import AS_VALUES, require_sha256
+from .sources import InMemory
+
+__all__ = ["Problem", "loss_argument"]
+
+_SCHEMA = 1
+_SOURCES = ("data", "inputs", "observed")  #: one of them
+
+#: what each command takes beside the data, the loss and the start
+_COMMANDS = {
+    "verify": ("factors", "depth", "widths", "t_end", "rtol", "max_evaluations"),
+    "compare": ("missing", "metrics", "clock", "t_end", "rtol", "max_evaluations"),
+    "check-loss": (),
+}
+_EVERYWHERE = (
+    "data",
+    "inputs",
+    "targets",
+    "observed",
+    "preprocess",
+    "loss",
+    "loss_args",
+    "reduction",
+    "rank",
+    "scale",
+    "seed",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    r"""Which data, prepared how, which loss, from where, how exactly: all that a run needs, and nothing that is large.
+
+    A value: frozen, hashable, picklable, JSON and back. None means what the library chooses. `build` makes the loss and
+    W(0) of it; ``lowrankflow.compare.verify_problem`` and its neighbours run it, and their reports carry it.
+
+    Parameters
+    ----------
+    data : str, optional
+        A bundled data set, a key of ``lowrankflow.data.available()``. One of `data`, `inputs`, `observed`.
+    inputs, targets : path or array, (p, n), (p, m), optional
+        One sample a row; without targets, the inputs are reproduced. An array is named by its shape and its hash, and
+        handed to `build` again.
+    observed : path, sparse array or Observations, optional
+        Observed entries of a matrix.
+    factors : path or list of arrays, optional
+        Factors W_1, W_2, ... that were trained elsewhere, instead of a random W(0).
+    missing : float, optional
+        Hide this share of the entries of the data matrix, and complete it from the others.
+    preprocess : str or sequence of str, optional
+        Steps of ``lowrankflow.data.prepare``; () or "none": the data as they are.
+    loss : str, optional
+        "least-squares" and "completion", as fits the data, "squared", "huber", "log-cosh", "logistic",
+        "squared-hinge", "softmax", "poisson", or "FILE.py:Name", which `build` runs only where it is given again.
+    loss_args : mapping, optional
+        Keywords of the loss: texts, numbers, True, False, None, and lists of them.
+    reduction : {"mean", "sum"}
+        Of the losses that the library has.
+    rank : int, optional
+        r; up to 10 as the data allow.
+    scale : float, optional
+        The singular values of W(0): 0.1, or 0.1 sqrt(m n / r) for completion.
+    seed : int
+        Of all that is drawn.
+    depth : int, optional
+        N, the number of factors.
+    widths : int or sequence of int, optional
+        Hidden widths.
+    metrics : str or sequence of names and numbers, optional
+        Those to compare, such as ("embedded", 3, "inf").
+    clock : {"operator", "factors"}, optional
+        Of a comparison.
+    t_end : float, optional
+        End time: to verify in natural units 1/(N lambda_1 sigma_1^(2-2/N)), to compare in the clock.
+    rtol : float, optional
+        Tolerance of the flows.
+    max_evaluations : int, optional
+        Budget of gradients.
+    sha256 : mapping, optional
+        Hashes by the name of what was read ("data", "inputs", "targets", "observed", "factors", "loss"): `build`
+        refuses anything else. The problem of a report has them all.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument breaks its rule, or there is not one source of data. Files are not opened before `build`.
+
+    Examples
+    --------
+    >>> problem = Problem(data="iris", depth=3, rank=2, seed=7)
+    >>> Problem.from_dict(problem.to_dict()) == problem
+    True
+    >>> problem.command_line("verify")
+    'lowrankflow verify --data iris --rank 2 --seed 7 --depth 3'
+    """
+
+    data: str | None = None
+    inputs: Any = None  #: a path or `InMemory`
+    targets: Any = None
+    observed: Any = None
+    factors: Any = None
+    missing: float | None = None
+    preprocess: Any = None  #: a tuple of names
+    loss: str | None = None
+    loss_args: Any = ()  #: a tuple of pairs
+    reduction: str = "mean"
+    rank: int | None = None
+    scale: float | None = None
+    seed: int = 0
+    depth: int | None = None
+    widths: Any = None  #: a number or a tuple of them
+    metrics: Any = None  #: a tuple of names
+    clock: str | None = None
+    t_end: float | None = None
+    rtol: float | None = None
+    max_evaluations: int | None = None
+    sha256: Any = ()  #: a tuple of pairs
+
+    def __post_init__(self) -> None:
+        for name, as_value in AS_VALUES.items():
+            object.__setattr__(self, name, as_value(name, getattr(self, name)))
+        self._require_one_source()
+        self._require_fitting_loss()
+        if self.factors is not None and self.preprocess is None:
+            raise ValueError(
+                "`factors` need an explicit `preprocess`, the steps under which they were trained."
+                " Use preprocess none if they were trained on the raw data."
+            )
+
+    def _require_one_source(self) -> None:
+        given = [name for name in _SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
+            raise ValueError(f"A problem takes one of `data`, `inputs` and `observed`, got {got}. Try the data digits.")
+        if self.targets is not None and self.inputs is None:
+            raise ValueError("`targets` must come with `inputs`.")
+        if self.targets is not None and self.missing is not None:
+            raise ValueError("`missing` hides entries of `inputs`, so it takes no `targets`.")
+
+    def _require_fitting_loss(self) -> None:
+        require_known(self.loss)
+        fits = "completion" if self.completing else "least-squares"
+        if self.loss in FITS and self.loss != fits:
+            source = next(name for name in _SOURCES if getattr(self, name) is not None)
+            raise ValueError(f"`loss` must be {fits} for `{source}`, got {self.loss}.")
+        if self.loss in (None, *FITS) and self.loss_args:
+            raise ValueError(f"`loss_args` must come with a loss that takes them, got {self.loss_args[0][0]!r}.")
+
+    @property
+    def completing(self) -> bool:
+        """Whether a matrix is completed from some of its entries."""
+        return self.observed is not None or self.missing is not None
+
+    def build(self, *, loss: str | None = None, **arrays: Any) -> Built:
+        """Read and prepare the data, and make the loss and W(0).
+
+        Parameters
+        ----------
+        loss : str, optional
+            "FILE.py:Name", where the problem names such a loss: its file is run only by being named here again, perhaps
+            at another path. A problem that came from a file of someone else's runs nothing by itself.
+        **arrays
+            ``inputs=``, ``targets=``, ``observed=``, ``factors=``, those that the problem names as arrays in memory.
+
+        Returns
+        -------
+        Built
+            ``loss``, ``start`` or ``network``, ``about``, and ``problem`` with all hashes.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            If what is read is not what `sha256` says, cannot be read, or does not fit.
+        """
+        strange = set(arrays) - {"inputs", "targets", "observed", "factors"}
+        if strange:
+            raise TypeError(f"`arrays` must be inputs, targets, observed or factors, got {', '.join(sorted(strange))}.")
+        problem = self
+        if is_code(self.loss):
+            problem = replace(self, loss=_given_again(str(self.loss), loss))
+        elif loss is not None:
+            raise ValueError(f"`loss` must only be given again where the problem names FILE.py:Name, got {loss!r}.")
+        return build(problem, arrays)
+
+    # -- texts -----------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the problem as JSON-ready values."""
+        entries = {f.name: _json(getattr(self, f.name)) for f in fields(self)}
+        pairs = {name: {key: _json(v) for key, v in getattr(self, name)} for name in ("loss_args", "sha256")}
+        return {"schema": _SCHEMA} | entries | pairs
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Problem:
+        """Return the problem of its JSON.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is a name that is none of a problem's, a newer schema, or a value that breaks its rule.
+        """
+        if not isinstance(entries, Mapping):
+            raise TypeError(f"`entries` must be a mapping, got {validation.describe(entries)}.")
+        rest = dict(entries)
+        if rest.pop("schema", None) != _SCHEMA:
+            raise ValueError(f"`entries` must be a problem of schema {_SCHEMA}, got {entries.get('schema')!r}.")
+        unknown = [name for name in rest if name not in {f.name for f in fields(cls)}]
+        if unknown:
+            raise ValueError(f"`entries` must have the names of a problem, got {str(unknown[0])[:60]!r}.")
+        for name in ("inputs", "targets", "observed", "factors"):
+            if isinstance(rest.get(name), Mapping):
+                rest[name] = _in_memory(name, rest[name])
+        return cls(**rest)
+
+    def to_json(self) -> str:
+        """Return the problem as a text of JSON; the same text for equal problems."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Problem:
+        """Read a problem from a file: what `to_json` returned, or a report with its problem.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such file, it holds neither, or the report was made of objects in memory.
+        """
+        file = require_file("problem", path)
+        try:
+            entries = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"`problem` must be a file of JSON, got {str(file)!r} ({validation.reason(error)})."
+            ) from None
+        if isinstance(entries, dict) and "claims" in entries:
+            if not entries.get("given"):
+                raise ValueError(
+                    f"`problem` must be a report that carries its problem, got {str(file)!r}, which was made of objects"
+                    " in memory or by an earlier version. State it as a Problem."
+                )
+            entries = entries["given"]
+        if not isinstance(entries, dict):
+            raise ValueError(f"`problem` must be a problem or a report, got {str(file)!r}.")
+        return cls.from_dict(entries)
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 of the problem: the same on every machine, another for any other problem."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def command_line(self, command: str) -> str:
+        """Return what to type in a shell to run it, "" where the problem names arrays in memory.
+
+        Parameters
+        ----------
+        command : {"verify", "compare", "check-loss"}
+            What it does not take, such as a depth to compare, is left out.
+        """
+        taken = (*_EVERYWHERE, *_COMMANDS[validation.require_choice("command", command, _COMMANDS)])
+        words = ["lowrankflow", command]
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name not in taken or value == f.default:
+                continue
+            if isinstance(value, InMemory):
+                return ""
+            option = "--" + f.name.replace("_", "-")
+            if f.name == "loss_args":
+                words += [word for key, v in value for word in ("--loss-arg", f"{key}={_argument_text(v)}")]
+            else:
+                words += [option, _option_text(value)]
+        return shlex.join(words)
+
+
+def loss_argument(text: str) -> tuple[str, Any]:
+    """Return keyword and value of "KEY=VALUE"; the value a number, True, False, None, a list of them, or else the text."""
+    key, sign, value = text.partition("=")
+    if not sign or not key.isidentifier():
+        raise ValueError(f"`loss_args` must be KEY=VALUE, got {text!r}.")
+    return key, _literal(value)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _argument_text(value: Any) -> str:
+    return value if isinstance(value, str) and _literal(value) == value else repr(_json(value))
+
+
+def _option_text(value: Any) -> str:
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _given_again(known: str, again: str | None) -> str:
+    """Return the FILE.py:Name that may be run."""
+    if again is None:
+        raise ValueError(
+            f"`loss` must be given again where it is a file: the problem names {known!r}, which is code. Read it first."
+        )
+    if not is_code(again) or again.rpartition(":")[2] != known.rpartition(":")[2]:
+        raise ValueError(f"`loss` must be the one that the problem names, {known!r}, perhaps elsewhere; got {again!r}.")
+    return again
+
+
+def _in_memory(name: str, entry: Mapping[str, Any]) -> InMemory:
+    """Return the name of an array in memory from its JSON."""
+    if set(entry) != {"shape", "sha256"} or not isinstance(entry["shape"], list):
+        raise ValueError(f"`{name}` must have shape and sha256, got {', '.join(map(str, entry))}.")
+    shape = tuple(validation.require_integer("shape", d, low=1) for d in entry["shape"])
+    return InMemory(shape, require_sha256("sha256", entry["sha256"]))
+
+
+def _json(value: Any) -> Any:
+    """Return a field as JSON has it."""
+    if isinstance(value, InMemory):
+        return {"shape": list(value.shape), "sha256": value.sha256}
+    return [_json(v) for v in value] if isinstance(value, tuple) else value

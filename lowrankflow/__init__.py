@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .metrics import DepthMetric as DepthMetric
     from .metrics import EmbeddedMetric as EmbeddedMetric
     from .report import Claim as Claim
+    from .report import ClaimFailed as ClaimFailed
     from .report import Control as Control
     from .report import Hypothesis as Hypothesis
     from .report import Report as Report
@@ -89,7 +90,7 @@ _ROOMS = {  # and the names of the package that live there
     "metrics": "Coefficients DepthMetric EmbeddedMetric",
     "plotting": "",
     "pymanopt_manifold": "",
-    "report": "Claim Control Hypothesis Report Table",
+    "report": "Claim ClaimFailed Control Hypothesis Report Table",
     "separation": "",
     "steppers": "",
 }

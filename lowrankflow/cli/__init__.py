@@ -62,11 +62,12 @@ def _carry_out(args: argparse.Namespace, make: Callable[[np.random.Generator], C
 def _verify(args: argparse.Namespace, rng: np.random.Generator) -> Callable[..., Report]:
     """Return the call that measures the claims."""
     problem = read_problem(args, rng)
-    t_end = args.t_end
-    if t_end is not None:
+    t_end = None
+    if args.natural_end is not None:
         depth = problem.network.depth if problem.network else args.depth or 3
         start = problem.start if problem.start is not None else problem.network.to_low_rank()  # type: ignore[union-attr]
-        t_end = validation.require_number("t-end", t_end) * natural_time_unit(problem.loss, start, depth)
+        units = validation.require_number("natural-end", args.natural_end)
+        t_end = units * natural_time_unit(problem.loss, start, depth)
     return partial(
         verify_equivalence, problem.loss, problem.start, network=problem.network, depth=args.depth, widths=args.widths,
         t_end=t_end, rtol=args.rtol, rng=rng, max_evaluations=args.max_evaluations, about=problem.about,
@@ -80,10 +81,10 @@ def _compare(args: argparse.Namespace, rng: np.random.Generator) -> Callable[...
     completing = args.observed is not None or args.missing is not None
     rtol = (1e-6 if completing else 1e-8) if args.rtol is None else args.rtol
     budget = (4000 if completing else 20_000) if args.max_evaluations is None else args.max_evaluations
-    t_end = None if args.t_end is None else validation.require_number("t-end", args.t_end)
+    clock_end = None if args.clock_end is None else validation.require_number("clock-end", args.clock_end)
     return partial(
-        compare_metrics, problem.loss, cast(LowRankMatrix, problem.start), metrics, t_end=t_end, clock=args.clock, rtol=rtol,
-        max_evaluations=budget, measures=problem.measures, about=problem.about,
+        compare_metrics, problem.loss, cast(LowRankMatrix, problem.start), metrics, clock=args.clock, clock_end=clock_end,
+        rtol=rtol, max_evaluations=budget, measures=problem.measures, about=problem.about,
     )  # fmt: skip
 
 

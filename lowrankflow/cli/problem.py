@@ -66,8 +66,8 @@ def read_problem(args: argparse.Namespace, rng: np.random.Generator, symmetric: 
 _Read = tuple[losses.Loss, dict[str, Any], dict[str, Callable[[LowRankMatrix], float]]]
 
 
-#: losses by name: a link, and whether its targets are taken as they stand (labels and counts cannot be centred)
-_LINKS: dict[str, tuple[Callable[..., losses.Link], bool]] = {
+#: losses by name: a misfit, and whether its targets are taken as they stand (labels and counts cannot be centred)
+_MISFITS: dict[str, tuple[Callable[..., losses.Misfit], bool]] = {
     "squared": (losses.Squared, False),
     "huber": (losses.Huber, False),
     "log-cosh": (losses.LogCosh, False),
@@ -75,9 +75,9 @@ _LINKS: dict[str, tuple[Callable[..., losses.Link], bool]] = {
     "squared-hinge": (losses.SquaredHinge, True),
     "softmax": (losses.Softmax, True),
     "poisson": (losses.Poisson, True),
-    "hinge": (losses.Hinge, True),
-    "absolute": (losses.AbsoluteError, False),
 }
+#: losses that people name and that have no flow: where not, and what to use
+_KINKED = {"hinge": "at the margin. Use squared-hinge.", "absolute": "at zero. Use huber or log-cosh."}
 
 
 class _Make(NamedTuple):
@@ -100,34 +100,36 @@ def _loss_of(args: argparse.Namespace) -> _Make:
             partial(losses.Completion, reduction=args.reduction),
             False,
         )
-    if args.loss in _LINKS:
+    if args.loss in _MISFITS:
         return _named(args, options)
+    if args.loss in _KINKED:
+        raise ValueError(f"`--loss` {args.loss} must be differentiable to have a flow, and is not {_KINKED[args.loss]}")
     if ":" not in args.loss:
-        known = ", ".join(["least-squares", "completion", *(k for k in _LINKS if k not in ("hinge", "absolute"))])
+        known = ", ".join(["least-squares", "completion", *_MISFITS])
         raise ValueError(f"`--loss` must be one of {known} or FILE.py:Name, got {args.loss!r}.")
     return _own(args, options)
 
 
 def _named(args: argparse.Namespace, options: dict[str, Any]) -> _Make:
-    """Return how a link of ours is put on inputs or on entries."""
-    link, raw = _LINKS[args.loss]
+    """Return how a misfit of ours is put on inputs or on entries."""
+    kind, raw = _MISFITS[args.loss]
 
-    def linked(targets: Array) -> losses.Link:
-        known = [k for k, p in signature(link).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    def misfit(targets: Array) -> losses.Misfit:
+        known = [k for k, p in signature(kind).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         if not set(options) <= set(known):
             raise ValueError(f"`--loss-arg` {', '.join(options)}: {args.loss} takes {', '.join(known) or 'none'}.")
-        return link(targets, **options)
+        return kind(targets, **options)
 
     def fit(inputs: Array, targets: Array) -> losses.Loss:
-        labels = link is losses.Softmax and targets.shape[0] == 1
-        made = linked(targets[0] if labels else targets)
+        labels = kind is losses.Softmax and targets.shape[0] == 1
+        made = misfit(targets[0] if labels else targets)
         rows = made.classes if isinstance(made, losses.Softmax) else targets.shape[0]
         return losses.Measured(losses.Inputs(inputs, rows), made, reduction=args.reduction)
 
     def complete(rows: NDArray[np.intp], cols: NDArray[np.intp], values: Array, shape: tuple[int, int]) -> losses.Loss:
-        if link is losses.Softmax:
+        if kind is losses.Softmax:
             raise ValueError("`--loss` softmax needs --inputs and --targets: it has one label a sample.")
-        return losses.Measured(losses.Entries(rows, cols, shape=shape), linked(values), reduction=args.reduction)
+        return losses.Measured(losses.Entries(rows, cols, shape=shape), misfit(values), reduction=args.reduction)
 
     return _Make(fit, complete, raw)
 
@@ -255,7 +257,7 @@ def _trained(args: argparse.Namespace, loss: losses.Loss, about: dict[str, Any])
 def _observed(loss: losses.Loss) -> Array | None:
     """Return the observed values of a loss of entries; None where it is none."""
     if isinstance(loss, losses.Measured) and isinstance(loss.measurement, losses.Entries):
-        return validation.optional(loss.link, "targets")
+        return validation.optional(loss.misfit, "targets")
     return validation.optional(loss, "values")
 
 

@@ -81,7 +81,7 @@ def checkpoints(counts: list[int]) -> list[dict[str, object]]:
             begin = clock()
             lrf.integrate(flow, start, **options)
             middle = clock()
-            lrf.integrate(flow, start, checkpoint=Path(folder, "run"), every=5, **options)
+            lrf.integrate(flow, start, checkpoint=Path(folder, "run"), checkpoint_every=5, **options)
             seconds = clock() - middle
             rows.append({"steps": steps, "MB written": sum(sizes) / 1e6,
                          "MB of the file": Path(folder, "run").stat().st_size / 1e6,

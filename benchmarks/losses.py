@@ -1,8 +1,8 @@
 """Cost of the gradients of `Measured` over the same gradient by hand, as a function, and in scikit-learn.
 
-(a) The square on observed entries: measurement and link against one fixed CSR pattern whose data change, with the
+(a) The square on observed entries: measurement and misfit against one fixed CSR pattern whose data change, with the
     library's kernel for the entries on either side. Positions in CSR order and in no order; by hand they are sorted.
-(b) A function of the dense W that autograd differentiates against the same loss as measurement and link: the price of
+(b) A function of the dense W that autograd differentiates against the same loss as measurement and misfit: the price of
     not saying what the loss depends on.
 (c) Softmax on the digits of scikit-learn against the gradient that its LogisticRegression uses.
 """

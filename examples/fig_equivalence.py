@@ -42,7 +42,7 @@ def main(quick=False, out=None):
     paths, references = flows(RTOL), flows(RTOL / 100)
     errors = [gaps(path, reference).max() for path, reference in zip(paths, references, strict=True)]
     roundoff = 100 * np.finfo(float).eps * max(path.nfev for path in references) ** 0.5
-    descents = [lrf.gradient_descent(loss, net, step_size=h / k, steps=k * steps, every=2 * k) for k in (1, 2)]
+    descents = [lrf.gradient_descent(loss, net, step_size=h / k, steps=k * steps, keep_every=2 * k) for k in (1, 2)]
     between, coarse, fine = (gaps(path, paths[0]) for path in (paths[1], *descents))
     numbers = {
         "gap between the flows": between.max(),

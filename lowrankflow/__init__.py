@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .metrics import EmbeddedMetric as EmbeddedMetric
     from .problems import Problem as Problem
     from .report import Claim as Claim
+    from .report import ClaimFailed as ClaimFailed
     from .report import Control as Control
     from .report import Hypothesis as Hypothesis
     from .report import Report as Report
@@ -92,7 +93,7 @@ _ROOMS = {  # and the names of the package that live there
     "plotting": "",
     "problems": "Problem",
     "pymanopt_manifold": "",
-    "report": "Claim Control Hypothesis Report Table",
+    "report": "Claim ClaimFailed Control Hypothesis Report Table",
     "separation": "",
     "steppers": "",
 }

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import validation
-from .flow import Progress, Status, Trajectory
+from .flow import Status, Step, Trajectory
 from .gradients import factor_gradients, product_retraction, pullback, squared_norm
 from .losses import Loss
 from .matrices import EPS, LinearNetwork, singular_values
@@ -31,14 +31,15 @@ class DescentDiverged(ValueError):
         return type(self), (*self.args, self.trajectory), vars(self)
 
 
+@validation.renamed(every="keep_every")
 def gradient_descent(
     loss: Loss,
     net: LinearNetwork,
     *,
     step_size: float | Callable[[int], float],
     steps: int,
-    every: int | None = None,
-    callback: Callable[[Progress], None] | None = None,
+    keep_every: int | None = None,
+    callback: Callable[[Step], None] | None = None,
 ) -> Trajectory:
     r"""Run exactly `steps` updates of gradient descent on the factors.
 
@@ -54,10 +55,10 @@ def gradient_descent(
         The step h (the learning rate), or a schedule ``step_size(k) -> h_k`` for the update k = 0, 1, ...
     steps : int
         Number of updates, at least 1.
-    every : int, optional
-        Keep each `every`-th iterate; None: about one hundred. The first and the last are always kept.
+    keep_every : int, optional
+        Updates between two iterates that are kept; None: about one hundred are. The first and the last always are.
     callback : callable, optional
-        Called with a `Progress` at every kept iterate.
+        Called with a `Step` at every kept iterate; what it raises ends the run, a KeyboardInterrupt as Ctrl-C does.
 
     Returns
     -------
@@ -81,7 +82,9 @@ def gradient_descent(
     (200, [2.0, 1.0])
     """
     steps = validation.require_integer("steps", steps, low=1)
-    every = max(1, steps // 100) if every is None else validation.require_integer("every", every, low=1)
+    keep_every = (
+        max(1, steps // 100) if keep_every is None else validation.require_integer("keep_every", keep_every, low=1)
+    )
     constant = None if callable(step_size) else validation.require_number("step_size", step_size)
     require_network("net", net)
     validation.require_callable("callback", callback)
@@ -120,10 +123,10 @@ def gradient_descent(
                     trajectory(Status.NOT_FINITE, k),
                 )
             t = (k + 1) * h if constant is not None else t + h
-            if (k + 1) % every == 0 or k + 1 == steps:
+            if (k + 1) % keep_every == 0 or k + 1 == steps:
                 keep()
                 if callback is not None:
-                    callback(Progress(t, t_end, k + 2, rows[-1][3]))
+                    callback(Step(t, t_end, k + 2, rows[-1][3]))
     except KeyboardInterrupt:
         return trajectory(Status.INTERRUPTED, k)
     return trajectory(Status.FINISHED, steps)

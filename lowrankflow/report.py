@@ -20,7 +20,7 @@ import scipy
 from . import validation
 from .files import require_file, write_text
 
-__all__ = ["Claim", "Control", "Curve", "Figure", "Hypothesis", "Report", "Table"]
+__all__ = ["Claim", "ClaimFailed", "Control", "Curve", "Figure", "Hypothesis", "Report", "Table"]
 
 Cell = float | str | None  #: a value of a table
 Relation = Literal["<=", ">=", "in"]
@@ -215,6 +215,17 @@ def _environment() -> dict[str, str]:
     }
 
 
+class ClaimFailed(AssertionError):
+    """Claims failed, or nothing could be claimed: raised by ``report.raise_if_failed()``; `report` is that report."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.report), vars(self)  # not from the message alone
+
+
 @dataclass
 class Report:
     """The result of a check: a table of claims with the problem they were measured on.
@@ -272,16 +283,16 @@ class Report:
         return not self.failed and any(c.verdict == "passed" for c in self.claims)
 
     def raise_if_failed(self) -> None:
-        """Raise AssertionError naming the failed claims, or if nothing could be claimed."""
+        """Raise `ClaimFailed` naming the failed claims, or if nothing could be claimed."""
         if self.failed:
             lines = [
                 f"Claim {c.name}: {number_text(c.measured)} {rule_text(c.relation, c.bound)} is not so,"
                 " or a control was not caught."
                 for c in self.failed
             ]
-            raise AssertionError(" ".join(lines))
+            raise ClaimFailed(" ".join(lines), self)
         if not self.passed:
-            raise AssertionError("Nothing could be claimed: no claim has all its hypotheses met.")
+            raise ClaimFailed("Nothing could be claimed: no claim has all its hypotheses met.", self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values; numbers that are not finite become strings."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import validation
-from .flow import Event, Progress, RiemannianFlow, Status, Trajectory, integrate
+from .flow import Event, RiemannianFlow, Status, Step, Trajectory, integrate
 from .gradients import project, riemannian_gradient
 from .losses import Logarithm, Loss, facts
 from .matrices import LowRankMatrix, MatrixOrArray
@@ -98,7 +98,7 @@ def follow_margin(
     loss_end: float = 1e-6,
     rtol: float = 1e-6,
     max_evaluations: int = 20_000,
-    callback: Callable[[Progress], None] | None = None,
+    callback: Callable[[Step], None] | None = None,
 ) -> Separation:
     r"""Follow a classification loss in normalised time until it has fallen far enough, or has come to rest.
 
@@ -117,7 +117,7 @@ def follow_margin(
     max_evaluations : int
         Budget of gradients.
     callback : callable, optional
-        Called with a `Progress` after every step; its time is tau.
+        Called with a `Step` after every step; its time is tau, the flow time of ln L. What it raises ends the run.
 
     Returns
     -------

@@ -10,14 +10,18 @@ import json
 import math
 import numbers
 import sys
+import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator | int | None  # what every `rng=` takes (SPEC 7)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 _MISSING = object()
@@ -261,3 +265,27 @@ def require_flags(**flags: object) -> None:
     for name, value in flags.items():
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"`{name}` must be True or False, got {describe(value)}.")
+
+
+def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let a function take arguments by the names that they had before 1.0 too, with a DeprecationWarning.
+
+    ``@renamed(link="misfit")`` stands above a function of `misfit`.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        label = function.__qualname__.removesuffix(".__init__")
+
+        @wraps(function)
+        def taking(*args: P.args, **options: P.kwargs) -> T:
+            for old in options.keys() & names:
+                new = names[old]
+                warnings.warn(f"`{old}` of {label} is called `{new}` now.", DeprecationWarning, stacklevel=2)
+                if new in options:
+                    raise TypeError(f"`{new}` must be given once, got `{old}` too, its name before 1.0.")
+                options[new] = options.pop(old)
+            return function(*args, **options)
+
+        return taking
+
+    return decorate

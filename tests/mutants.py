@@ -165,8 +165,8 @@ MUTANTS = [
     ),
     Mutant(
         "measured-order",
-        "else (other, sorted_link)",
-        "else (other, link)",
+        "else (other, sorted_misfit)",
+        "else (other, misfit)",
         "test_measured.py::test_squared_entries_are_completion",
     ),
     Mutant(
@@ -543,8 +543,8 @@ MUTANTS = [
     # -- descent, separation -----------------------------------------------------------------------------------------
     Mutant(
         "descent-last",
-        "if (k + 1) % every == 0 or k + 1 == steps:",
-        "if (k + 1) % every == 0:",
+        "if (k + 1) % keep_every == 0 or k + 1 == steps:",
+        "if (k + 1) % keep_every == 0:",
         "test_descent.py::test_every_and_callback_keep_what_was_asked",
     ),
     Mutant(

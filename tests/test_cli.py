@@ -14,7 +14,7 @@ from lowrankflow import cli
 from lowrankflow.cli.arguments import parser
 from lowrankflow.cli.problem import read_problem
 
-FAST = ["--t-end", "3", "--rtol", "1e-6"]
+FAST = ["--natural-end", "3", "--rtol", "1e-6"]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_sparse_observations(suffix, tmp_path, rng, capsys):
     else:
         rows, cols = matrix.coords
         np.savetxt(file, np.column_stack([rows, cols, matrix.data]), delimiter=",", fmt=["%d", "%d", "%.17g"])
-    args = ["verify", "--observed", str(file), "--rank", "2", "--t-end", "0.2", "--rtol", "1e-6", "--quiet"]
+    args = ["verify", "--observed", str(file), "--rank", "2", "--natural-end", "0.2", "--rtol", "1e-6", "--quiet"]
     assert cli.main([*args, "--json", str(tmp_path / "r.json")]) == 0
     report = json.loads((tmp_path / "r.json").read_text())
     assert f"{matrix.nnz} observed" in report["problem"]["loss"]
@@ -127,7 +127,7 @@ BAD = {
                           "`widths` must be at least the rank 3, got 2"),
     "widths count": (["verify", "--inputs", X, "--widths", "4,4,4"], "`widths` must hold one number for each of the 2"),
     "widths word": (["verify", "--inputs", X, "--widths", "big"], "`widths` must be whole numbers separated by commas"),
-    "negative end": (["verify", "--inputs", X, "--t-end", "-1"], "`t_end` must be positive and finite, got -1"),
+    "negative end": (["verify", "--inputs", X, "--natural-end", "-1"], "`natural_end` must be positive and finite, got -1"),
     "rtol": (["verify", "--inputs", X, "--rtol", "1e-15"], "`rtol` must lie between 1e-12 and 1e-5, got 1e-15: roundoff hides"),
     "rtol nan": (["verify", "--inputs", X, "--rtol", "nan"], "`rtol` must be positive and finite, got nan"),
     "scale": (["verify", "--inputs", X, "--scale", "0"], "`scale` must be positive and finite, got 0"),
@@ -161,7 +161,7 @@ BAD = {
     "missing targets": (["compare", "--inputs", X, "--targets", Y, "--missing", "0.5"], "so it takes no `targets`"),
     "compare rtol": (["compare", "--inputs", X, "--rtol", "0.1"], "`rtol` must lie between 1e-12 and 1e-05, got 0.1"),
     "compare clock": (["compare", "--inputs", X, "--clock", "sun"], "invalid choice: 'sun'"),
-    "compare end": (["compare", "--inputs", X, "--t-end", "0"], "`t_end` must be positive and finite, got 0"),
+    "compare end": (["compare", "--inputs", X, "--clock-end", "0"], "`clock_end` must be positive and finite, got 0"),
 }  # fmt: skip
 
 
@@ -198,6 +198,13 @@ def test_a_failed_claim_is_status_1(table, monkeypatch):
     monkeypatch.setattr(lrf.losses, "LeastSquares", Wrong)
     args = ["verify", "--inputs", str(table / "x.npy"), "--targets", str(table / "y.csv"), "--quiet", *FAST]
     assert cli.main(args) == 1
+
+
+@pytest.mark.parametrize(("command", "now"), [("verify", "natural_end"), ("compare", "clock_end")])
+def test_the_end_by_its_name_of_before(command, now, capsys):
+    args = parser().parse_args([command, "--t-end", "3"])
+    assert getattr(args, now) == 3.0
+    assert capsys.readouterr().err == f"lowrankflow: --t-end is called --{now.replace('_', '-')} now.\n"
 
 
 def test_interruption_is_status_130_and_keeps_what_was_computed(table, monkeypatch, capsys):
@@ -245,7 +252,7 @@ def test_compare_and_verify_begin_at_the_same_point(table):
 
 def test_compare_on_digits_in_the_clock_of_the_factors(tmp_path):
     pytest.importorskip("sklearn")
-    args = ["compare", "--data", "digits", "--metrics", "embedded,3", "--rank", "2", "--clock", "factors", "--t-end", "9"]
+    args = ["compare", "--data", "digits", "--metrics", "embedded,3", "--rank", "2", "--clock", "factors", "--clock-end", "9"]
     assert cli.main([*args, *QUICK, "--json", str(tmp_path / "r.json")]) == 0
     report = lrf.Report.from_json(tmp_path / "r.json")
     assert report.problem["clock"]["name"] == "factors" and report.problem["shape"] == [61, 61]
@@ -272,7 +279,7 @@ def test_hidden_labels_and_counts_are_judged_by_their_loss(tmp_path, rng):
     for name, values in {"structure": labels, "none": rng.permutation(labels.ravel()).reshape(a.shape)}.items():
         np.save(tmp_path / f"{name}.npy", values)
         args = ["compare", "--inputs", str(tmp_path / f"{name}.npy"), "--missing", "0.4", "--rank", "2", "--loss", "logistic"]
-        out = ["--metrics", "embedded,2", "--t-end", "30000", *QUICK, "--json", str(tmp_path / f"{name}.json")]
+        out = ["--metrics", "embedded,2", "--clock-end", "30000", *QUICK, "--json", str(tmp_path / f"{name}.json")]
         assert cli.main([*args, *out]) == 0
         table = lrf.Report.from_json(tmp_path / f"{name}.json").table("limits")
         assert "hidden error" not in table.columns
@@ -283,7 +290,7 @@ def test_hidden_labels_and_counts_are_judged_by_their_loss(tmp_path, rng):
     np.save(tmp_path / "counts.npy", counts)
     args = ["compare", "--inputs", str(tmp_path / "counts.npy"), "--missing", "0.4", "--rank", "2", "--loss", "poisson"]
     problem = read_problem(parser().parse_args(args)).build()
-    w, seen = problem.start.to_dense(), problem.loss.link.targets.size
+    w, seen = problem.start.to_dense(), problem.loss.misfit.targets.size
     whole = seen * problem.loss.value(problem.start) + (w.size - seen) * problem.measures["hidden loss"](problem.start)
     np.testing.assert_allclose(whole, np.sum(np.exp(w) - counts * w), rtol=1e-13)
 
@@ -409,10 +416,10 @@ def test_check_loss_and_verify_take_a_file(mine, capsys):
     report = lrf.Report.from_json(mine / "c.json")
     assert report["gradient"].verdict == "passed" and report.problem["data"]["name"] == "x.npy"
     assert cli.main(["check-loss", *wrong, *data]) == 1
-    assert cli.main(["verify", *good, *data, "--rank", "2", "--t-end", "1", "--json", str(mine / "v.json")]) == 0
+    assert cli.main(["verify", *good, *data, "--rank", "2", "--natural-end", "1", "--json", str(mine / "v.json")]) == 0
     assert lrf.Report.from_json(mine / "v.json").table("theory").rows
-    assert cli.main(["verify", *wrong, *data, "--rank", "2", "--t-end", "1"]) == 1  # control
-    assert cli.main(["compare", *good, *data, "--metrics", "2,3", "--t-end", "1"]) == 0
+    assert cli.main(["verify", *wrong, *data, "--rank", "2", "--natural-end", "1"]) == 1  # control
+    assert cli.main(["compare", *good, *data, "--metrics", "2,3", "--clock-end", "1"]) == 0
     capsys.readouterr()
 
 
@@ -442,8 +449,8 @@ BAD_LOSSES = {
     "turned": (["--loss", "{d}/mine.py:Turned", *XY], "but the data ask for (3, 4). Did you mean the transpose?"),
     "raises": (["--loss", "{d}/mine.py:Raises", *XY], "raises ZeroDivisionError: division by zero"),
     "nan": (["--loss", "{d}/mine.py:NotANumber", *XY], "`loss.value(w)` must be finite at"),
-    "hinge": (["--loss", "hinge", *XY], "Use SquaredHinge."),
-    "absolute": (["--loss", "absolute", *XY], "Use Huber or LogCosh."),
+    "hinge": (["--loss", "hinge", *XY], "Use squared-hinge."),
+    "absolute": (["--loss", "absolute", *XY], "Use huber or log-cosh."),
     "argument without =": (["--loss", "huber", "--loss-arg", "delta", *XY], "`loss_args` must be KEY=VALUE, got 'delta'"),
     "argument twice": (["--loss", "huber", "--loss-arg", "delta=1", "--loss-arg", "delta=2", *XY], "must name each keyword once"),
     "argument unknown": (["--loss", "huber", "--loss-arg", "foo=1", *XY], "`loss_args` foo: huber takes delta."),

@@ -313,7 +313,7 @@ def test_columns_come_back_from_netcdf(problem, tmp_path):
 @pytest.mark.parametrize("method", ["DOP853", "auto", "Radau"])
 def test_columns_come_back_from_a_checkpoint(method, problem, tmp_path):
     save = Save(columns=NAMED, integrals={"q": power, "l": length})
-    options = {"method": method, "rtol": 1e-6, "every": 3, "save": save}
+    options = {"method": method, "rtol": 1e-6, "checkpoint_every": 3, "save": save}
     want = lrf.integrate(*problem, t_span=(0, 2), checkpoint=tmp_path / "whole", **options)
 
     class Stop(Exception):

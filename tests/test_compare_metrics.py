@@ -118,7 +118,7 @@ def test_ends_lengths_and_times_are_those_of_a_dense_flow(depth):
     else:
         metric = lrf.DepthMetric(depth)
         w, length, halves = dense_factor_flow(x, y, oracles.balanced_factors(start, depth), t_end, pair)
-    report = lrf.compare_metrics(loss, start, {"it": metric}, clock="factors", t_end=t_end, rtol=1e-10)
+    report = lrf.compare_metrics(loss, start, {"it": metric}, clock="factors", clock_end=t_end, rtol=1e-10)
     end, cost = report.attachments["ends"]["it"].to_dense(), report.table("cost")
     # both sides to 1e-10 a step over some dozens of steps, with errors that grow while the modes do
     assert np.linalg.norm(end - w) < 1e-7 * np.linalg.norm(w)
@@ -129,7 +129,7 @@ def test_ends_lengths_and_times_are_those_of_a_dense_flow(depth):
     # events are located on the interpolants of both solvers, a thousand times less accurate than their steps
     assert report.table("modes").rows[0][1] == pytest.approx(halves[0], rel=1e-5)
     # the control: another metric is elsewhere at that time
-    other = lrf.compare_metrics(loss, start, {"it": lrf.DepthMetric(4)}, clock="factors", t_end=t_end, rtol=1e-6)
+    other = lrf.compare_metrics(loss, start, {"it": lrf.DepthMetric(4)}, clock="factors", clock_end=t_end, rtol=1e-6)
     assert np.linalg.norm(other.attachments["ends"]["it"].to_dense() - w) > 1e-3 * np.linalg.norm(w)
 
 
@@ -147,7 +147,7 @@ def test_the_clock_of_the_operator_is_its_norm_at_the_start():
     assert times["operator"] == pytest.approx(norm * times["factors"], rel=1e-12)
     lengths = {report.table("cost").column("arc length")[0] for report in reports.values()}
     assert len(lengths) == 1  # the clock is a matter of words, the path is not
-    asked = lrf.compare_metrics(loss, start, [lrf.DepthMetric(3)], t_end=0.5, rtol=1e-6)
+    asked = lrf.compare_metrics(loss, start, [lrf.DepthMetric(3)], clock_end=0.5, rtol=1e-6)
     assert asked.table("cost").column("time")[0] == pytest.approx(0.5, rel=1e-12)
     assert asked.table("limits").column("ended by") == ("end time",)
 
@@ -359,7 +359,7 @@ def test_a_loss_without_modes_and_with_negative_values():
             return w.to_dense() - 1
 
     start = lrf.random_point(4, 3, 2, rng=np.random.default_rng(0))
-    report = lrf.compare_metrics(Shifted(), start, [lrf.DepthMetric(2), lrf.EmbeddedMetric()], t_end=1.0, rtol=1e-7)
+    report = lrf.compare_metrics(Shifted(), start, [lrf.DepthMetric(2), lrf.EmbeddedMetric()], clock_end=1.0, rtol=1e-7)
     assert [table.name for table in report.tables] == ["limits", "cost", "distances"]
     assert report["power"].verdict == "passed"
     drawn = next(f for f in report.figures if f.name == "loss_time")
@@ -503,10 +503,10 @@ def test_names_and_depths_stand_for_their_metrics():
     named = ["Embedded", 3, np.float64(2.5), math.inf, " scaledgd ", "lambda:0.1"]
     metrics = [lrf.EmbeddedMetric(), lrf.DepthMetric(3), lrf.DepthMetric(2.5), lrf.DepthMetric(math.inf)]
     metrics += [lrf.metrics.ScaledGDMetric(), lrf.metrics.LambdaBalancedMetric(0.1)]
-    a, b = (lrf.compare_metrics(loss, start, chosen, t_end=0.5, rtol=1e-5) for chosen in (named, metrics))
+    a, b = (lrf.compare_metrics(loss, start, chosen, clock_end=0.5, rtol=1e-5) for chosen in (named, metrics))
     assert list(a.attachments["ends"]) == list(b.attachments["ends"])
     assert [c.measured for c in a.claims] == [c.measured for c in b.claims]
-    labelled = lrf.compare_metrics(loss, start, {"mine": "mn", "deep": 2}, t_end=0.5, rtol=1e-5)
+    labelled = lrf.compare_metrics(loss, start, {"mine": "mn", "deep": 2}, clock_end=0.5, rtol=1e-5)
     assert list(labelled.attachments["ends"]) == ["mine", "deep"]
 
 

@@ -43,7 +43,7 @@ def test_exactly_n_updates_of_plain_descent(problem, schedule):
 def test_every_and_callback_keep_what_was_asked(problem):
     loss, net = problem
     seen = []
-    path = lrf.gradient_descent(loss, net, step_size=0.01, steps=25, every=10, callback=seen.append)
+    path = lrf.gradient_descent(loss, net, step_size=0.01, steps=25, keep_every=10, callback=seen.append)
     assert path.t == pytest.approx([0, 0.1, 0.2, 0.25])
     assert len(path.points) == 4 and [p.t for p in seen] == pytest.approx(path.t[1:])
     assert path.loss == pytest.approx([loss.value(w) for w in path.points])
@@ -52,7 +52,7 @@ def test_every_and_callback_keep_what_was_asked(problem):
 def test_divergence_is_one_line_and_keeps_the_iterates(problem):
     loss, net = problem
     with pytest.raises(lrf.DescentDiverged, match=r"`step_size` must be small enough .* got 10: it diverged at") as caught:
-        lrf.gradient_descent(loss, net, step_size=10.0, steps=100, every=1)
+        lrf.gradient_descent(loss, net, step_size=10.0, steps=100, keep_every=1)
     path = caught.value.trajectory
     assert path.status is lrf.Status.NOT_FINITE and len(path.points) >= 1
     assert all(np.isfinite(f).all() for w in path.points for f in w.factors)
@@ -66,7 +66,7 @@ def test_interruption_keeps_the_iterates(problem):
         if progress.t > 0.05:
             raise KeyboardInterrupt
 
-    path = lrf.gradient_descent(loss, net, step_size=0.01, steps=1000, every=1, callback=stop)
+    path = lrf.gradient_descent(loss, net, step_size=0.01, steps=1000, keep_every=1, callback=stop)
     assert path.status is lrf.Status.INTERRUPTED and 4 < len(path.points) < 10
 
 

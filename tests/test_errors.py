@@ -159,8 +159,8 @@ def observed(rows=(0,), cols=(0,), values=(1.0,), shape=SHAPE, **options):
     return Completion(rows, cols, values, shape, **options)
 
 
-class UserLink:
-    """A link of a user whose parts return what they are given."""
+class UserMisfit:
+    """A misfit of a user whose parts return what they are given."""
 
     def __init__(self, value=0.0, gradient=(0.0, 0.0)):
         self._value, self._gradient = value, gradient
@@ -176,8 +176,8 @@ def entries(rows=(0, 1), cols=(0, 1), shape=SHAPE):
     return ls.Entries(rows, cols, shape=shape)
 
 
-def measured(link, **options):
-    return ls.Measured(entries(), link, **options)
+def measured(misfit, **options):
+    return ls.Measured(entries(), misfit, **options)
 
 
 def function(f):
@@ -257,7 +257,7 @@ CASES = {
     "step_size of a schedule": (lambda: descend(step_size=lambda k: 0), ValueError,
         "`step_size(k)` must be positive and finite, got 0."),
     "steps a fraction": (lambda: descend(steps=1.5), TypeError, "`steps` must be a whole number, got 1.5."),
-    "every zero": (lambda: descend(every=0), ValueError, "`every` must be at least 1, got 0."),
+    "keep_every zero": (lambda: descend(keep_every=0), ValueError, "`keep_every` must be at least 1, got 0."),
 
     # -- rng ---------------------------------------------------------------------------------------------------------
     "rng a text": (lambda: point(rng="a"), TypeError, RNG.format("'a'")),
@@ -788,9 +788,10 @@ CASES = {
         "`checkpoint` must be an existing file, got the folder '/'."),
     "checkpoint with dense output": (lambda: integrate(checkpoint="c.npz", save=lrf.Save(dense=True)), ValueError,
         "`save` must not ask for dense output with a checkpoint, which does not hold it. Use times."),
-    "every zero steps": (lambda: integrate(checkpoint="c.npz", every=0), ValueError,
-        "`every` must be at least 1, got 0."),
-    "every half a step": (lambda: integrate(every=0.5), TypeError, "`every` must be a whole number, got 0.5."),
+    "checkpoint_every zero": (lambda: integrate(checkpoint="c.npz", checkpoint_every=0), ValueError,
+        "`checkpoint_every` must be at least 1, got 0."),
+    "checkpoint_every half a step": (lambda: integrate(checkpoint_every=0.5), TypeError,
+        "`checkpoint_every` must be a whole number, got 0.5."),
     "auto with a step": (lambda: integrate(method="auto", step_size=0.1), ValueError,
         '`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`.'),
     "stepper class": (lambda: integrate(method=steppers.RKC), TypeError,
@@ -946,7 +947,7 @@ CASES = {
     "unknown claim of a check": (lambda: lrf.explain("check_metric theorem"), ValueError,
         f"`claim` must be one of {', '.join('check_metric ' + c.name for c in METRIC_CLAIMS)}; got 'check_metric theorem'."),
 
-    # -- measured losses: links --------------------------------------------------------------------------------------
+    # -- measured losses: misfits ------------------------------------------------------------------------------------
     "labels above the classes": (lambda: ls.Softmax([0, 3], 3), ValueError,
         "`labels` must lie between 0 and 2, one for each of 3 classes, got 0 .. 3."),
     "labels negative": (lambda: ls.Softmax([-1, 0]), ValueError,
@@ -978,15 +979,15 @@ CASES = {
     "counts nan": (lambda: ls.Poisson([1, NAN]), ValueError,
         "`counts` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
     "counts empty": (lambda: ls.Poisson([]), ValueError, "`counts` must not be empty: nothing was observed."),
-    "link targets nan": (lambda: ls.Squared([1, NAN]), ValueError,
+    "misfit targets nan": (lambda: ls.Squared([1, NAN]), ValueError,
         "`targets` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
-    "link targets masked": (lambda: ls.Squared(np.ma.masked_invalid([1, NAN])), ValueError,
+    "misfit targets masked": (lambda: ls.Squared(np.ma.masked_invalid([1, NAN])), ValueError,
         "`targets` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
-    "link targets complex": (lambda: ls.Squared([1j]), TypeError, "`targets` must be real, got dtype complex128."),
-    "link targets ragged": (lambda: ls.LogCosh([[1], [1, 2]]), ValueError,
+    "misfit targets complex": (lambda: ls.Squared([1j]), TypeError, "`targets` must be real, got dtype complex128."),
+    "misfit targets ragged": (lambda: ls.LogCosh([[1], [1, 2]]), ValueError,
         "`targets` must be a rectangular array, got ragged rows."),
-    "link targets None": (lambda: ls.Squared(None), TypeError, "`targets` must be an array of numbers, got dtype object."),
-    "link targets empty": (lambda: ls.Huber([]), ValueError, "`targets` must not be empty: nothing was observed."),
+    "misfit targets None": (lambda: ls.Squared(None), TypeError, "`targets` must be an array of numbers, got dtype object."),
+    "misfit targets empty": (lambda: ls.Huber([]), ValueError, "`targets` must not be empty: nothing was observed."),
     "delta zero": (lambda: ls.Huber([1], delta=0), ValueError, "`delta` must be positive and finite, got 0."),
     "a negative weight": (lambda: ls.Squared([1, 2], [1, -1]), ValueError,
         "`weights` must be non-negative and not all zero, got a smallest of -1."),
@@ -996,9 +997,9 @@ CASES = {
         "`weights` has shape (1,) but the targets have shape (2,)."),
     "weights nan": (lambda: ls.Squared([1, 2], [1, NAN]), ValueError,
         "`weights` must be finite, got 1 NaN or infinite of 2 values, the first at index (1,). Remove or impute them."),
-    "hinge": (lambda: ls.Hinge([1, -1]), ValueError,
+    "hinge": (lambda: ls.Hinge, AttributeError,
         "`Hinge` must be differentiable to have a flow, and is not at the margin. Use SquaredHinge."),
-    "absolute error": (lambda: ls.AbsoluteError([1.0]), ValueError,
+    "absolute error": (lambda: ls.AbsoluteError, AttributeError,
         "`AbsoluteError` must be differentiable to have a flow, and is not at zero. Use Huber or LogCosh."),
 
     # -- measured losses: measurements -------------------------------------------------------------------------------
@@ -1044,7 +1045,7 @@ CASES = {
         "`matrices` must be real, got dtype complex128."),
     "sensing ragged": (lambda: ls.Sensing([[[1]], [[1, 2]]]), ValueError,
         "`matrices` must be a rectangular array, got ragged rows."),
-    "a sum with a link": (lambda: entries() + ls.Squared([1, 2]), TypeError,
+    "a sum with a misfit": (lambda: entries() + ls.Squared([1, 2]), TypeError,
         re.compile(r"`measurement` must have shape, outputs, samples, forward\(w\) and adjoint\(r\).*Squared.*\.")),
     "a sum of other shapes": (lambda: entries() + entries(shape=(4, 4)), ValueError,
         "`measurements` must have one shape of W and one of the outputs, got (3, 4) -> (2,) and (4, 4) -> (2,)."),
@@ -1054,25 +1055,25 @@ CASES = {
 
     # -- measured losses: the two together ---------------------------------------------------------------------------
     "targets of another number": (lambda: measured(ls.Squared([1, 2, 3])), ValueError,
-        "`link` has targets for outputs of shape (3,) but the measurement has outputs of shape (2,)."),
+        "`misfit` has targets for outputs of shape (3,) but the measurement has outputs of shape (2,)."),
     "targets a column": (lambda: measured(ls.Squared([[1], [2]])), ValueError,
-        "`link` has targets for outputs of shape (2, 1) but the measurement has outputs of shape (2,)."),
+        "`misfit` has targets for outputs of shape (2, 1) but the measurement has outputs of shape (2,)."),
     "softmax of other classes": (lambda: ls.Measured(ls.Inputs(np.ones((4, 2)), 3), ls.Softmax([0, 1])), ValueError,
-        "`link` has targets for outputs of shape (2, 2) but the measurement has outputs of shape (3, 2)."),
-    "a link class": (lambda: measured(ls.Squared), TypeError,
-        re.compile(r"`link` must be a function or have value\(z\) and gradient\(z\).*the class Squared\..*\.")),
+        "`misfit` has targets for outputs of shape (2, 2) but the measurement has outputs of shape (3, 2)."),
+    "a misfit class": (lambda: measured(ls.Squared), TypeError,
+        re.compile(r"`misfit` must be a function or have value\(z\) and gradient\(z\).*the class Squared\..*\.")),
     "a measurement class": (lambda: ls.Measured(ls.Entries, ls.Squared([1, 2])), TypeError,
         re.compile(r"`measurement` must have shape, outputs, .*the class Entries\. Use Inputs, Entries, Bilinear or Sensing\.")),
-    "targets for a link": (lambda: measured([1.0, 2.0]), TypeError,
-        re.compile(r"`link` must be a function or have value\(z\) and gradient.*list, which lacks value and gradient\..*\.")),
+    "targets for a misfit": (lambda: measured([1.0, 2.0]), TypeError,
+        re.compile(r"`misfit` must be a function or have value\(z\) and gradient.*list, which lacks value and gradient\..*\.")),
     "measured reduction": (lambda: measured(ls.Squared([1, 2]), reduction="max"), ValueError,
         "`reduction` must be one of sum, mean; got 'max'."),
-    "a link with a list too short": (lambda: measured(UserLink(gradient=[0.0])).gradient(START), ValueError,
-        "`link` must have derivatives of the shape of the outputs (2,), got (1,)."),
-    "a link without a value": (lambda: measured(UserLink(value=None)).value(START), TypeError,
-        "`link.value` must return one real number, got None."),
-    "a link with many values": (lambda: measured(UserLink(value=np.ones(2))).value_and_gradient(START), TypeError,
-        "`link.value` must return one real number, got an array of shape (2,)."),
+    "a misfit with a list too short": (lambda: measured(UserMisfit(gradient=[0.0])).gradient(START), ValueError,
+        "`misfit` must have derivatives of the shape of the outputs (2,), got (1,)."),
+    "a misfit without a value": (lambda: measured(UserMisfit(value=None)).value(START), TypeError,
+        "`misfit.value` must return one real number, got None."),
+    "a misfit with many values": (lambda: measured(UserMisfit(value=np.ones(2))).value_and_gradient(START), TypeError,
+        "`misfit.value` must return one real number, got an array of shape (2,)."),
     "a function of the outputs with many values": (lambda: measured(lambda z: z).gradient(START), TypeError,
         "`function` must return one real number, got an array of shape (2,)."),
 

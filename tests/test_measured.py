@@ -821,7 +821,7 @@ def test_positions_are_sorted_once_for_links_that_are_sums(make, rng):
             np.testing.assert_allclose(loss.value(w), link.value(z), rtol=1e-13, atol=1e-14)
             want = as_dense(a.adjoint(link.gradient(z)) @ np.eye(N))
             np.testing.assert_allclose(loss.gradient(w) @ np.eye(N), want, rtol=0, atol=1e-13)
-        assert loss.link is link
+        assert loss.misfit is link
         assert loss.measurement is a
     assert Measured(a, Squared(y))._map is not a
     assert Measured(a, Kept(y))._map is a

@@ -199,6 +199,55 @@ def test_a_name_that_moved_says_where_it_lives(name):
         exec(f"from lowrankflow import {name}", {})
 
 
+def small_problem():
+    loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
+    return loss, lrf.random_point(3, 3, 1, rng=0, singular_values=[0.5])
+
+
+def integrated(**options):
+    loss, start = small_problem()
+    return lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(2)), start, t_span=(0, 0.1), **options)
+
+
+def descended(**options):
+    loss, start = small_problem()
+    return lrf.gradient_descent(loss, lrf.LinearNetwork.balanced(start, 2), step_size=0.1, steps=9, **options)
+
+
+def compared(**options):
+    loss, start = small_problem()
+    return lrf.compare_metrics(loss, start, [2], clock="factors", rtol=1e-5, **options).table("cost").rows
+
+
+def measured(**options):
+    return lrf.losses.Measured(lrf.losses.Entries([0], [1], shape=(2, 2)), **options)
+
+
+LABEL = lrf.losses.Logistic([1])
+RENAMED = {  # as it was called before 1.0, as it is called now, what is compared
+    "Link": (lambda: lrf.losses.Link, lambda: lrf.losses.Misfit, None),
+    "Progress": (lambda: lrf.flow.Progress, lambda: lrf.flow.Step, None),
+    "`link` of Measured": (lambda: measured(link=LABEL), lambda: measured(misfit=LABEL), repr),
+    "the attribute": (lambda: measured(misfit=LABEL).link, lambda: measured(misfit=LABEL).misfit, None),
+    "`every` of gradient_descent": (lambda: descended(every=3), lambda: descended(keep_every=3), lambda path: path.t.tolist()),
+    "`every` of integrate": (lambda: integrated(every=3), lambda: integrated(checkpoint_every=3), repr),
+    "`t_end` of compare_metrics": (lambda: compared(t_end=0.1), lambda: compared(clock_end=0.1), lambda rows: rows[0][1]),
+}
+
+
+@pytest.mark.parametrize(("before", "now", "shown"), RENAMED.values(), ids=RENAMED)
+def test_the_words_of_before_still_work_and_say_what_is_said_now(before, now, shown):
+    with pytest.warns(DeprecationWarning, match="is called .* now.$") as caught:
+        old = before()
+    assert caught[0].filename == __file__ and len(caught) == 1
+    assert (old is now()) if shown is None else (shown(old) == shown(now()))
+
+
+def test_a_word_of_before_and_the_one_of_now_are_too_many():
+    with pytest.warns(DeprecationWarning), pytest.raises(TypeError, match="`keep_every` must be given once, got `every` too"):
+        descended(every=3, keep_every=3)
+
+
 def test_a_name_that_never_was_is_refused():
     with pytest.raises(AttributeError, match="module 'lowrankflow' has no attribute 'ScaledGD'"):
         _ = lrf.ScaledGD

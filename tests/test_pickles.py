@@ -30,7 +30,7 @@ from pymanopt.optimizers import ConjugateGradient, SteepestDescent, TrustRegions
 
 import lowrankflow as lrf
 from lowrankflow import data, losses, steppers
-from lowrankflow.flow import Progress
+from lowrankflow.flow import Step
 from lowrankflow.pymanopt_manifold import FixedRank, PositiveSemidefinite
 
 TIMEOUT = 60  # seconds: a process starts in two, and one that waits for ever fails the test
@@ -143,7 +143,7 @@ HELD = (
         "loss-logarithm": lambda rng: losses.Logarithm(softmax_inputs(5, 4, rng)),
         "loss-scaled": lambda rng: losses.Scaled(softmax_inputs(5, 4, rng), 2.0),  # holds a bound method
         "loss-mean": lambda rng: losses.Mean(least_squares(5, 4, rng), least_squares(5, 4, rng)),
-        "link-squaredhinge": lambda rng: losses.SquaredHinge([1, -1]),
+        "misfit-squaredhinge": lambda rng: losses.SquaredHinge([1, -1]),
         "measurement-sum": lambda rng: losses.Inputs(np.eye(4), 5) + losses.Inputs(np.ones((4, 4)), 5),
         "gradient": lambda rng: least_squares(5, 4, rng).gradient(start(rng)),
         "chart-factors": lambda rng: lrf.Factors(),
@@ -160,7 +160,7 @@ HELD = (
         "save": lambda rng: lrf.Save(times=[0.5, 1.0], exact=True, integrals={"dissipated": workers.power}),
         "event": lambda rng: lrf.Event("level", workers.level, terminal=True, direction=1),
         "status": lambda rng: list(lrf.Status),
-        "progress": lambda rng: Progress(0.5, 1.0, 7, np.nan),
+        "step": lambda rng: Step(0.5, 1.0, 7, np.nan),
         "passage": lambda rng: lrf.flow.Passage(0.5, 1.0, 2),
         "dataset": data_set,
         "observations": observations,
@@ -346,10 +346,15 @@ def interrupted(rng, folder):
     return partial(workers.stop_at_the_fourth, least_squares(5, 4, rng), start(rng))
 
 
+def failing(rng, folder):
+    return partial(workers.check_a_wrong_metric, start(rng))
+
+
 EXCEPTIONS = [
     pytest.param(diverging, lrf.DescentDiverged, "trajectory", id="diverged"),
     pytest.param(losing, lrf.CheckpointFailed, "trajectory", id="checkpoint"),
     pytest.param(interrupted, lrf.Interrupted, "report", id="interrupted"),
+    pytest.param(failing, lrf.ClaimFailed, "report", id="claim failed"),
 ]
 every_exception = pytest.mark.parametrize(("make", "kind", "payload"), EXCEPTIONS)
 

@@ -19,7 +19,7 @@ from lowrankflow.compare import check_problem, compare_problem, verify_problem
 from lowrankflow.problems import InMemory, Problem
 
 ARGUMENTS = {"a": [1, 2.5, None, True], "b": "1", "c": "x y"}
-FAST = ["--t-end", "1", "--rtol", "1e-5", "--quiet"]
+FAST = ["--natural-end", "1", "--rtol", "1e-5", "--quiet"]
 MINE = """
 import pathlib
 import numpy as np
@@ -74,7 +74,7 @@ def random_problem(rng):
     return Problem(
         **{"loss": perhaps("huber"), "preprocess": perhaps(())} | fields, missing=missing,
         reduction=str(rng.choice(["mean", "sum"])), rank=perhaps(int(rng.integers(1, 9))),
-        scale=perhaps(float(rng.random() + 1e-9)), seed=int(rng.integers(9)), t_end=perhaps(10.0),
+        scale=perhaps(float(rng.random() + 1e-9)), seed=int(rng.integers(9)), natural_end=perhaps(10.0), clock_end=perhaps(3.0),
         rtol=perhaps(float(10 ** rng.uniform(-12, -5))), max_evaluations=perhaps(1000),
         depth=perhaps(int(rng.integers(2, 9))), widths=perhaps((5, 4)), metrics=perhaps(("embedded", 3, "inf", "lambda:0.5")),
         clock=perhaps("factors"),
@@ -110,10 +110,10 @@ def test_what_is_written_differently_is_the_same_problem():
 @pytest.mark.parametrize("command", ["verify", "compare", "check-loss"])
 def test_the_command_line_states_the_problem(command, rng):
     unsaid = {
-        "verify": {"missing": None, "metrics": None, "clock": None},
-        "compare": {"factors": None, "depth": None, "widths": None},
+        "verify": dict.fromkeys(("missing", "metrics", "clock", "clock_end")),
+        "compare": dict.fromkeys(("factors", "depth", "widths", "natural_end")),
         "check-loss": dict.fromkeys(
-            ("missing", "metrics", "clock", "factors", "depth", "widths", "t_end", "rtol", "max_evaluations")
+            ("missing", "metrics", "clock", "factors", "depth", "widths", "natural_end", "clock_end", "rtol", "max_evaluations")
         ),
     }[command]
     for _ in range(100):
@@ -133,8 +133,8 @@ RUNS = {
     "loss by name": ["check-loss", "--inputs", "x.npy", "--loss", "huber", "--loss-arg", "delta=0.5", "--quiet"],
     "observed": ["check-loss", "--observed", "o.npz", "--rank", "2", "--scale", "0.2", "--quiet"],
     "factors": ["verify", "--inputs", "x.npy", "--targets", "y.csv", "--factors", "f.npz", "--preprocess", "none", *FAST],
-    "metrics": ["compare", "--inputs", "x.npy", "--metrics", "embedded,3", "--clock", "factors", *FAST],
-    "missing": ["compare", "--data", "iris", "--missing", "0.3", "--metrics", "2", *FAST],
+    "metrics": ["compare", "--inputs", "x.npy", "--metrics", "embedded,3", "--clock", "factors", "--clock-end", "1", *FAST[2:]],
+    "missing": ["compare", "--data", "iris", "--missing", "0.3", "--metrics", "2", "--clock-end", "1", *FAST[2:]],
     "check": ["check-loss", "--inputs", "x.npy", "--targets", "y.csv", "--seed", "5", "--quiet"],
 }
 
@@ -168,7 +168,7 @@ def test_the_repeating_line_repeats_and_another_seed_does_not(folder):
 
 def test_python_and_shell_measure_the_same(folder):
     assert cli.main([*RUNS["files"], "--json", "a.json"]) == 0
-    problem = Problem(inputs="x.npy", targets="y.csv", depth=2, widths=4, seed=3, t_end=1.0, rtol=1e-5)
+    problem = Problem(inputs="x.npy", targets="y.csv", depth=2, widths=4, seed=3, natural_end=1.0, rtol=1e-5)
     built = problem.build()
     for report in (verify_problem(problem), verify_problem(built), verify_problem(built)):  # a Built is not used up
         assert report.to_json() + "\n" == (folder / "a.json").read_text()
@@ -238,7 +238,7 @@ def test_a_report_does_not_run_code(folder, capsys):
 
 def test_arrays_in_memory_are_named_and_handed_over_again(rng):
     x, y = rng.standard_normal((30, 4)), rng.standard_normal((30, 3))
-    problem = Problem(inputs=x, targets=y, rank=2, t_end=1.0, rtol=1e-5)
+    problem = Problem(inputs=x, targets=y, rank=2, natural_end=1.0, rtol=1e-5)
     assert problem.inputs.shape == (30, 4) and "sha256" in problem.to_json()
     report = verify_problem(problem.build(inputs=x, targets=y))
     assert report.repeats == "" and report.problem["data"]["description"].startswith("30 x 4 -> 3, regression")
@@ -251,7 +251,7 @@ def test_arrays_in_memory_are_named_and_handed_over_again(rng):
         again.build(inputs=x + 1e-12, targets=y)
     observed = scipy.sparse.random_array((9, 8), density=0.8, rng=rng)
     factors = [rng.standard_normal((5, 4)), rng.standard_normal((3, 5))]
-    compared = compare_problem(Problem(observed=observed, rank=1, metrics="2", t_end=1.0).build(observed=observed))
+    compared = compare_problem(Problem(observed=observed, rank=1, metrics="2", clock_end=1.0).build(observed=observed))
     assert compared.problem["data"]["description"] == "" and Problem.from_dict(compared.given).observed.shape == (9, 8)
     net = Problem(inputs=x, targets=y, factors=factors, preprocess="none")
     assert net.build(inputs=x, targets=y, factors=factors).network.shape == (3, 4)
@@ -269,7 +269,7 @@ def test_a_report_of_objects_in_memory_names_no_problem(tmp_path, rng):
 
 
 def test_a_problem_alone_may_be_a_file(tmp_path):
-    problem = Problem(data="iris", rank=2, t_end=1.0, rtol=1e-5)
+    problem = Problem(data="iris", rank=2, natural_end=1.0, rtol=1e-5)
     (tmp_path / "p.json").write_text(problem.to_json())
     assert Problem.from_json(tmp_path / "p.json") == problem
     assert cli.main(["check-loss", "--problem", str(tmp_path / "p.json"), "--quiet"]) == 0
@@ -282,7 +282,7 @@ def test_an_interrupted_report_carries_its_problem():
             raise KeyboardInterrupt
 
     with pytest.raises(lrf.Interrupted) as caught:
-        verify_problem(Problem(data="iris", rank=2, t_end=1.0, rtol=1e-5), progress=tell)
+        verify_problem(Problem(data="iris", rank=2, natural_end=1.0, rtol=1e-5), progress=tell)
     assert caught.value.report.given["data"] == "iris" and caught.value.report.repeats.startswith("lowrankflow verify")
 
 

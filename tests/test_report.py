@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, Table, holds
+from lowrankflow.report import Claim, ClaimFailed, Control, Curve, Figure, Hypothesis, Report, Table, holds
 
 
 def claim(measured=0.5, relation="<=", bound=1.0, met=True, control=2.0, name="c"):
@@ -68,8 +68,9 @@ def test_a_report_passes_if_nothing_failed_and_something_was_claimed(claims, pas
     report = Report("verify", {}, claims)
     assert report.passed is passed
     if message:
-        with pytest.raises(AssertionError, match=message):
+        with pytest.raises(ClaimFailed, match=message) as caught:
             report.raise_if_failed()
+        assert caught.value.report is report and isinstance(caught.value, AssertionError)  # as before 1.0
     else:
         report.raise_if_failed()
 

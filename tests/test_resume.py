@@ -21,7 +21,7 @@ FLOW = lrf.RiemannianFlow(LOSS, lrf.DepthMetric(3))
 
 
 def run(path=None, **options):
-    options = {"t_span": (0, 8), "rtol": 1e-6, "every": 7} | options
+    options = {"t_span": (0, 8), "rtol": 1e-6, "checkpoint_every": 7} | options
     flow, start = options.pop("flow", FLOW), options.pop("start", START)
     return lrf.integrate(flow, start, checkpoint=path, **options)
 
@@ -139,7 +139,7 @@ def test_a_killed_process_loses_nothing(name, tmp_path):
 
 def test_killed_from_outside_whenever_it_comes(tmp_path):
     """After every checkpoint there is one more; between any two bytes the process may die."""
-    options, kills = {"method": "ROCK4", "rtol": 1e-9, "every": 3}, 0
+    options, kills = {"method": "ROCK4", "rtol": 1e-9, "checkpoint_every": 3}, 0
     for delay in (0.0, 0.05, 0.2):
         going = child(tmp_path, 1, "open('begun', 'w').close()", options)
         deadline = time.monotonic() + 60
@@ -179,7 +179,7 @@ def test_the_end_can_be_moved(name, tmp_path):
 
 def test_repairs_are_counted_through(tmp_path):
     """Frames that drift, in a chart that is never right: the repairs and the largest defect of both lives."""
-    options = {"chart": Circle(), "method": "RK23", "rtol": 1e-4, "t_span": (0, 60), "every": 20}
+    options = {"chart": Circle(), "method": "RK23", "rtol": 1e-4, "t_span": (0, 60), "checkpoint_every": 20}
     flow = lrf.RiemannianFlow(lrf.losses.LeastSquares(np.eye(1), np.ones((2, 1))), lrf.EmbeddedMetric())
     options |= {"flow": flow, "start": lrf.LowRankMatrix([[1.0], [0.0]], [1.0], [[1.0]])}
     whole = run(tmp_path / "whole.npz", **options)
@@ -272,10 +272,24 @@ def test_a_damaged_file_is_refused(tmp_path):
 def test_a_file_cut_short_goes_on_from_before(tmp_path):
     """As a crash in the middle of a write leaves it: to the same bits."""
     path = tmp_path / "run.npz"
-    whole, raw = run(path, every=2), path.read_bytes()
+    whole, raw = run(path, checkpoint_every=2), path.read_bytes()
     for share in (0.3, 0.6, 0.9):
         path.write_bytes(raw[: int(share * len(raw))])
-        assert_same(run(path, every=2), whole)
+        assert_same(run(path, checkpoint_every=2), whole)
+
+
+def test_a_file_that_calls_it_every_goes_on(tmp_path):
+    """As files did before 1.0."""
+    path = tmp_path / "run.npz"
+    whole = run()
+    run(path, max_evaluations=40)
+    saved = Checkpoint.read(path)
+    saved.head["problem"]["every"] = saved.head["problem"].pop("checkpoint_every")
+    saved.write(path)
+    np.testing.assert_array_equal(run(path).points[-1].to_dense(), whole.points[-1].to_dense())
+    saved.write(path)
+    with pytest.raises(ValueError, match="of another: checkpoint_every 7, not 8"):
+        run(path, checkpoint_every=8)
 
 
 def test_what_is_kept_is_written_once(tmp_path):
@@ -289,7 +303,7 @@ def test_what_is_kept_is_written_once(tmp_path):
             return super().value(w)
 
     loss = Counting(np.diag(np.linspace(0.4, 1.5, 5)), np.eye(6, 5))
-    options = {"flow": lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), "every": 1, "method": "RK4", "step_size": 0.05}
+    options = {"flow": lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), "checkpoint_every": 1, "method": "RK4", "step_size": 0.05}
 
     def counted(call):
         def counting(journal, checkpoint):
@@ -322,8 +336,8 @@ def test_wrong_paths_and_spans_are_told_before_the_work(tmp_path):
         run(tmp_path / "no" / "folder.npz")
     with pytest.raises(ValueError, match="`save` must not ask for dense output with a checkpoint"):
         run(tmp_path / "a.npz", save=lrf.Save(dense=True))
-    with pytest.raises(ValueError, match="`every` must be"):
-        run(tmp_path / "a.npz", every=0)
+    with pytest.raises(ValueError, match="`checkpoint_every` must be"):
+        run(tmp_path / "a.npz", checkpoint_every=0)
     run(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="`t_span` must not end before the checkpoint, got 4 with one at t=8"):
         run(tmp_path / "a.npz", t_span=(0, 4))

@@ -2,6 +2,8 @@
 
 import shutil
 
+import numpy as np
+
 import lowrankflow as lrf
 from lowrankflow.pymanopt_manifold import FixedRankProblem
 
@@ -21,7 +23,7 @@ def lose_the_folder(flow, start, path):
     def lose(progress):
         shutil.rmtree(path.parent, ignore_errors=True)
 
-    return lrf.integrate(flow, start, t_span=(0, 5), checkpoint=path, every=3, callback=lose)
+    return lrf.integrate(flow, start, t_span=(0, 5), checkpoint=path, checkpoint_every=3, callback=lose)
 
 
 def stop_at_the_fourth(loss, start):
@@ -32,6 +34,17 @@ def stop_at_the_fourth(loss, start):
             raise KeyboardInterrupt
 
     return lrf.verify_equivalence(loss, start, depth=2, t_end=1.0, progress=stop)
+
+
+class Negative:
+    """A metric that is none: its coefficients are below zero."""
+
+    def coefficients(self, s):
+        return lrf.Coefficients(-np.ones((s.size, s.size)), np.ones(s.size), np.ones(s.size))
+
+
+def check_a_wrong_metric(start):
+    lrf.check_metric(Negative(), start).raise_if_failed()
 
 
 def optimise(problem, start, optimizer):

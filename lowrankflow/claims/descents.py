@@ -59,7 +59,7 @@ def discrete(x: Sides, runs: Runs) -> Measurement:
     for k in range(HALVINGS + 1):
         step, steps, stage = h / 2**k, count * 2**k, f"gradient descent {k + 1} of {HALVINGS + 1}"
         path = gradient_descent(
-            x.loss, x.network, step_size=step, steps=steps, every=every * 2**k,
+            x.loss, x.network, step_size=step, steps=steps, keep_every=every * 2**k,
             callback=lambda p, stage=stage: x.tell(stage, p.t / times[-1]),  # type: ignore[misc]
         )  # fmt: skip
         if path.nsteps < steps:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..charts import Chart
 from ..descent import sharpness
-from ..flow import Progress, Status, Trajectory, integrate
+from ..flow import Status, Step, Trajectory, integrate
 from ..flows import FactorFlow, RiemannianFlow, Save
 from ..losses import Loss, LossFacts, facts
 from ..matrices import EPS, LinearNetwork, LowRankMatrix
@@ -186,7 +186,7 @@ class Sides:
     ) -> Trajectory:
         end = float(times[-1])
 
-        def told(p: Progress) -> None:
+        def told(p: Step) -> None:
             self.tell(stage, min(1.0, p.t / end))
 
         keep = Save(times=times, exact=True, steps=False) if save is None else save

@@ -43,7 +43,7 @@ examples:
   lowrankflow compare --inputs X.npy --targets Y.csv --metrics 2,3,5 --rank 3 --clock factors
   lowrankflow compare --observed ratings.mtx --missing 0.1 --metrics embedded,3
 
-A flow ends when its projected gradient is 1e-4 of that at the start, at --t-end, or when its budget is spent.
+A flow ends when its projected gradient is 1e-4 of that at the start, at --clock-end, or when its budget is spent.
 exit status: as of verify.
 """
 
@@ -112,7 +112,11 @@ def parser() -> argparse.ArgumentParser:
         help="hidden widths, one number or d_1,d_2,... (default: r at depth 2, else min(m, n))",
     )
     run = _add_run(verify)
-    run.add_argument("--t-end", type=float, help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N))")
+    run.add_argument(
+        "--natural-end", type=float, metavar="UNITS",
+        help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N)) (default: a projected gradient 1e-4 of its start)",
+    )  # fmt: skip
+    _add_former(run, "--t-end", "natural_end")
     run.add_argument("--rtol", type=float, help="tolerance of both flows (default 1e-8)")
     run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
     output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
@@ -175,6 +179,20 @@ def _add_run(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return run
 
 
+class _Former(argparse.Action):
+    """An option by the name that it had before 1.0."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        print(f"lowrankflow: {option_string} is called --{self.dest.replace('_', '-')} now.", file=sys.stderr)
+        setattr(namespace, self.dest, values)
+
+
+def _add_former(parser: argparse._ArgumentGroup, name: str, now: str) -> None:
+    parser.add_argument(name, dest=now, type=float, action=_Former, help=argparse.SUPPRESS)
+
+
 def _add_output(parser: argparse.ArgumentParser, out: str) -> argparse._ArgumentGroup:
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help=out)
@@ -211,7 +229,8 @@ def _add_compare(commands: Any) -> None:
         "--clock", choices=("operator", "factors"),
         help="time by the largest coefficient of the metric at the start, or that of its factors (default operator)",
     )  # fmt: skip
-    run.add_argument("--t-end", type=float, help="longest time, in that clock (default: none)")
+    run.add_argument("--clock-end", type=float, metavar="TIME", help="longest time, by that clock (default: none)")
+    _add_former(run, "--t-end", "clock_end")
     run.add_argument("--rtol", type=float, help="tolerance of the flows (default 1e-8; 1e-6 for completion)")
     run.add_argument("--max-evaluations", type=int, help="gradients of each flow (default 20000; 4000 for completion)")
     _add_output(compare, "write report.html, report.json and the figures")

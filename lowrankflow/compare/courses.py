@@ -12,7 +12,7 @@ import numpy as np
 from ..charts import SingularFrame
 from ..claims.courses import Course, Place, degenerate_at, quietly, way_rates
 from ..claims.sides import REDUCTION
-from ..flow import Progress, Status, Trajectory, integrate
+from ..flow import Status, Step, Trajectory, integrate
 from ..flows import Event, RiemannianFlow, Save
 from ..gradients import is_symmetric, project
 from ..losses import Loss
@@ -75,7 +75,7 @@ def run_course(
     start: LowRankMatrix,
     *,
     clock: str,
-    t_end: float | None,
+    clock_end: float | None,
     rtol: float,
     max_evaluations: int,
     measures: Mapping[str, Callable[[LowRankMatrix], float]],
@@ -85,7 +85,7 @@ def run_course(
     """Integrate the flow of one metric to its end, and reduce it to numbers."""
     coefficient = metric.coefficients(start.s).largest(start.shape)
     factor = coefficient if clock == "operator" else 1.0
-    span = math.inf if t_end is None else t_end / factor
+    span = math.inf if clock_end is None else clock_end / factor
     halves = [] if modes is None else [_Half(modes, i) for i in range(modes.count)]
     events = [Event(f"mode {i + 1}", half) for i, half in enumerate(halves)]
     flow = RiemannianFlow(loss, metric)
@@ -100,7 +100,7 @@ def run_course(
         )
     seen = [(0.0, 0.0)]
 
-    def told(p: Progress) -> None:
+    def told(p: Step) -> None:
         seen.append((p.t, float(p.nfev)))
         left = math.log(max(p.stationarity, REDUCTION * first) / first) / math.log(REDUCTION)
         progress(min(1.0, max(0.0, left, 0.0 if math.isinf(span) else p.t / span)))

@@ -121,7 +121,8 @@ def verify_equivalence(
         Your own factors instead of balanced ones. Unbalanced factors are accepted and measured; the
         claims that need balance then read "not claimed".
     t_end : float, optional
-        End time in the units of the loss. None: when the Frobenius-projected gradient is 1e-4 of its
+        End time in the units of the loss, as `t_span` of `integrate`: ``20 * natural_time_unit(loss, start, depth)`` is
+        what ``--natural-end 20`` is at the command line. None: when the Frobenius-projected gradient is 1e-4 of its
         start, at the validity horizon, or when the budget is spent, whichever comes first.
     rtol : float
         Tolerance of both flows, between 1e-12 and 1e-5; references run at rtol / 100.
@@ -139,7 +140,7 @@ def verify_equivalence(
     about : mapping, optional
         What the report should say of the data, JSON-ready.
     progress : callable, optional
-        ``progress(stage, fraction)``, called often.
+        ``progress(stage, fraction)``, called often, for a bar.
 
     Returns
     -------

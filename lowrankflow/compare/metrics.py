@@ -70,13 +70,14 @@ def metric_label(metric: Metric, start: LowRankMatrix) -> str:
     return facts(metric).name or _NAMES.get(type(metric), type(metric).__name__)
 
 
+@validation.renamed(t_end="clock_end")
 def compare_metrics(
     loss: Loss,
     start: LowRankMatrix,
     metrics: Sequence[Metric | str | float] | Mapping[str, Metric | str | float],
     *,
-    t_end: float | None = None,
     clock: str = "operator",
+    clock_end: float | None = None,
     rtol: float = 1e-8,
     max_evaluations: int = 20_000,
     measures: Mapping[str, Callable[[LowRankMatrix], float]] | None = None,
@@ -86,7 +87,7 @@ def compare_metrics(
     r"""Follow the flows :math:`\dot W = -A_W(\nabla L(W))` of several metrics from one start, and measure each by one ruler.
 
     A flow ends when the Frobenius norm of the projected gradient is 1e-4 of its start, when its budget is spent, or at
-    `t_end`. What no clock can distort is reported beside what one can: loss against time, Frobenius arc length of W and
+    `clock_end`. What no clock can distort is reported beside what one can: loss against time, Frobenius arc length of W and
     evaluations; singular values and effective rank against the loss; the limits and how far they lie apart; for the
     square loss, when each mode is learnt by half, and at which loss.
 
@@ -99,11 +100,11 @@ def compare_metrics(
     metrics : sequence of Metric, str or number, or mapping of labels to them
         The metrics, also by their names at the command line, ``["embedded", 3, "inf", "scaledgd"]``; ratios are to the
         first one. One with ``symmetric`` needs a symmetric start.
-    t_end : float, optional
-        Longest time, in the clock that is chosen.
     clock : {"operator", "factors"}
         "operator": time is multiplied by the largest coefficient of A at the start, so that it is 1. "factors": the
-        time of each metric's own factors, in the units of the loss.
+        time of each metric's own factors, in the units of the loss, as `t_span` of `integrate`.
+    clock_end : float, optional
+        Longest time, by that clock.
     rtol : float
         Tolerance of the flows, between 1e-12 and 1e-5.
     max_evaluations : int
@@ -114,7 +115,7 @@ def compare_metrics(
     about : mapping, optional
         What the report should say of the data, JSON-ready.
     progress : callable, optional
-        ``progress(stage, fraction)``, called often.
+        ``progress(stage, fraction)``, called often, for a bar.
 
     Returns
     -------
@@ -156,8 +157,8 @@ def compare_metrics(
     rtol = validation.require_number("rtol", rtol)
     if not _FINEST <= rtol <= _COARSEST:
         raise ValueError(f"`rtol` must lie between {_FINEST:g} and {_COARSEST:g}, got {rtol:g}.")
-    if t_end is not None:
-        t_end = validation.require_number("t_end", t_end)
+    if clock_end is not None:
+        clock_end = validation.require_number("clock_end", clock_end)
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     chosen, functions = _metrics(metrics, start), _measures(measures, start)
     x = Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
@@ -165,7 +166,7 @@ def compare_metrics(
     courses: list[Course] = []
     report = Report("compare", {"data": dict(about or {}), "loss": loss_facts(loss).normalisation})
     try:
-        for course in _run(x, modes, clock, t_end, functions):
+        for course in _run(x, modes, clock, clock_end, functions):
             courses.append(course)
         for claim in (power, conversion, clock_change):
             report.claims += measured([claim], x, courses)
@@ -173,7 +174,7 @@ def compare_metrics(
         report.interrupted = True
         raise Interrupted(report) from None
     finally:
-        _describe(report, x, clock, t_end)
+        _describe(report, x, clock, clock_end)
         if courses:
             report.tables = tables.tables(courses, modes, loss)
             report.figures = tables.figures(courses, modes, loss, clock)
@@ -185,7 +186,7 @@ def _run(
     x: Comparison,
     modes: Modes | None,
     clock: str,
-    t_end: float | None,
+    clock_end: float | None,
     measures: dict[str, Callable[[LowRankMatrix], float]],
 ) -> Iterator[Course]:
     """Integrate every flow, one after the other."""
@@ -197,7 +198,7 @@ def _run(
         tell(0.0)
         yield run_course(
             label, metric, x.another(metric) or metric, x.loss, x.start,
-            clock=clock, t_end=t_end, rtol=x.rtol, max_evaluations=x.budget, measures=measures, modes=modes,
+            clock=clock, clock_end=clock_end, rtol=x.rtol, max_evaluations=x.budget, measures=measures, modes=modes,
             progress=tell,
         )  # fmt: skip
 
@@ -244,7 +245,7 @@ def _measures(measures: Any, start: LowRankMatrix) -> dict[str, Callable[[LowRan
     return {str(name): function for name, function in measures.items()}
 
 
-def _describe(report: Report, x: Comparison, clock: str, t_end: float | None) -> None:
+def _describe(report: Report, x: Comparison, clock: str, clock_end: float | None) -> None:
     """Say what the problem is."""
     from .._version import __version__
 
@@ -255,6 +256,6 @@ def _describe(report: Report, x: Comparison, clock: str, t_end: float | None) ->
         "metrics": list(x.metrics),
         "start": {"largest singular value": float(x.start.s.max()), "smallest": float(x.start.s.min())},
         "clock": {"name": clock, "meaning": CLOCKS[clock]},
-        "end": {"projected gradient, relative to the start": REDUCTION, "time": t_end, "evaluations": x.budget},
+        "end": {"projected gradient, relative to the start": REDUCTION, "time": clock_end, "evaluations": x.budget},
         "tolerances": {"rtol": x.rtol},
     }

@@ -35,7 +35,7 @@ def verify_problem(
     Parameters
     ----------
     problem : Problem or Built
-        What to verify; its ``t_end`` is in natural units. What `Problem.build` already made is taken as it is.
+        What to verify, up to its ``natural_end``. What `Problem.build` already made is taken as it is.
     chart, claims, progress
         As of `verify_equivalence`.
 
@@ -52,16 +52,16 @@ def verify_problem(
     Examples
     --------
     >>> import lowrankflow as lrf
-    >>> problem = lrf.Problem(data="iris", rank=2, t_end=3.0, rtol=1e-6)
+    >>> problem = lrf.Problem(data="iris", rank=2, natural_end=3.0, rtol=1e-6)
     >>> report = lrf.compare.verify_problem(problem)
     >>> report["trajectory"].verdict, report.repeats
-    ('passed', 'lowrankflow verify --data iris --rank 2 --t-end 3.0 --rtol 1e-06')
+    ('passed', 'lowrankflow verify --data iris --rank 2 --natural-end 3.0 --rtol 1e-06')
     """
     built, p = _built(problem)
     t_end = None
-    if p.t_end is not None:
+    if p.natural_end is not None:
         depth = built.network.depth if built.network else p.depth or 3
-        t_end = p.t_end * natural_time_unit(built.loss, built.point, depth)
+        t_end = p.natural_end * natural_time_unit(built.loss, built.point, depth)
     run = partial(
         verify_equivalence, built.loss, built.start, network=built.network, depth=p.depth, widths=p.widths, t_end=t_end,
         rng=deepcopy(built.rng), chart=chart, claims=claims, about=built.about, progress=progress,
@@ -76,7 +76,7 @@ def compare_problem(problem: Problem | Built, *, progress: Progress | None = Non
     Parameters
     ----------
     problem : Problem or Built
-        Which metrics, ``("embedded", 2, 3, "inf", "scaledgd")`` where it names none; its ``t_end`` is in the clock. To
+        Which metrics, ``("embedded", 2, 3, "inf", "scaledgd")`` where it names none; up to its ``clock_end``. To
         complete a matrix, rtol is 1e-6 and the budget 4000 gradients where nothing else is said.
     progress
         As of `compare_metrics`.
@@ -96,7 +96,7 @@ def compare_problem(problem: Problem | Built, *, progress: Progress | None = Non
     run = partial(
         compare_metrics, built.loss, built.point, METRICS if p.metrics is None else p.metrics, measures=built.measures,
         about=built.about, progress=progress,
-        **(usual | _given(t_end=p.t_end, clock=p.clock, rtol=p.rtol, max_evaluations=p.max_evaluations)),
+        **(usual | _given(clock_end=p.clock_end, clock=p.clock, rtol=p.rtol, max_evaluations=p.max_evaluations)),
     )  # fmt: skip
     return _signed(run, built, "compare")
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..claims.gaps import kept, normal_gradient_norm, refined
 from ..claims.sides import HORIZON, REDUCTION, Runs, Sides
 from ..descent import sharpness
-from ..flow import Progress, Status, Trajectory, integrate
+from ..flow import Status, Step, Trajectory, integrate
 from ..flows import RiemannianFlow
 from ..gradients import project
 from ..matrices import LinearNetwork
@@ -51,7 +51,7 @@ def scout(x: Sides) -> Trajectory:
     first = project(x.start, x.loss.gradient(x.start)).norm()
     gtol = 0.9 * REDUCTION * first if x.t_end is None else 0.0  # a margin for the accuracy of this run
 
-    def told(p: Progress) -> None:
+    def told(p: Step) -> None:
         x.tell(stage, _part(first, p.stationarity, gtol) if gtol else p.t / p.t_end)
 
     path = integrate(

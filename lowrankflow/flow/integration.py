@@ -26,11 +26,12 @@ from .integrals import Accumulating
 from .loop import Limits, Loop
 from .methods import Automatic, Given, Method, require_method, spelled
 from .resume import Keeper
-from .trajectory import Progress, Trajectory
+from .trajectory import Step, Trajectory
 
 __all__ = ["integrate"]
 
 
+@validation.renamed(every="checkpoint_every")
 def integrate(
     flow: Flow,
     start: Point,
@@ -45,9 +46,9 @@ def integrate(
     events: Event | Sequence[Event] = (),
     gtol: float = 0.0,
     max_evaluations: int | None = None,
-    callback: Callable[[Progress], None] | None = None,
+    callback: Callable[[Step], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    every: int = 100,
+    checkpoint_every: int = 100,
 ) -> Trajectory:
     """Integrate a flow and return what it did.
 
@@ -83,12 +84,12 @@ def integrate(
     max_evaluations : int, optional
         Stop after this many gradients.
     callback : callable, optional
-        Called with a `Progress` after every accepted step.
+        Called with a `Step` after every accepted step; what it raises ends the run, a KeyboardInterrupt as Ctrl-C does.
     checkpoint : path, optional
         A file to which the run is written, whole, every so many steps and at the end. Where it exists the run goes
         on from it, to the same bits as if it had never stopped (with more `gtol`, `max_evaluations` or end time than
         before, further).
-    every : int
+    checkpoint_every : int
         Accepted steps between two checkpoints. BDF and LSODA begin again with order 1 after each: give them 100 or more.
 
     Returns
@@ -125,7 +126,7 @@ def integrate(
     ('FINISHED', [3.0, 2.0])
     """
     limits = _require_limits(t_span, rtol, atol, gtol, max_evaluations)
-    every = validation.require_integer("every", every, low=1)
+    checkpoint_every = validation.require_integer("checkpoint_every", checkpoint_every, low=1)
     chosen = _require_method(method, step_size)
     if not isinstance(flow, (RiemannianFlow, FactorFlow)):
         raise TypeError(f"`flow` must be a RiemannianFlow or a FactorFlow, got {validation.describe(flow)}.")
@@ -154,9 +155,9 @@ def integrate(
             "save": [times.tolist(), save.exact, loop.keep_steps],
             "columns": [list(save.integrals), bool(save.controlled), list(save.columns)],
             "events": [[event.name, bool(event.terminal), int(event.direction)] for event in events],
-            "every": every,
+            "checkpoint_every": checkpoint_every,
         }
-        return Keeper(loop, flow.loss, path, every, problem).go(callback)
+        return Keeper(loop, flow.loss, path, checkpoint_every, problem).go(callback)
 
 
 def _require_limits(

@@ -16,11 +16,11 @@ from .field import Field
 from .methods import Methods
 from .record import Record
 from .state import State
-from .trajectory import Progress, Status, Trajectory
+from .trajectory import Status, Step, Trajectory
 
 __all__ = ["Limits", "Loop"]
 
-Callback = Callable[[Progress], None] | None
+Callback = Callable[[Step], None] | None
 Interpolant = Callable[[], Callable[[float], Array]]  #: makes the interpolant of the last step
 
 _SHARE = 1e-3  # of the way left to `gtol`: the largest tolerance
@@ -76,7 +76,7 @@ class Loop:
             while state.status is None:
                 state = self._step(state, solver)
                 if callback is not None:
-                    callback(Progress(state.t, self.limits.t_end, self.field.nfev, state.stationarity))
+                    callback(Step(state.t, self.limits.t_end, self.field.nfev, state.stationarity))
                 if state.status is not None:
                     break
                 state, anew = self._turn(state, solver)

@@ -17,7 +17,7 @@ from .checkpoint import Checkpoint, Journal
 from .integrals import Accumulating
 from .loop import Loop
 from .state import State
-from .trajectory import Progress, Status, Trajectory
+from .trajectory import Status, Step, Trajectory
 
 __all__ = ["CheckpointFailed", "Keeper"]
 
@@ -45,7 +45,7 @@ class Keeper:
         self._first = self._measure(loop.limits.t_start, loop.field.system.y0)
         self._rows = self._looks = 0  #: of the record that are in the file
 
-    def go(self, callback: Callable[[Progress], None] | None) -> Trajectory:
+    def go(self, callback: Callable[[Step], None] | None) -> Trajectory:
         """Take the run up where the file exists, and go on to the end."""
         loop = self._loop
         if self._path.exists():
@@ -111,9 +111,10 @@ class Keeper:
             raise ValueError(
                 f"`checkpoint` must be a checkpoint of integrate, got {str(self._path)!r} of something else."
             )
+        then = {"checkpoint_every" if name == "every" else name: value for name, value in head["problem"].items()}
         for name, own in self._problem.items():
-            if head["problem"].get(name) != own:
-                self._refuse(f"{name} {head['problem'].get(name)}, not {own}")
+            if then.get(name) != own:
+                self._refuse(f"{name} {then.get(name)}, not {own}")
         if not np.array_equal(arrays["first"], loop.field.system.y0):
             self._refuse("another start")
         state = State.unpack(head["run"], arrays)

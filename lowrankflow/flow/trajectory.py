@@ -29,7 +29,7 @@ from .passages import Passage
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Dense", "Progress", "Status", "Trajectory"]
+__all__ = ["Dense", "Status", "Step", "Trajectory"]
 
 _SCHEMA = 2  # of the files
 _COLUMN = "column_"
@@ -79,12 +79,12 @@ class Status(enum.Enum):
         return self in (Status.CONVERGED, Status.FINISHED, Status.EVENT)
 
 
-class Progress(NamedTuple):
-    """What a callback is given after every accepted step."""
+class Step(NamedTuple):
+    """What a `callback` is given after every accepted step. What it raises ends the run, a KeyboardInterrupt as Ctrl-C does."""
 
-    t: float
-    t_end: float
-    nfev: int
+    t: float  #: flow time, in the units of the loss
+    t_end: float  #: in the same units; nan where it is not known
+    nfev: int  #: gradients so far
     stationarity: float  #: nan where ``gtol`` is zero
 
 

@@ -5,36 +5,36 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
 `facts` says.
 
 - `LeastSquares`, `Completion`: the square, on inputs and on observed entries.
-- `Measured`: a measurement (`Inputs`, `Entries`, `Bilinear`, `Sensing`, their sums) and a link (`Squared`, `Huber`,
+- `Measured`: a measurement (`Inputs`, `Entries`, `Bilinear`, `Sensing`, their sums) and a misfit (`Squared`, `Huber`,
   `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, or a function).
 - `from_function`: an autograd function of the dense W.
 - `Schatten`, `BuresWasserstein`: functions of the singular values.
 - `Sum`, `Scaled`, `Mean`, `Logarithm`.
 """
 
+import warnings
+from typing import Any
+
 from .combined import Mean, Scaled, Sum
 from .completion import Completion
 from .facts import LossFacts, facts
 from .functions import from_function
 from .least_squares import LeastSquares
-from .links import AbsoluteError, Hinge, Huber, Link, LogCosh, Logistic, Poisson, Softmax, Squared, SquaredHinge, Traced
 from .logarithm import Logarithm
 from .measured import Measured
 from .measurements import Bilinear, Entries, Inputs, Measurement, MeasurementSum, Sensing
+from .misfits import Huber, LogCosh, Logistic, Misfit, Poisson, Softmax, Squared, SquaredHinge, Traced
 from .protocol import Loss
 from .spectral import BuresWasserstein, Schatten
 
 __all__ = [
-    "AbsoluteError",
     "Bilinear",
     "BuresWasserstein",
     "Completion",
     "Entries",
-    "Hinge",
     "Huber",
     "Inputs",
     "LeastSquares",
-    "Link",
     "LogCosh",
     "Logarithm",
     "Logistic",
@@ -44,6 +44,7 @@ __all__ = [
     "Measured",
     "Measurement",
     "MeasurementSum",
+    "Misfit",
     "Poisson",
     "Scaled",
     "Schatten",
@@ -56,3 +57,17 @@ __all__ = [
     "facts",
     "from_function",
 ]
+
+_KINKED = {  # what people look for here and would not find a flow of
+    "AbsoluteError": "is not at zero. Use Huber or LogCosh.",
+    "Hinge": "is not at the margin. Use SquaredHinge.",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return what had another name before 1.0; say why what has a kink is not here."""
+    if name == "Link":
+        warnings.warn("lowrankflow.losses.Link is called Misfit now.", DeprecationWarning, stacklevel=2)
+        return Misfit
+    why = f"`{name}` must be differentiable to have a flow, and {_KINKED[name]}" if name in _KINKED else ""
+    raise AttributeError(why or f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
-"""A loss as a measurement of W and a link."""
+"""A loss as a measurement of W and a misfit."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -15,8 +16,8 @@ from ..operators import MatrixLike
 from ..validation import Array, optional, optional_method
 from .facts import only_if
 from .functions import scalar
-from .links import Link, Traced, reordered, require_link
 from .measurements import Measurement, in_order, require_measurement
+from .misfits import Misfit, Traced, reordered, require_misfit
 
 __all__ = ["Measured"]
 
@@ -33,7 +34,7 @@ class Measured:
     measurement : Measurement
         `Inputs`, `Entries`, `Bilinear`, `Sensing`, a sum of them, or your own with ``shape``, ``outputs``,
         ``samples``, ``forward(w)`` and ``adjoint(r)``.
-    link : Link or callable
+    misfit : Misfit or callable
         `Squared`, `Huber`, `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, your own with ``value(z)`` and
         ``gradient(z)``, or a function of the outputs, which autograd differentiates.
     reduction : {"sum", "mean"}
@@ -44,15 +45,15 @@ class Measured:
     shape : tuple of int
         (m, n).
     convex : bool or None
-        Whether the loss is convex in W; None where the link does not say.
+        Whether the loss is convex in W; None where the misfit does not say.
     curvature : float
-        A bound on the eigenvalues of the Hessian, attained by the square without weights; missing where the link has
+        A bound on the eigenvalues of the Hessian, attained by the square without weights; missing where the misfit has
         none.
 
     Raises
     ------
     ValueError, TypeError
-        If one is no measurement or link, or the targets do not have the shape of the outputs.
+        If one is no measurement or misfit, or the targets do not have the shape of the outputs.
 
     Examples
     --------
@@ -62,37 +63,46 @@ class Measured:
     [[0.0, 0.0], [0.333, -0.667]]
     """
 
-    def __init__(self, measurement: Measurement, link: Link | Callable[[Any], Any], *, reduction: str = "sum") -> None:
+    @validation.renamed(link="misfit")
+    def __init__(
+        self, measurement: Measurement, misfit: Misfit | Callable[[Any], Any], *, reduction: str = "sum"
+    ) -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         require_measurement(measurement)
-        if optional(link, "gradient") is None and callable(link) and not isinstance(link, type):
-            link = Traced(link)
-        link = require_link(link)
-        expected = optional(link, "output_shape")
-        if expected is None and (targets := optional(link, "targets")) is not None:
+        if optional(misfit, "gradient") is None and callable(misfit) and not isinstance(misfit, type):
+            misfit = Traced(misfit)
+        misfit = require_misfit(misfit)
+        expected = optional(misfit, "output_shape")
+        if expected is None and (targets := optional(misfit, "targets")) is not None:
             expected = np.shape(targets)
         if expected is not None and tuple(expected) != tuple(measurement.outputs):
             raise ValueError(
-                f"`link` has targets for outputs of shape {tuple(expected)} but the measurement has outputs of shape"
+                f"`misfit` has targets for outputs of shape {tuple(expected)} but the measurement has outputs of shape"
                 f" {tuple(measurement.outputs)}."
             )
-        self.measurement, self.link, self.reduction = measurement, link, reduction
-        self._map, self._function = _in_memory_order(measurement, link)
+        self.measurement, self.misfit, self.reduction = measurement, misfit, reduction
+        self._map, self._function = _in_memory_order(measurement, misfit)
         m, n = measurement.shape
         self.shape, self._outputs_shape = (m, n), tuple(measurement.outputs)
         self._weight = 1.0 if reduction == "sum" else 1.0 / measurement.samples
-        self.convex: bool | None = optional(link, "convex")
-        self.twice_differentiable: bool | None = optional(link, "twice")
-        self.differentiable_by_autograd = bool(optional(link, "traceable"))
-        self.exponential_tail = bool(optional(link, "exponential_tail"))
+        self.convex: bool | None = optional(misfit, "convex")
+        self.twice_differentiable: bool | None = optional(misfit, "twice")
+        self.differentiable_by_autograd = bool(optional(misfit, "traceable"))
+        self.exponential_tail = bool(optional(misfit, "exponential_tail"))
         self._second = optional_method(self._function, "hessian")
-        self._margins_of = optional_method(link, "margins")
+        self._margins_of = optional_method(misfit, "margins")
+
+    @property
+    def link(self) -> Misfit:
+        """Deprecated: `misfit`."""
+        warnings.warn("`link` of Measured is called `misfit` now.", DeprecationWarning, stacklevel=2)
+        return self.misfit
 
     @property
     def normalisation(self) -> str:
         """The loss in one line, with its normalisation."""
         divisor = "" if self.reduction == "sum" else f" / {self.measurement.samples}"
-        return f"{type(self.link).__name__} of {self.measurement!r}{divisor}"
+        return f"{type(self.misfit).__name__} of {self.measurement!r}{divisor}"
 
     def _outputs(self, w: MatrixOrArray) -> Array:
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
@@ -101,7 +111,7 @@ class Measured:
 
     def value(self, w: MatrixOrArray) -> Any:
         """Return L(W)."""
-        return self._weight * scalar("link.value", self._function.value(self._outputs(w)))
+        return self._weight * scalar("misfit.value", self._function.value(self._outputs(w)))
 
     def gradient(self, w: MatrixOrArray) -> MatrixLike:
         """Return the gradient, as the measurement's adjoint makes it."""
@@ -110,13 +120,13 @@ class Measured:
     def value_and_gradient(self, w: MatrixOrArray) -> tuple[float, MatrixLike]:
         """Return both, sharing the outputs."""
         z = self._outputs(w)
-        return self._weight * float(scalar("link.value", self._function.value(z))), self._adjoint(
+        return self._weight * float(scalar("misfit.value", self._function.value(z))), self._adjoint(
             self._function.gradient(z)
         )
 
     @only_if(lambda self: self._second is not None)
     def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
-        """Return the Hessian at W applied to Z; missing where the link has none."""
+        """Return the Hessian at W applied to Z; missing where the misfit has none."""
         if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
             require_matrix("z", z, self.shape)
         assert self._second is not None
@@ -124,7 +134,7 @@ class Measured:
 
     @only_if(lambda self: self._margins_of is not None)
     def margins(self, w: MatrixOrArray) -> Array:
-        """Return the margin of every sample; missing where the link does not classify."""
+        """Return the margin of every sample; missing where the misfit does not classify."""
         assert self._margins_of is not None
         return self._margins_of(self._outputs(w))
 
@@ -132,25 +142,25 @@ class Measured:
         r = np.asarray(r)
         if r.shape != self._outputs_shape:
             raise ValueError(
-                f"`link` must have derivatives of the shape of the outputs {self._outputs_shape}, got {r.shape}."
+                f"`misfit` must have derivatives of the shape of the outputs {self._outputs_shape}, got {r.shape}."
             )
         return self._map.adjoint(r if self._weight == 1.0 else self._weight * r)
 
     @cached_property
     def curvature(self) -> float:
-        """A bound on the eigenvalues of the Hessian: that of the link times the squared norm of the measurement."""
-        bound = optional(self.link, "curvature")
+        """A bound on the eigenvalues of the Hessian: that of the misfit times the squared norm of the measurement."""
+        bound = optional(self.misfit, "curvature")
         norm = None if bound is None else optional(self.measurement, "squared_norm")
         if bound is None or norm is None:
             raise AttributeError("curvature")  # missing, not None: what a loss does not have, nobody asks for
         return float(self._weight * bound * norm)
 
     def __repr__(self) -> str:
-        return f"Measured({self.measurement!r}, {self.link!r}, reduction={self.reduction!r})"
+        return f"Measured({self.measurement!r}, {self.misfit!r}, reduction={self.reduction!r})"
 
 
-def _in_memory_order(measurement: Measurement, link: Link) -> tuple[Measurement, Link]:
+def _in_memory_order(measurement: Measurement, misfit: Misfit) -> tuple[Measurement, Misfit]:
     """Return both with their outputs as the gradient stores them, where both can be: it is then written, not sorted."""
     other, order = in_order(measurement)
-    sorted_link = None if order is None else reordered(link, order)
-    return (measurement, link) if sorted_link is None else (other, sorted_link)
+    sorted_misfit = None if order is None else reordered(misfit, order)
+    return (measurement, misfit) if sorted_misfit is None else (other, sorted_misfit)

@@ -20,7 +20,7 @@ from ..entries import as_positions, refuse_repeated, sampled_product
 from ..matrices import MatrixOrArray, Product
 from ..operators import MatrixLike, OperatorSum, Sandwich
 from ..validation import Array
-from .links import as_reals
+from .misfits import as_reals
 
 __all__ = ["Bilinear", "Entries", "Inputs", "Measurement", "MeasurementSum", "Sensing"]
 

@@ -192,7 +192,7 @@ def _start(problem: Problem, loss: losses.Loss, rng: np.random.Generator) -> Low
 def _observed(loss: losses.Loss) -> Array | None:
     """Return the observed values of a loss of entries; None where it is none."""
     if isinstance(loss, losses.Measured) and isinstance(loss.measurement, losses.Entries):
-        return validation.optional(loss.link, "targets")
+        return validation.optional(loss.misfit, "targets")
     return validation.optional(loss, "values")
 
 

@@ -19,8 +19,8 @@ __all__ = ["FITS", "Maker", "is_code", "maker", "require_known"]
 
 FITS = ("least-squares", "completion")  #: the losses of the data themselves
 
-#: losses by name: a link, and whether its targets are taken as they stand (labels and counts cannot be centred)
-_LINKS: dict[str, tuple[Callable[..., losses.Link], bool]] = {
+#: losses by name: a misfit, and whether its targets are taken as they stand (labels and counts cannot be centred)
+_MISFITS: dict[str, tuple[Callable[..., losses.Misfit], bool]] = {
     "squared": (losses.Squared, False),
     "huber": (losses.Huber, False),
     "log-cosh": (losses.LogCosh, False),
@@ -28,9 +28,9 @@ _LINKS: dict[str, tuple[Callable[..., losses.Link], bool]] = {
     "squared-hinge": (losses.SquaredHinge, True),
     "softmax": (losses.Softmax, True),
     "poisson": (losses.Poisson, True),
-    "hinge": (losses.Hinge, True),
-    "absolute": (losses.AbsoluteError, False),
 }
+#: losses that people name and that have no flow: where not, and what to use
+_KINKED = {"hinge": "at the margin. Use squared-hinge.", "absolute": "at zero. Use huber or log-cosh."}
 
 
 class Maker(NamedTuple):
@@ -43,14 +43,16 @@ class Maker(NamedTuple):
 
 def is_code(name: str | None) -> bool:
     """Whether a loss is named as FILE.py:Name, which runs a file."""
-    return name is not None and name not in (*FITS, *_LINKS) and ":" in name
+    return name is not None and name not in (*FITS, *_MISFITS) and ":" in name
 
 
 def require_known(name: str | None) -> None:
     """Refuse the name of no loss."""
-    if name is None or name in (*FITS, *_LINKS) or is_code(name):
+    if name is None or name in (*FITS, *_MISFITS) or is_code(name):
         return
-    known = ", ".join([*FITS, *(k for k in _LINKS if k not in ("hinge", "absolute"))])
+    if name in _KINKED:
+        raise ValueError(f"`loss` {name} must be differentiable to have a flow, and is not {_KINKED[name]}")
+    known = ", ".join([*FITS, *_MISFITS])
     raise ValueError(f"`loss` must be one of {known} or FILE.py:Name, got {name!r}.")
 
 
@@ -64,25 +66,25 @@ def maker(name: str | None, options: Mapping[str, Any], reduction: str) -> Maker
 
 
 def _named(name: str, options: Mapping[str, Any], reduction: str) -> Maker:
-    """Return how a link of ours is put on inputs or on entries."""
-    link, raw = _LINKS[name]
+    """Return how a misfit of ours is put on inputs or on entries."""
+    kind, raw = _MISFITS[name]
 
-    def linked(targets: Array) -> losses.Link:
-        known = [k for k, p in signature(link).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    def misfit(targets: Array) -> losses.Misfit:
+        known = [k for k, p in signature(kind).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         if not set(options) <= set(known):
             raise ValueError(f"`loss_args` {', '.join(options)}: {name} takes {', '.join(known) or 'none'}.")
-        return link(targets, **options)
+        return kind(targets, **options)
 
     def fit(inputs: Array, targets: Array) -> losses.Loss:
-        labels = link is losses.Softmax and targets.shape[0] == 1
-        made = linked(targets[0] if labels else targets)
+        labels = kind is losses.Softmax and targets.shape[0] == 1
+        made = misfit(targets[0] if labels else targets)
         rows = made.classes if isinstance(made, losses.Softmax) else targets.shape[0]
         return losses.Measured(losses.Inputs(inputs, rows), made, reduction=reduction)
 
     def complete(rows: NDArray[np.intp], cols: NDArray[np.intp], values: Array, shape: tuple[int, int]) -> losses.Loss:
-        if link is losses.Softmax:
+        if kind is losses.Softmax:
             raise ValueError("`loss` softmax needs inputs and targets: it has one label a sample.")
-        return losses.Measured(losses.Entries(rows, cols, shape=shape), linked(values), reduction=reduction)
+        return losses.Measured(losses.Entries(rows, cols, shape=shape), misfit(values), reduction=reduction)
 
     return Maker(fit, complete, raw)
 

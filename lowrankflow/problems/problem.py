@@ -25,8 +25,8 @@ _SOURCES = ("data", "inputs", "observed")  #: one of them
 
 #: what each command takes beside the data, the loss and the start
 _COMMANDS = {
-    "verify": ("factors", "depth", "widths", "t_end", "rtol", "max_evaluations"),
-    "compare": ("missing", "metrics", "clock", "t_end", "rtol", "max_evaluations"),
+    "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
+    "compare": ("missing", "metrics", "clock", "clock_end", "rtol", "max_evaluations"),
     "check-loss": (),
 }
 _EVERYWHERE = (
@@ -87,8 +87,10 @@ class Problem:
         Those to compare, such as ("embedded", 3, "inf").
     clock : {"operator", "factors"}, optional
         Of a comparison.
-    t_end : float, optional
-        End time: to verify in natural units 1/(N lambda_1 sigma_1^(2-2/N)), to compare in the clock.
+    natural_end : float, optional
+        End time to verify, in natural units 1/(N lambda_1 sigma_1^(2-2/N)).
+    clock_end : float, optional
+        Longest time to compare, by the clock.
     rtol : float, optional
         Tolerance of the flows.
     max_evaluations : int, optional
@@ -128,7 +130,8 @@ class Problem:
     widths: Any = None  #: a number or a tuple of them
     metrics: Any = None  #: a tuple of names
     clock: str | None = None
-    t_end: float | None = None
+    natural_end: float | None = None
+    clock_end: float | None = None
     rtol: float | None = None
     max_evaluations: int | None = None
     sha256: Any = ()  #: a tuple of pairs

@@ -1,6 +1,6 @@
 """Scalar functions of measured outputs: the second half of a `Measured` loss.
 
-A link has ``value(z)``, ``gradient(z)`` and ``hessian(z, dz)`` for outputs z of the shape of its targets. What does
+A misfit has ``value(z)``, ``gradient(z)`` and ``hessian(z, dz)`` for outputs z of the shape of its targets. What does
 theory ask of it? ``convex``; ``curvature``, a bound on its second derivatives (None where there is none); ``twice``,
 whether the second derivative is continuous.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,12 +20,10 @@ from ..validation import Array
 from .functions import Differentiated
 
 __all__ = [
-    "AbsoluteError",
-    "Hinge",
     "Huber",
-    "Link",
     "LogCosh",
     "Logistic",
+    "Misfit",
     "Poisson",
     "Softmax",
     "Squared",
@@ -34,8 +32,8 @@ __all__ = [
 ]
 
 
-class Link(Protocol):
-    """What `Measured` asks of a link.
+class Misfit(Protocol):
+    """What `Measured` asks of a misfit.
 
     The rest is optional; what is missing or None is absent: ``hessian(z, dz)``, ``margins(z)``; ``convex``, ``curvature``,
     ``twice``, ``exponential_tail``, ``traceable`` (by autograd); ``targets`` or ``output_shape``, checked against the
@@ -436,39 +434,29 @@ class Traced:
 _SEPARABLE = (Squared, Huber, LogCosh, Logistic, SquaredHinge, Poisson)
 
 
-def reordered(link: Link, order: NDArray[Any]) -> Link | None:
-    """Return a link of the outputs ``z[order]`` with the same value; None where it may not be a sum over outputs."""
+def reordered(misfit: Misfit, order: NDArray[Any]) -> Misfit | None:
+    """Return a misfit of the outputs ``z[order]`` with the same value; None where it may not be a sum over outputs."""
     if (
-        not isinstance(link, _SEPARABLE) or type(link) not in _SEPARABLE
+        not isinstance(misfit, _SEPARABLE) or type(misfit) not in _SEPARABLE
     ):  # a subclass may hold more than targets and weights
         return None
-    other = copy(link)
-    other.targets = link.targets[order]
-    if isinstance(link, Squared) and isinstance(other, Squared) and link.weights is not None:
-        other.weights = link.weights[order]
+    other = copy(misfit)
+    other.targets = misfit.targets[order]
+    if isinstance(misfit, Squared) and isinstance(other, Squared) and misfit.weights is not None:
+        other.weights = misfit.weights[order]
     return other
 
 
-def Hinge(*args: Any, **options: Any) -> NoReturn:
-    """Refuse the hinge loss, which has no gradient at the margin."""
-    raise ValueError("`Hinge` must be differentiable to have a flow, and is not at the margin. Use SquaredHinge.")
-
-
-def AbsoluteError(*args: Any, **options: Any) -> NoReturn:
-    """Refuse the absolute error, which has no gradient at zero."""
-    raise ValueError("`AbsoluteError` must be differentiable to have a flow, and is not at zero. Use Huber or LogCosh.")
-
-
-def require_link(link: Any) -> Link:
-    """Refuse what is not a link: value(z) and gradient(z)."""
-    missing = [name for name in ("value", "gradient") if validation.optional_method(link, name) is None]
-    if missing or isinstance(link, type):
-        lacks = f", which lacks {' and '.join(missing)}" if missing and not isinstance(link, type) else ""
+def require_misfit(misfit: Any) -> Misfit:
+    """Refuse what is not a misfit: value(z) and gradient(z)."""
+    missing = [name for name in ("value", "gradient") if validation.optional_method(misfit, name) is None]
+    if missing or isinstance(misfit, type):
+        lacks = f", which lacks {' and '.join(missing)}" if missing and not isinstance(misfit, type) else ""
         raise TypeError(
-            f"`link` must be a function or have value(z) and gradient(z), got {validation.describe(link)}{lacks}."
+            f"`misfit` must be a function or have value(z) and gradient(z), got {validation.describe(misfit)}{lacks}."
             " Use Squared(targets), Huber(targets), Logistic(labels), ..."
         )
-    return link
+    return misfit
 
 
 def as_labels(name: str, labels: ArrayLike, classes: int | None) -> NDArray[np.intp]:

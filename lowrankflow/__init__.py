@@ -44,7 +44,6 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .descent import DescentDiverged as DescentDiverged
     from .descent import gradient_descent as gradient_descent
     from .descent import sharpness as sharpness
-    from .flow import CheckpointFailed as CheckpointFailed
     from .flow import Status as Status
     from .flow import Trajectory as Trajectory
     from .flow import integrate as integrate
@@ -81,7 +80,7 @@ _ROOMS = {  # and the names of the package that live there
     "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",
     "data": "",
     "descent": "DescentDiverged gradient_descent sharpness",
-    "flow": "CheckpointFailed Status Trajectory integrate",
+    "flow": "Status Trajectory integrate",
     "flows": "Event FactorFlow RiemannianFlow Save",
     "geometry": "",
     "gradients": "end_to_end_operator factor_gradients horizontal_lift project riemannian_gradient"
@@ -98,7 +97,7 @@ _ROOMS = {  # and the names of the package that live there
     "steppers": "",
 }
 _MOVED = {  # names of the package before 1.0: a DeprecationWarning says where they live
-    "flow": "Passage",
+    "flow": "CheckpointFailed Passage",
     "geometry": "RiemannianHessian embedded_hessian geodesic_acceleration",
     "gradients": "convert_gradient inner_product log_volume product_rule pullback tangent_kernel_spectrum tangent_norm",
     "metrics": "BuresWassersteinMetric KappaBalancedMetric LambdaBalancedMetric MNMetric PolarMetric ScaledGDMetric"

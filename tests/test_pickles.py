@@ -352,7 +352,7 @@ def failing(rng, folder):
 
 EXCEPTIONS = [
     pytest.param(diverging, lrf.DescentDiverged, "trajectory", id="diverged"),
-    pytest.param(losing, lrf.CheckpointFailed, "trajectory", id="checkpoint"),
+    pytest.param(losing, lrf.flow.CheckpointFailed, "trajectory", id="checkpoint"),
     pytest.param(interrupted, lrf.Interrupted, "report", id="interrupted"),
     pytest.param(failing, lrf.ClaimFailed, "report", id="claim failed"),
 ]

@@ -58,7 +58,7 @@ def draw(folder, report):
     """Write compare_metrics.png: singular values against the loss, and when each mode is learnt."""
     from matplotlib.figure import Figure
 
-    from lowrankflow.plotting import draw_figure
+    from lowrankflow.render import draw_figure
 
     figures = {figure.name: figure for figure in report.figures}
     page = Figure(figsize=(12.5, 5.2), layout="constrained")

@@ -19,13 +19,12 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import flows as flows
     from . import geometry as geometry
     from . import gradients as gradients
-    from . import html_report as html_report
     from . import losses as losses
     from . import matrices as matrices
     from . import metrics as metrics
-    from . import plotting as plotting
     from . import problems as problems
     from . import pymanopt_manifold as pymanopt_manifold
+    from . import render as render
     from . import report as report
     from . import separation as separation
     from . import steppers as steppers
@@ -57,7 +56,6 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .gradients import project as project
     from .gradients import riemannian_gradient as riemannian_gradient
     from .gradients import riemannian_gradient_from_factors as riemannian_gradient_from_factors
-    from .html_report import write_html as write_html
     from .matrices import LinearNetwork as LinearNetwork
     from .matrices import LowRankMatrix as LowRankMatrix
     from .matrices import Product as Product
@@ -67,6 +65,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .metrics import DepthMetric as DepthMetric
     from .metrics import EmbeddedMetric as EmbeddedMetric
     from .problems import Problem as Problem
+    from .render import write_html as write_html
     from .report import Claim as Claim
     from .report import ClaimFailed as ClaimFailed
     from .report import Control as Control
@@ -85,13 +84,12 @@ _ROOMS = {  # and the names of the package that live there
     "geometry": "",
     "gradients": "end_to_end_operator factor_gradients horizontal_lift project riemannian_gradient"
     " riemannian_gradient_from_factors",
-    "html_report": "write_html",
     "losses": "",
     "matrices": "LinearNetwork LowRankMatrix Product Tangent random_point",
     "metrics": "Coefficients DepthMetric EmbeddedMetric",
-    "plotting": "",
     "problems": "Problem",
     "pymanopt_manifold": "",
+    "render": "write_html",
     "report": "Claim ClaimFailed Control Hypothesis Report Table",
     "separation": "",
     "steppers": "",
@@ -104,6 +102,7 @@ _MOVED = {  # names of the package before 1.0: a DeprecationWarning says where t
     " SubspaceProjectionMetric TwoFactorMetric",
     "separation": "Separation follow_margin least_margin",
 }
+_MOVED_ROOMS = ("html_report", "plotting")  # whose names live in another, which they say when they are asked for
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 _FORMER = {name: room for room, names in _MOVED.items() for name in names.split()}
 
@@ -112,7 +111,7 @@ __all__ = sorted([*_HOMES, "losses"], key=lambda name: (not name.isupper(), name
 
 def __getattr__(name: str) -> Any:
     """Import a room or a name when it is first asked for."""
-    if name in _ROOMS:
+    if name in _ROOMS or name in _MOVED_ROOMS:
         return import_module(f".{name}", __name__)  # which also sets it here
     if name in _HOMES:
         value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)

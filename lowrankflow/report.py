@@ -18,6 +18,7 @@ import numpy as np
 import scipy
 
 from . import validation
+from ._version import __version__
 from .files import require_file, write_text
 
 __all__ = ["Claim", "ClaimFailed", "Control", "Curve", "Figure", "Hypothesis", "Report", "Table"]
@@ -39,6 +40,29 @@ def holds(measured: float, relation: Relation, bound: Bound) -> bool:
     return bool(measured <= bound) if relation == "<=" else bool(measured >= bound)  # type: ignore[operator]
 
 
+def position(measured: float, relation: Relation, bound: Bound) -> float:
+    """Return where a measurement stands to its bound: below 1 it keeps it, above 1 it breaks it, on one scale for all.
+
+    ``<=``: measured / bound; ``>=``: bound / measured; ``in``: the distance from the centre of the interval over half
+    its width. 0 and infinity where signs differ, so that the side is always the one of the verdict.
+    """
+    if math.isnan(measured):
+        return math.nan
+    measured = float(measured)
+    if isinstance(bound, tuple):
+        centre, half = (bound[0] + bound[1]) / 2, (bound[1] - bound[0]) / 2
+        off = abs(measured - centre)
+        return off / half if half > 0 else (0.0 if off == 0 else math.inf)
+    bound = float(bound)
+    if relation == ">=":
+        measured, bound = -measured, -bound
+    if bound > 0:
+        return 1.0 if measured == bound else max(measured, 0.0) / bound
+    if bound < 0:
+        return (1.0 if measured == bound else bound / measured) if measured < 0 else math.inf
+    return 0.0 if measured <= 0 else math.inf
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """An assumption of the theorem, whether the problem meets it, and the number that decides."""
@@ -50,7 +74,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Control:
-    """A changed input for which the same measurement must break the bound."""
+    """A changed input for which the same measurement must break the bound; it says something if the claim is made."""
 
     change: str
     measured: float
@@ -61,6 +85,11 @@ class Control:
     def caught(self) -> bool:
         """Whether the change was noticed."""
         return not holds(self.measured, self.relation, self.bound)
+
+    @property
+    def position(self) -> float:
+        """Where it stands to its bound: above 1 if it is caught."""
+        return position(self.measured, self.relation, self.bound)
 
 
 @dataclass(frozen=True)
@@ -105,9 +134,19 @@ class Claim:
         return holds(self.measured, self.relation, self.bound)
 
     @property
+    def position(self) -> float:
+        """Where the measurement stands to its bound: below 1 if it keeps it."""
+        return position(self.measured, self.relation, self.bound)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether every hypothesis is met; if not, neither the number nor the controls decide anything."""
+        return all(h.met for h in self.hypotheses)
+
+    @property
     def verdict(self) -> Verdict:
         """passed: holds, and every control is caught; not claimed: a hypothesis is not met; else failed."""
-        if not all(h.met for h in self.hypotheses):
+        if not self.claimed:
             return "not claimed"
         return "passed" if self.holds and all(c.caught for c in self.controls) else "failed"
 
@@ -175,6 +214,10 @@ class Table:
         at = self.columns.index(validation.require_choice("name", name, self.columns))
         return tuple(row[at] for row in self.rows)
 
+    def has_words(self, i: int) -> bool:
+        """Whether all values of a column are text, which stands to the left of it, as numbers do to the right."""
+        return all(isinstance(row[i], str) for row in self.rows)
+
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Table:
         """Return the table of its JSON."""
@@ -198,8 +241,8 @@ class Table:
 
         grid = Grid(highlight=False)
         for i in (0, *chosen):
-            words = all(isinstance(row[i], str) for row in self.rows)
-            grid.add_column(escape(self.columns[i]), justify="left" if i == 0 or words else "right", overflow="fold")
+            side: Literal["left", "right"] = "left" if i == 0 or self.has_words(i) else "right"
+            grid.add_column(escape(self.columns[i]), justify=side, overflow="fold")
         for row in self.rows:
             grid.add_row(*(escape(cell_text(row[i])) for i in (0, *chosen)))
         return grid
@@ -231,19 +274,47 @@ class Report:
     """The result of a check: a table of claims with the problem they were measured on.
 
     ``report["name"]`` is a claim, ``report.table("name")`` a table of numbers; ``print(report)`` shows them all.
+
+    Attributes
+    ----------
+    command : str
+        What was run.
+    problem : dict
+        What it was run on, JSON-ready.
+    claims, figures, tables : list
+        What was found.
+    version, environment : str, dict
+        Of the package and of what it stands on.
+    interrupted : bool
+        Whether it ends where somebody stopped it.
+    attachments : dict
+        Results too large for the report; not in its JSON.
+    title : str
+        The question that it answers; the page of a report without one is headed by its command.
+    lead : str
+        How the question was asked, in a few sentences.
+    headline : str
+        What was asked of: data, shape, rank and the like, in a line or two.
+    repeats : str
+        The line for a shell that makes it again.
+    given : dict, or None
+        The problem as JSON, as ``lowrankflow.Problem.from_dict`` takes it; None for objects in memory.
     """
 
     command: str
     problem: dict[str, Any]
     claims: list[Claim] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    version: str = ""
+    version: str = __version__
     environment: dict[str, str] = field(default_factory=_environment)
     interrupted: bool = False
-    attachments: dict[str, Any] = field(default_factory=dict, repr=False)  #: results too large for the report
+    attachments: dict[str, Any] = field(default_factory=dict, repr=False)
     tables: list[Table] = field(default_factory=list)
-    given: dict[str, Any] | None = None  #: the problem as JSON, as ``lowrankflow.Problem.from_dict`` takes it
-    repeats: str = ""  #: what to type in a shell to repeat the report
+    title: str = ""
+    lead: str = ""
+    headline: str = ""
+    repeats: str = ""
+    given: dict[str, Any] | None = None
 
     def __getitem__(self, name: str) -> Claim:
         for claim in self.claims:
@@ -282,6 +353,16 @@ class Report:
         """Whether no claim failed and something was claimed."""
         return not self.failed and any(c.verdict == "passed" for c in self.claims)
 
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on all claims together: not claimed where nothing could be."""
+        return "failed" if self.failed else "passed" if self.passed else "not claimed"
+
+    @property
+    def controls(self) -> list[Control]:
+        """The controls of the claims that are made."""
+        return [k for c in self.claims if c.claimed for k in c.controls]
+
     def raise_if_failed(self) -> None:
         """Raise `ClaimFailed` naming the failed claims, or if nothing could be claimed."""
         if self.failed:
@@ -305,11 +386,14 @@ class Report:
             {
                 "schema": 1,
                 "command": self.command,
+                "title": self.title,
+                "lead": self.lead,
+                "headline": self.headline,
+                "repeats": self.repeats,
                 "version": self.version,
                 "environment": self.environment,
                 "interrupted": self.interrupted,
                 "given": self.given,
-                "repeats": self.repeats,
                 "problem": self.problem,
                 "tables": [asdict(t) for t in self.tables],
                 "claims": claims,
@@ -358,9 +442,9 @@ class Report:
                 data["version"],
                 data["environment"],
                 data["interrupted"],
-                tables=[Table.from_dict(t) for t in data.get("tables", [])],  # older reports have none
+                tables=[Table.from_dict(t) for t in data.get("tables", [])],  # older reports have none, nor these words
+                **{name: data.get(name, "") for name in ("title", "lead", "headline", "repeats")},
                 given=data.get("given"),
-                repeats=data.get("repeats", ""),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
@@ -394,11 +478,8 @@ class Report:
                 for h in c.hypotheses
                 if not h.met
             ]
-            controls = [
-                f"{escape(k.change)}: {number_text(k.measured)} [{'green' if k.caught else 'red'}]"
-                f"{'caught' if k.caught else 'NOT CAUGHT'}[/]"
-                for k in c.controls
-            ]
+            words = {True: " [green]caught[/]", False: " [red]NOT CAUGHT[/]"} if c.claimed else {}
+            controls = [f"{escape(k.change)}: {number_text(k.measured)}{words.get(k.caught, '')}" for k in c.controls]
             table.add_row(
                 escape(c.name),
                 "\n".join([escape(c.statement), *unmet]),
@@ -420,9 +501,8 @@ class Report:
     def summary(self) -> str:
         """One line: how many claims passed, failed, were not claimed."""
         counts = {v: sum(c.verdict == v for c in self.claims) for v in ("passed", "failed", "not claimed")}
-        controls = [k for c in self.claims if c.verdict != "not claimed" for k in c.controls]
         text = ", ".join(f"{n} {v}" for v, n in counts.items())
-        return f"{text}; {sum(k.caught for k in controls)} of {len(controls)} controls caught."
+        return f"{text}; {sum(k.caught for k in self.controls)} of {len(self.controls)} controls caught."
 
 
 def number_text(value: float | str) -> str:

@@ -560,8 +560,33 @@ MUTANTS = [
         "if self.holds",
         "test_report.py::test_verdicts",
     ),
+    Mutant("unmet-hypotheses", "if not self.claimed:", "if False:", "test_report.py::test_verdicts"),
     Mutant(
-        "unmet-hypotheses", "if not all(h.met for h in self.hypotheses):", "if False:", "test_report.py::test_verdicts"
+        "controls-all-counted",
+        "[k for c in self.claims if c.claimed for k in c.controls]",
+        "[k for c in self.claims for k in c.controls]",
+        "test_plotting.py::test_controls_of_what_is_not_claimed_are_neither_caught_nor_missed",
+    ),
+    Mutant(
+        "controls-all-judged",
+        "if claim.claimed:  # else",
+        "if claim:  # else",
+        "test_plotting.py::test_controls_of_what_is_not_claimed_are_neither_caught_nor_missed",
+    ),
+    Mutant(
+        "pictures-drawn-again",
+        "(pictures_of(report) if pictures is None else pictures).values()",
+        "pictures_of(report).values()",
+        "test_plotting.py::test_each_picture_is_drawn_once_for_its_file_and_for_the_page",
+    ),
+    Mutant(
+        "words-not-read",
+        'data.get(name, "") for name in ("title", "lead", "headline", "repeats")',
+        '"" for name in ("title", "lead", "headline", "repeats")',
+        "test_report.py::test_json_is_valid_and_reads_back",
+    ),
+    Mutant(
+        "text-is-markup", "autoescape=True", "autoescape=False", "test_html_report.py::test_text_is_never_markup"
     ),
     Mutant(
         "empty-report-passes",

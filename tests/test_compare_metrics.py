@@ -12,8 +12,8 @@ from scipy.integrate import solve_ivp
 
 import lowrankflow as lrf
 from lowrankflow.claims import courses
-from lowrankflow.html_report import page
 from lowrankflow.metrics import named_metrics
+from lowrankflow.render import to_html
 
 SHIPPED = {
     "embedded": lrf.EmbeddedMetric(),
@@ -318,7 +318,7 @@ def test_json_and_back_and_the_page_hold_the_tables(everything, tmp_path):
     everything.to_json(tmp_path / "r.json")
     again = lrf.Report.from_json(tmp_path / "r.json")
     assert again.to_dict() == everything.to_dict() and again.tables == everything.tables
-    text, html = str(everything), page(dataclasses.replace(again, figures=[]))
+    text, html = str(everything), to_html(dataclasses.replace(again, figures=[]))
     for table in everything.tables:
         assert table.title in text and table.title in html
     assert "What does the metric do?" in html and "two-factor" in html

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from test_plotting import SPECIAL, sample_report
 
-from lowrankflow.html_report import write_html
+from lowrankflow.render import pictures_of, to_html, write_html
 from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, Table
 
+INLINE = {"a", "b", "code", "data", "em", "span", "strong", "sub", "sup"}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -34,6 +35,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        if tag not in INLINE:
+            self.words.append(" ")  # as a reader sees it
         if tag not in VOID:
             self.open.append(tag)
 
@@ -116,7 +119,7 @@ def test_verdict_links_to_the_claims_that_failed(page):
 
 
 def test_the_problem_is_shown_at_every_depth(page):
-    for words in ("digits", "1797", "numerical rank", "centredyes", "0.1 (10 times)", "t end-", "horizon∞", "rtol10-10",
+    for words in ("digits", "1797", "numerical rank", "centred yes", "0.1 (10 times)", "t end -", "horizon ∞", "rtol 10-10",
                   "10, 11, … (100 values)", "0.005", "mean over samples, 1/2 ||W X - Y||^2 / n"):  # fmt: skip
         assert words in page.plain, words
 
@@ -185,9 +188,9 @@ OPEN = Claim("open", "s", "d", 0.1, "<=", 1.0, (Hypothesis("h", False, "no"),))
 @pytest.mark.parametrize(
     ("claims", "sentence"),
     [
-        ([GOOD], "✓ The one claim holds, and all 1 control was caught."),
+        ([GOOD], "✓ The one claim holds, and the one control was caught."),
         ([GOOD, GOOD], "✓ All 2 claims hold, and all 2 controls were caught."),
-        ([GOOD, OPEN], "✓ 1 claim holds, and all 1 control was caught. 1 is not claimed, because a hypothesis"),
+        ([GOOD, OPEN], "✓ 1 claim holds, and the one control was caught. 1 is not claimed, because a hypothesis"),
         ([GOOD, BAD], "✗ 1 of 2 claims failed: bad."),
         ([OPEN], "○ Nothing could be claimed: no claim has all its hypotheses met."),
         ([], "○ There are no claims."),
@@ -201,9 +204,28 @@ def test_an_interrupted_run_says_so(tmp_path):
     assert "The run was interrupted" in _page(Report("verify", {}, [GOOD], interrupted=True), tmp_path).text
 
 
-def test_only_verify_has_the_words_of_verify(tmp_path):
-    assert "Is training the factors" in _page(Report("lowrankflow verify --data x", {}, [GOOD]), tmp_path).text
-    assert "Is training the factors" not in _page(Report("check-loss", {}, [GOOD]), tmp_path).text
+def test_the_words_of_a_report_stand_at_its_head(tmp_path):
+    words = {
+        "title": f"Is it so? {SPECIAL}", "lead": f"W = W_N ... W_1 {SPECIAL}", "repeats": f"lowrankflow verify {SPECIAL}",
+        "headline": f"digits: W is 3 x 3\nclock {SPECIAL}",
+    }  # fmt: skip
+    report = Report("verify", {}, [GOOD], **words)
+    shown = _page(report, tmp_path)
+    assert f"verify Is it so? {SPECIAL} ✓ The one claim holds" in shown.text
+    assert f"W = WN ... W1 {SPECIAL}" in shown.text  # its subscripts are lowered
+    assert sum(tag == "sub" for tag, _ in shown.tags) == 2
+    assert f"The problem digits: W is 3 x 3 clock {SPECIAL} To repeat it: lowrankflow verify {SPECIAL}" in shown.text
+    at = next(i for i, (_, attributes) in enumerate(shown.tags) if attributes.get("class") == "repeats")
+    assert shown.tags[at + 1] == ("code", {})
+    assert ".repeats code{" in to_html(report) and "user-select:all" in to_html(report)  # one click takes it all
+
+
+def test_a_report_of_ones_own_has_a_page_without_these_words(tmp_path):
+    shown = _page(Report("check_transpose", {"shape": [8, 6]}, [GOOD]), tmp_path)
+    assert "lowrankflow report · check_transpose check_transpose ✓ The one claim holds" in shown.text
+    classes = {attributes.get("class") for _, attributes in shown.tags}
+    assert not {"lead", "headline", "repeats"} & classes
+    assert "A lowrankflow report ○ There are no claims" in _page(Report("", {}), tmp_path).text
 
 
 def test_values_of_numpy_and_text_that_is_no_utf8_are_written(tmp_path):
@@ -239,7 +261,6 @@ def test_tables_stand_on_the_page_escaped_and_in_full(tmp_path):
     rows = (("depth 3", 4, 0.001, math.inf, None, SPECIAL), (SPECIAL, 2, -2.5e-7, math.nan, 1.0, "gradient"))
     table = Table("t", f"Side {SPECIAL}", f"Read {SPECIAL}", ("metric", "n", "x", "y", "none", SPECIAL), rows)
     shown = _page(Report("compare", {}, [], tables=[table]), tmp_path)
-    assert "What does the metric do?" in shown.text
     for word in (f"Side {SPECIAL}", f"Read {SPECIAL}", "depth 3", "-2.5", "gradient", "∞", "nan"):
         assert word in shown.plain
     assert sum(tag == "th" and attributes.get("scope") == "col" for tag, attributes in shown.tags) == 6
@@ -250,3 +271,15 @@ def test_tables_stand_on_the_page_escaped_and_in_full(tmp_path):
 def test_a_report_without_tables_has_no_section_for_them(tmp_path):
     shown = _page(Report("verify", {}, []), tmp_path)
     assert ("section", {"id": "tables"}) not in shown.tags and ("a", {"href": "#tables"}) not in shown.tags
+
+
+def test_words_stand_to_the_left_and_numbers_to_the_right(tmp_path):
+    table = Table("t", "T", "C", ("metric", "n", "why"), (("a", 1, "gradient"), ("b", None, "time")))
+    shown = _page(Report("compare", {}, tables=[table]), tmp_path)
+    sides = [attributes.get("class") for tag, attributes in shown.tags if tag in ("th", "td")]
+    assert sides[:9] == ["words", None, "words", None, None, "words", None, None, "words"]
+
+
+def test_pictures_of_another_report_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        to_html(sample_report(), pictures=pictures_of(Report("verify", {})))

@@ -1,6 +1,7 @@
 """The package as a whole: what it exports, which way its imports point, that its words are true."""
 
 import ast
+import configparser
 import doctest
 import importlib
 import inspect
@@ -26,7 +27,7 @@ FLOORS = {
     "gradients": 3, "geometry": 3, "charts": 3,
     "flow": 4, "descent": 4, "separation": 4, "checks": 4, "claims": 4,
     "compare": 5,
-    "plotting": 6, "html_report": 6, "pymanopt_manifold": 6,
+    "render": 6, "plotting": 6, "html_report": 6, "pymanopt_manifold": 6,
     "cli": 7, "__main__": 7, "__init__": 8,
 }  # fmt: skip
 
@@ -62,6 +63,24 @@ def test_imports_point_down(path):
         if other == own:
             continue
         assert FLOORS[other] <= FLOORS[own], f"{own} imports {other}, which lies above it"
+
+
+def test_pictures_and_page_take_results_alone():
+    """What they show comes from the report; they ask nothing that could compute it."""
+    used = {room for path in (PACKAGE / "render").glob("*.py") for room in imports(path)} - {"render"}
+    assert used == {"report", "files", "validation"}
+
+
+def test_what_is_no_python_is_packaged():
+    """Templates and style sheets would be missing from a wheel without a line in setup.cfg."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    named = settings["options.package_data"]
+    others = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    assert {"page.css", "page.html.j2", "parts.html.j2", "glossary.html", "py.typed"} <= {p.name for p in others}
+    for path in others:
+        package = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+        assert any(path.match(pattern.strip()) for pattern in named.get(package, "").split(",")), path
 
 
 def test_no_import_cycle_on_a_floor():
@@ -128,7 +147,8 @@ def fresh(code):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-OPTIONAL = ["pymanopt", "autograd", "matplotlib", "rich", "sklearn", "threadpoolctl", "numba", "xarray", "h5netcdf", "h5py"]
+OPTIONAL = ["pymanopt", "autograd", "matplotlib", "jinja2", "rich", "sklearn", "threadpoolctl"]
+OPTIONAL += ["numba", "xarray", "h5netcdf", "h5py"]
 FIRST_FLOW = """
 loss = lrf.losses.LeastSquares([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 1.0]])
 flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(3))
@@ -246,6 +266,26 @@ def test_the_words_of_before_still_work_and_say_what_is_said_now(before, now, sh
 def test_a_word_of_before_and_the_one_of_now_are_too_many():
     with pytest.warns(DeprecationWarning), pytest.raises(TypeError, match="`keep_every` must be given once, got `every` too"):
         descended(every=3, keep_every=3)
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "new"),
+    [
+        ("html_report", "page", "to_html"), ("html_report", "write_html", "write_html"), ("plotting", "render", "image"),
+        *(("plotting", name, name) for name in ("draw_figure", "draw_report", "save_figures")),
+    ],
+)  # fmt: skip
+def test_a_room_that_moved_says_where_its_names_live(room, name, new):
+    message = rf"^lowrankflow.{room}.{name} has moved to lowrankflow.render.{new}.$"
+    with pytest.warns(DeprecationWarning, match=message) as caught:
+        assert getattr(getattr(lrf, room), name) is getattr(lrf.render, new)
+    with pytest.warns(DeprecationWarning, match=message):
+        exec(f"from lowrankflow.{room} import {name}", {})
+    assert caught[0].filename == __file__
+    assert room not in dir(lrf) and room not in lrf.__all__ and name in getattr(lrf, room).__all__
+    assert f"AttributeError: module 'lowrankflow.{room}' has no attribute 'gone'" in fresh(
+        f"import traceback, lowrankflow as lrf\ntry: lrf.{room}.gone\nexcept AttributeError: print(traceback.format_exc())"
+    )
 
 
 def test_a_name_that_never_was_is_refused():

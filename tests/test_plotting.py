@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from lowrankflow import plotting
-from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report
+from lowrankflow import render
+from lowrankflow.cli.output import write
+from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, position
 
 SPECIAL = '<b>5 > 4</b> & "quoted" </script><script>alert(1)</script>'
 
@@ -154,7 +155,7 @@ def _size(data: bytes) -> tuple[int, int]:
 @pytest.mark.parametrize("name", ["singular-values", "gap", "loss", "descent", "tolerance", "shades"])
 def test_a_figure_has_as_many_lines_as_curves(ax, name):
     figure = _named(name)
-    plotting.draw_figure(ax, figure)
+    render.draw_figure(ax, figure)
     assert len(ax.lines) == len(figure.curves)
     assert (ax.get_xscale(), ax.get_yscale()) == (figure.xscale, figure.yscale)
     assert (ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()) == (figure.title, figure.xlabel, figure.ylabel)
@@ -162,7 +163,7 @@ def test_a_figure_has_as_many_lines_as_curves(ax, name):
 
 @pytest.mark.parametrize("figure", sample_report().figures, ids=lambda f: f.name)
 def test_the_legend_never_covers_data(ax, figure):
-    plotting.draw_figure(ax, figure)
+    render.draw_figure(ax, figure)
     ax.figure.canvas.draw()
     legend = ax.get_legend().get_window_extent()
     assert legend.y1 < ax.bbox.y0  # below the axes,
@@ -171,7 +172,7 @@ def test_the_legend_never_covers_data(ax, figure):
 
 
 def test_repeated_and_empty_labels_stand_once(ax):
-    plotting.draw_figure(ax, _named("singular-values"))
+    render.draw_figure(ax, _named("singular-values"))
     assert [t.get_text() for t in ax.get_legend().get_texts()] == [
         "Riemannian flow, singular frame", "factor flow, 64 x 64 x 64",
     ]  # fmt: skip
@@ -180,7 +181,7 @@ def test_repeated_and_empty_labels_stand_once(ax):
 
 
 def test_a_long_legend_is_counted(ax):
-    plotting.draw_figure(ax, _named("shades"))
+    render.draw_figure(ax, _named("shades"))
     texts = [t.get_text() for t in ax.get_legend().get_texts()]
     assert len(texts) == 12 and texts[-1] == "and 9 more"
     assert len({line.get_color() for line in ax.lines}) == 20
@@ -188,7 +189,7 @@ def test_a_long_legend_is_counted(ax):
 
 def test_the_look_of_a_role_is_the_same_in_every_figure(ax):
     roles = ["a", "b", "gap", "bound", "control", "guide"]
-    plotting.draw_figure(ax, Figure("f", "t", "c", "x", "y", [Curve(r, [1.0, 2.0], [1.0, 2.0], r) for r in roles]))
+    render.draw_figure(ax, Figure("f", "t", "c", "x", "y", [Curve(r, [1.0, 2.0], [1.0, 2.0], r) for r in roles]))
     looks = {r: (line.get_color(), line.get_linestyle()) for r, line in zip(roles, ax.lines, strict=True)}
     assert len(set(looks.values())) == 6 and len({colour for colour, _ in looks.values()}) == 6
     a, b = ax.lines[0], ax.lines[1]
@@ -199,7 +200,7 @@ def test_the_look_of_a_role_is_the_same_in_every_figure(ax):
 
 
 def test_values_that_cannot_be_shown_are_left_out(ax):
-    plotting.draw_figure(ax, _named("gap"))
+    render.draw_figure(ax, _named("gap"))
     wrong_sign = np.asarray(ax.lines[-1].get_ydata())
     assert np.isnan(wrong_sign[-4:]).all() and np.isnan(wrong_sign[0])  # nan, inf, 0, -1; and 0 at t = 0
     assert np.isfinite(wrong_sign[1:-4]).all()
@@ -208,38 +209,38 @@ def test_values_that_cannot_be_shown_are_left_out(ax):
 
 
 def test_curves_without_a_value_are_skipped(ax):
-    plotting.draw_figure(ax, _named("strange"))
+    render.draw_figure(ax, _named("strange"))
     assert len(ax.lines) == 2  # of four: one is empty, one has no finite value
     assert ax.get_title(loc="left") == SPECIAL
 
 
 def test_a_figure_without_any_value_says_so():
     figure = Figure("f", "t", "c", "x", "y", [Curve("a", [1.0], [-1.0])], xscale="log", yscale="log")
-    _size(plotting.render(figure))
-    assert b"<svg" in plotting.render(figure, "svg")
+    _size(render.image(figure))
+    assert b"<svg" in render.image(figure, "svg")
 
 
 def test_values_near_the_limits_of_a_float_are_survived():
     curve = Curve("a", [1e-300, 1.0, 1e300], [1e300, 1.0, 1e-300])
     for scale in ("linear", "log"):
-        _size(plotting.render(Figure("f", "t", "c", "x", "y", [curve], scale, scale)))
-    _size(plotting.render(Report("v", {}, [Claim("c", "s", "d", np.float64(1e300), "<=", np.float64(1e-300))])))
+        _size(render.image(Figure("f", "t", "c", "x", "y", [curve], scale, scale)))
+    _size(render.image(Report("v", {}, [Claim("c", "s", "d", np.float64(1e300), "<=", np.float64(1e-300))])))
 
 
 def test_dollars_that_are_no_mathematics_are_drawn_literally():
     curve = Curve(r"$\frac{1}$", [0.0, 1.0], [0.0, 1.0])
     figure = Figure("f", r"$\nonsense$ and $x$", "c", "a $", r"$\sigma_1$", [curve])
-    _size(plotting.render(figure))
+    _size(render.image(figure))
 
 
 def test_pictures_are_the_same_bytes_each_time():
     figure = _named("descent")
-    assert plotting.render(figure) == plotting.render(figure)
-    assert plotting.render(figure, "svg") == plotting.render(figure, "svg")
+    assert render.image(figure) == render.image(figure)
+    assert render.image(figure, "svg") == render.image(figure, "svg")
 
 
 @pytest.mark.parametrize(
-    ("measured", "relation", "bound", "position"),
+    ("measured", "relation", "bound", "expected"),
     [
         (1.0, "<=", 2.0, 0.5), (0.0, "<=", 0.0, 0.0), (1e-9, "<=", 0.0, math.inf), (-3.0, "<=", 1.0, 0.0),
         (-4.0, "<=", -2.0, 0.5), (1.0, "<=", -2.0, math.inf), (math.inf, "<=", 1.0, math.inf),
@@ -249,14 +250,15 @@ def test_pictures_are_the_same_bytes_each_time():
         (3.0, "in", (3.0, 3.0), 0.0),
     ],
 )  # fmt: skip
-def test_the_position_is_on_the_side_of_the_verdict(measured, relation, bound, position):
-    assert plotting._position(measured, relation, bound) == pytest.approx(position)
-    assert (position <= 1) == Claim("c", "s", "d", measured, relation, bound).holds
+def test_the_position_is_on_the_side_of_the_verdict(measured, relation, bound, expected):
+    claim, control = Claim("c", "s", "d", measured, relation, bound), Control("c", measured, bound, relation)
+    assert position(measured, relation, bound) == claim.position == control.position == pytest.approx(expected)
+    assert (expected <= 1) == claim.holds == (not control.caught)
 
 
 def test_the_overview_puts_claims_left_and_controls_right(ax):
     report = sample_report()
-    plotting.draw_report(ax, report)
+    render.draw_report(ax, report)
     markers = {"o": [], "X": [], "s": [], "D": []}
     for line in ax.lines:
         if line.get_marker() in markers:
@@ -274,25 +276,89 @@ def test_the_overview_puts_claims_left_and_controls_right(ax):
     assert [t.get_text() for t in ax.texts].count("passed: 0.93 ≥ 0.7") == 1
 
 
+def _legend(ax) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_controls_of_what_is_not_claimed_are_neither_caught_nor_missed(ax):
+    """The title counts them as little; to read "NOT caught" beside "all caught" is what went wrong."""
+    unmet = (Hypothesis("h", False, "no"),)
+    missed = Control("changed", 0.5, 1.0)
+    made = Claim("made", "s", "d", 0.1, "<=", 1.0, controls=(Control("changed", 2.0, 1.0),))
+    not_made = Claim("not made", "s", "d", 0.1, "<=", 1.0, unmet, (missed,))
+    report = Report("verify", {}, [made, not_made])
+    render.draw_report(ax, report)
+    assert "1 of 1 controls caught" in ax.get_title(loc="left")
+    assert _legend(ax) == ["passed", "not claimed", "control, caught", "control, not counted"]
+    for shown in (str(report), render.to_html(report)):
+        assert "not caught" not in shown.lower().split('id="reading"')[0]
+    # control: of a claim that is made, it is missed everywhere
+    report, other = Report("verify", {}, [Claim("made", "s", "d", 0.1, "<=", 1.0, (), (missed,))]), _fresh()
+    render.draw_report(other, report)
+    assert "0 of 1 controls caught" in other.get_title(loc="left") and "control, NOT caught" in _legend(other)
+    for shown in (str(report), render.to_html(report)):
+        assert "not caught" in shown.lower().split('id="reading"')[0]
+
+
 def test_an_overview_without_claims():
-    _size(plotting.render(Report("verify", {})))
+    _size(render.image(Report("verify", {})))
 
 
 def test_save_figures_writes_one_png_a_figure(tmp_path):
     report = sample_report()
-    paths = plotting.save_figures(report, tmp_path / "new" / "figures")
+    paths = render.save_figures(report, tmp_path / "new" / "figures")
     assert [p.name for p in paths] == ["overview.png", *(f"{f.name}.png" for f in report.figures)]
     assert sorted(paths) == sorted((tmp_path / "new" / "figures").iterdir())
     for path in paths:
         width, height = _size(path.read_bytes())
-        assert width == (1350 if path.stem == "overview" else 1080) and height > 500  # 9 and 7.2 inches at 150 dpi
+        large = path.stem in ("overview", report.figures[0].name)
+        assert width == (1598 if large else 1088) and height > 500  # 9.4 and 6.4 inches at 170 dpi
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The subjects of all drawings that are made."""
+    seen = []
+    for name in ("draw_figure", "draw_report"):
+        original = getattr(render, name)
+
+        def draw(ax, subject, original=original):
+            seen.append(subject)
+            original(ax, subject)
+
+        monkeypatch.setattr(f"lowrankflow.render.pictures.{name}", draw)
+    return seen
+
+
+def test_each_picture_is_drawn_once_for_its_file_and_for_the_page(tmp_path, drawn):
+    report = sample_report()
+    write(report, tmp_path, None)
+    assert drawn == [report, *report.figures]
+    # control: who does not hand them over draws them twice
+    render.save_figures(report, tmp_path)
+    render.write_html(report, tmp_path / "report.html")
+    assert len(drawn) == 3 * (1 + len(report.figures))
+
+
+def test_a_picture_without_its_title_is_the_rest_of_it():
+    picture = render.Picture(_named("loss"))
+    (width, height), (same, lower) = _size(picture.png()), _size(picture.png(title=False))
+    assert same == width and 20 < height - lower < 80  # 11 points and 10 of distance at 150 dpi are 44
+    whole, rest = picture.svg(), picture.svg(title=False)
+    assert b'id="title"' in whole and b'id="title"' not in rest and b'id="title"' in picture.svg()
+    assert picture.svg() == whole == render.image(_named("loss"), "svg")
+
+
+def test_a_kind_of_file_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"^`kind` must be one of png, svg; got 'pdf'\.$"):
+        render.image(_named("loss"), "pdf")
 
 
 def test_names_of_figures_never_leave_the_folder(tmp_path):
     curve = [Curve("a", [0.0, 1.0], [0.0, 1.0])]
     names = ["../../escaped", "overview", "overview", "", "a/b"]
     report = Report("verify", {}, figures=[Figure(n, "t", "c", "x", "y", curve) for n in names])
-    paths = plotting.save_figures(report, tmp_path / "figures")
+    paths = render.save_figures(report, tmp_path / "figures")
     assert [p.stem for p in paths] == ["overview", "escaped", "overview-2", "overview-3", "figure", "a-b"]
     assert [p.name for p in tmp_path.iterdir()] == ["figures"]
 
@@ -301,10 +367,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     report = Report("verify", {}, figures=[_named("loss")])
     with pytest.raises(ValueError, match=r"^`folder` must be a folder that can be written, got .* Choose another\.$"):
-        plotting.save_figures(report, tmp_path / "file")
+        render.save_figures(report, tmp_path / "file")
     (tmp_path / "loss.png").mkdir()
     with pytest.raises(ValueError, match="can be written"):
-        plotting.save_figures(report, tmp_path)
+        render.save_figures(report, tmp_path)
     assert not list(tmp_path.glob(".*"))  # no temporary file stays
 
 
@@ -313,17 +379,18 @@ def test_settings_of_the_user_are_left_alone():
 
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 31.0}):
-        plotting.render(_named("loss"))
+        render.image(_named("loss"))
         assert matplotlib.rcParams["font.size"] == 31.0
     assert dict(matplotlib.rcParams) == before
 
 
 def test_importing_is_light_and_pyplot_is_never_used():
-    assert _run("import sys, lowrankflow.plotting; print('matplotlib' in sys.modules)").strip() == "False"
+    code = "import sys, lowrankflow.render; print([m for m in ('matplotlib', 'jinja2') if m in sys.modules])"
+    assert _run(code).strip() == "[]"
     code = (
-        "import sys; from lowrankflow import plotting; from lowrankflow.report import *; "
+        "import sys; from lowrankflow import render; from lowrankflow.report import *; "
         "f = Figure('f', 't', 'c', 'x', 'y', [Curve('a', [0.0, 1.0], [0.0, 1.0])]); "
-        "plotting.render(f); plotting.render(f, 'svg'); plotting.render(Report('verify', {}, [], [f])); "
+        "render.image(f); render.image(f, 'svg'); render.image(Report('verify', {}, [], [f])); "
         "print('matplotlib.pyplot' in sys.modules)"
     )
     assert _run(code).strip() == "False"
@@ -332,10 +399,10 @@ def test_importing_is_light_and_pyplot_is_never_used():
 def test_drawing_works_on_an_axes_of_pyplot():
     code = (
         "import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot as plt; import sys; "
-        "from lowrankflow import plotting; from lowrankflow.report import *; "
+        "from lowrankflow import render; from lowrankflow.report import *; "
         "fig, axes = plt.subplots(1, 2, layout='constrained'); "
-        "plotting.draw_figure(axes[0], Figure('f', 't', 'c', 'x', 'y', [Curve('a', [0.0, 1.0], [0.0, 1.0])])); "
-        "plotting.draw_report(axes[1], Report('verify', {})); fig.savefig(sys.stdout.buffer)"
+        "render.draw_figure(axes[0], Figure('f', 't', 'c', 'x', 'y', [Curve('a', [0.0, 1.0], [0.0, 1.0])])); "
+        "render.draw_report(axes[1], Report('verify', {})); fig.savefig(sys.stdout.buffer)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=100)
     assert done.returncode == 0, done.stderr
@@ -347,27 +414,27 @@ def test_ones_of_many_differ_in_colour_dashes_and_marker(ax):
     t = list(np.linspace(0, 1, 50))
     curves = [Curve(label, t, [i + v for v in t], "one") for i, label in enumerate(labels)]
     curves[3] = Curve(labels[3], [], [], "one")  # nothing to draw, but the others keep their looks
-    plotting.draw_figure(ax, Figure("f", "t", "c", "x", "y", curves))
+    render.draw_figure(ax, Figure("f", "t", "c", "x", "y", curves))
     seen = {(line.get_color(), str(line._dash_pattern), line.get_marker()) for line in ax.lines}
     assert len(ax.lines) == len(seen) == 11
     assert [len(set(parts)) for parts in zip(*seen, strict=True)] == [7, 5, 8]  # the fourth of nine markers is the one left out
     other = _fresh()  # all twelve drawn: the fifth has the look it had without the fourth
     whole = [Curve(label, t, t, "one") for label in labels]
-    plotting.draw_figure(other, Figure("f", "t", "c", "x", "y", whole))
+    render.draw_figure(other, Figure("f", "t", "c", "x", "y", whole))
     assert other.lines[4].get_color() == ax.lines[3].get_color()
     assert other.lines[4].get_marker() == ax.lines[3].get_marker()
 
 
 @pytest.mark.parametrize(("last", "whole"), [(2.0, True), (2.5, False)])
 def test_what_is_counted_has_whole_ticks(ax, last, whole):
-    plotting.draw_figure(ax, Figure("f", "t", "c", "mode", "y", [Curve("a", [1.0, last], [1.0, 2.0], "one")]))
+    render.draw_figure(ax, Figure("f", "t", "c", "mode", "y", [Curve("a", [1.0, last], [1.0, 2.0], "one")]))
     assert all(float(tick).is_integer() for tick in ax.get_xticks()) is whole
 
 
 def test_the_modes_of_one_of_many_look_alike_and_stand_once_in_the_legend(ax):
     t = list(np.linspace(0, 1, 50))
     curves = [Curve(name if k == 0 else "", t, [k + v for v in t], "one") for name in "ab" for k in range(3)]
-    plotting.draw_figure(ax, Figure("f", "t", "c", "x", "y", curves))
+    render.draw_figure(ax, Figure("f", "t", "c", "x", "y", curves))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
     assert len({line.get_color() for line in ax.lines}) == 2
     # marks are few on a long line, so that they do not cover it

@@ -2,10 +2,14 @@
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
 
+import lowrankflow as lrf
+from lowrankflow.cli.output import show
+from lowrankflow.pymanopt_manifold import FixedRank
 from lowrankflow.report import Claim, ClaimFailed, Control, Curve, Figure, Hypothesis, Report, Table, holds
 
 
@@ -75,11 +79,14 @@ def test_a_report_passes_if_nothing_failed_and_something_was_claimed(claims, pas
         report.raise_if_failed()
 
 
+WORDS = {"title": "Is it so?", "lead": "It was asked.", "headline": "x [2]: W is 2 x 3\nslow", "repeats": "lowrankflow verify"}
+
+
 def full_report():
     figure = Figure("f", "t", "c", "x", "y", [Curve("a", [1.0, 2.0], [math.inf, math.nan], "gap", True)], "log", "log")
     claims = [claim(measured=math.inf), claim(relation="in", bound=(0.9, 1.1), measured=1.0, name="order")]
     problem = {"shape": (2, 3), "condition": np.float64(5.0), "values": np.arange(3), "bad": -math.inf}
-    return Report("verify", problem, claims, [figure], version="1")
+    return Report("verify", problem, claims, [figure], version="1", **WORDS)
 
 
 def wide_table(columns):
@@ -112,11 +119,23 @@ def test_numbers_of_a_wide_table_keep_their_digits(columns):
     assert text.count("-1.23e-10") == columns - 1 and "…" not in text
 
 
-def test_reports_from_before_there_were_tables_can_be_read(tmp_path):
+def test_reports_from_before_there_were_tables_and_words_can_be_read(tmp_path):
     data = full_report().to_dict()
-    del data["tables"]
+    for name in ("tables", *WORDS):
+        del data[name]
+    assert set(data) == {"schema", "command", "version", "environment", "interrupted", "problem", "claims", "figures"}
     (tmp_path / "r.json").write_text(json.dumps(data))
-    assert Report.from_json(tmp_path / "r.json").tables == []
+    read = Report.from_json(tmp_path / "r.json")
+    assert read.tables == [] and {getattr(read, name) for name in WORDS} == {""}
+    assert read.to_dict() == data | {"tables": []} | dict.fromkeys(WORDS, "")
+
+
+def test_a_report_survives_a_pickle_and_one_from_before_there_were_words(tmp_path):
+    report = full_report()
+    assert pickle.loads(pickle.dumps(report)).to_dict() == report.to_dict()
+    for name in WORDS:
+        del vars(report)[name]  # as in the pickle of an older one
+    assert pickle.loads(pickle.dumps(report)).to_dict() == report.to_dict() | dict.fromkeys(WORDS, "")
 
 
 def test_json_is_valid_and_reads_back(tmp_path):
@@ -128,7 +147,7 @@ def test_json_is_valid_and_reads_back(tmp_path):
     assert data["claims"][0]["controls"][0]["caught"] is True
     again = Report.from_json(tmp_path / "r.json")
     assert [c.verdict for c in again] == [c.verdict for c in report]
-    assert again.to_dict() == report.to_dict()
+    assert again.to_dict() == report.to_dict() and {name: getattr(again, name) for name in WORDS} == WORDS
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]  # no temporary file is left
 
 
@@ -173,3 +192,45 @@ def test_looking_up_a_claim():
     assert report["order"].measured == 1.0 and len(report) == 2
     with pytest.raises(KeyError, match="which has c, order; got 'ordr'"):
         report["ordr"]
+
+
+LOSS = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0])[:3])
+START = lrf.random_point(3, 4, 2, rng=0, singular_values=[0.5, 0.4])
+MAKERS = {
+    "verify": (
+        lambda: lrf.verify_equivalence(LOSS, START, depth=3, t_end=0.1, claims=["pointwise"], about={"name": "mine"}),
+        "mine: W is 3 x 4, rank 2, depth 3, hidden widths 3, 3; loss 1/2 ||W X - Y||_F^2, samples in columns\ntime 0 .. 0.1 = ",
+    ),
+    "compare": (
+        lambda: lrf.compare_metrics(LOSS, START, [2], t_end=0.1),
+        "W is 3 x 4, rank 2; loss 1/2 ||W X - Y||_F^2, samples in columns\nclock operator: flow time multiplied by",
+    ),
+    "check-loss": (lambda: lrf.check_loss(LOSS, START), "LeastSquares: W is 3 x 4, rank 2"),
+    "check-metric": (lambda: lrf.check_metric(lrf.DepthMetric(3), START), "DepthMetric: W is 3 x 4, rank 2"),
+    "check-manifold": (
+        lambda: lrf.check_manifold(FixedRank(3, 4, 2, rng=0)),
+        "3 x 4 real matrices of rank 2 under EmbeddedMetric(), of dimension 10",  # (3 + 4 - 2) 2
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", MAKERS)
+def test_who_makes_a_report_says_what_was_asked_and_of_what(command):
+    make, headline = MAKERS[command]
+    report = make()
+    assert report.command == command and report.version == lrf.__version__
+    assert report.title.endswith("?") and report.lead.endswith(".") and "<" not in report.lead
+    assert report.headline.startswith(headline), report.headline
+    assert report.repeats == ""
+
+
+def test_the_command_line_shows_the_words(capsys):
+    report = full_report()
+    show(report, [], quiet=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["x [2]: W is 2 x 3", "slow"] and lines[-1] == "to repeat it: lowrankflow verify"
+    show(report, [], quiet=True)
+    assert capsys.readouterr().out == f"{report.summary()}\n"
+    show(Report("mine", {}, [claim()]), [], quiet=False)
+    shown = capsys.readouterr().out
+    assert "repeat" not in shown and shown.startswith("┏")

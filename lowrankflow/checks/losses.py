@@ -24,6 +24,12 @@ from .tables import loss_table
 __all__ = ["CLAIMS", "check_loss"]
 
 _SOURCE = derived("losses")
+_TITLE = "Does this loss do what it says?"
+_LEAD = (
+    "A loss says what its value, its gradient and its curvature are, at matrices that are represented in several ways. Here it"
+    " was asked at one W and along curves through it, and its answers were compared with one another. What it does not offer"
+    " is not asked."
+)
 _FITTED = "median over directions, each fitted over five halvings; infinite where the remainder is roundoff"
 _LARGE = 1_000_000  # entries from which an array of the size of W can be told from the rest of the memory
 
@@ -71,7 +77,10 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> 
     check = _Check(loss, start, rng)
     m, n = start.shape
     about = {"loss": loss_label(loss), "shape": [m, n], "rank": start.rank}
-    return Report("check-loss", about, measured(CLAIMS, check), tables=[loss_table(check.said)])
+    return Report(
+        "check-loss", about, measured(CLAIMS, check), tables=[loss_table(check.said)],
+        title=_TITLE, lead=_LEAD, headline=f"{type(loss).__name__}: W is {m} x {n}, rank {start.rank}",
+    )  # fmt: skip
 
 
 class _Course(NamedTuple):

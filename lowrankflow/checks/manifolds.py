@@ -23,6 +23,12 @@ from .slopes import order
 __all__ = ["CLAIMS", "check_manifold"]
 
 _SOURCE = derived("manifold")
+_TITLE = "Does this manifold do what it says?"
+_LEAD = (
+    "A manifold of pymanopt says how vectors are measured, projected and moved, and a problem on it what its gradient and its"
+    " Hessian are. Here it was asked at one point, and its answers were compared with one another. What it does not offer is"
+    " not asked."
+)
 _FASTER = "fitted over five halvings; where the next term happens to vanish the order is higher"
 _MOST = 200  #: dimensions up to which the rank of the Gram matrix is counted
 
@@ -74,7 +80,8 @@ def check_manifold(manifold: Any, problem: Any = None, *, point: Any = None) -> 
         check = _Check(manifold, point, problem)
         claims = measured(CLAIMS, check)
     about = {"manifold": str(manifold), "dimension": int(manifold.dim)}
-    return Report("check-manifold", about, claims)
+    headline = f"{manifold}, of dimension {about['dimension']}"
+    return Report("check-manifold", about, claims, title=_TITLE, lead=_LEAD, headline=headline)
 
 
 @contextmanager

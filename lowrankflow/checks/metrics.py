@@ -22,6 +22,12 @@ from .tables import metric_table
 __all__ = ["CLAIMS", "check_metric"]
 
 _SOURCE = derived("metrics")
+_TITLE = "Do the coefficients make a metric?"
+_LEAD = (
+    "A metric is given by its coefficients on the blocks of a matrix in its singular frame. Here they were asked at one W"
+    " whether they are symmetric and positive, keep the rank, depend on W alone and not on the frame, and give the gradient"
+    " that belongs to them."
+)
 _NEAR = 1e-6  # relative distance over which a derivative is a difference quotient: its own error, and eps / 1e-6
 _KEPT = 5  #: singular values that the Gram matrix is taken with, so that it stays small
 
@@ -69,7 +75,10 @@ def check_metric(metric: Metric, start: LowRankMatrix, *, rng: validation.Rng = 
     check = _Check(metric, start, c, int(rng.integers(2**63)))
     (m, n), s = start.shape, start.s
     problem = {"metric": repr(metric), "shape": [m, n], "rank": start.rank, "singular values": [s.max(), s.min()]}
-    return Report("check-metric", problem, measured(CLAIMS, check), tables=[metric_table(check.said)])
+    return Report(
+        "check-metric", problem, measured(CLAIMS, check), tables=[metric_table(check.said)],
+        title=_TITLE, lead=_LEAD, headline=f"{type(metric).__name__}: W is {m} x {n}, rank {start.rank}",
+    )  # fmt: skip
 
 
 class _Check:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ..files import require_output_folder
 from ..report import Report
@@ -53,47 +52,32 @@ def write(report: Report, folder: Path | None, json_file: str | None) -> list[Pa
         report.to_json(json_file)
         written.append(Path(json_file))
     if folder is not None:
-        from ..html_report import write_html
-        from ..plotting import save_figures
+        from ..render import pictures_of, save_figures, write_html
 
         report.to_json(folder / "report.json")
         written.append(folder / "report.json")
         if "trajectory" in report.attachments:
             report.attachments["trajectory"].save(folder / "trajectory.npz")
             written.append(folder / "trajectory.npz")
-        written += save_figures(report, folder)
-        write_html(report, folder / "report.html")
+        pictures = pictures_of(report)
+        written += save_figures(report, folder, pictures=pictures)
+        write_html(report, folder / "report.html", pictures=pictures)
         written.append(folder / "report.html")
     return written
 
 
 def show(report: Report, written: Sequence[Path], quiet: bool) -> None:
-    """Print the table, the summary and where the files are."""
+    """Print what was asked of, the table, the summary, where the files are, and how to do it again."""
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     if not quiet:
-        for line in _head(report.problem):
-            console.print(line, markup=False)
+        if report.headline:
+            console.print(report.headline, markup=False)
         console.print(report)
     console.print(report.summary())
     for path in written:
         if not quiet and path.name in ("report.html", "report.json", "trajectory.npz"):
             print(f"wrote {path}")
-
-
-def _head(p: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines that say what the problem is."""
-    if "time" in p:
-        time = p["time"]
-        yield (
-            f"{p['data'].get('name')}: W is {p['shape'][0]} x {p['shape'][1]}, rank {p['rank']},"
-            f" depth {p['depth']}, hidden widths {', '.join(map(str, p['widths']))}; loss {p['loss']}"
-        )
-        yield (
-            f"time 0 .. {time['end']:.4g} = {time['end in natural units']:.4g} natural units"
-            f" 1/(N lambda_1 sigma_1^(2-2/N)), ended by: {time['ended by']}"
-        )
-    if "clock" in p:
-        yield f"{p['data'].get('name')}: W is {p['shape'][0]} x {p['shape'][1]}, rank {p['rank']}; loss {p['loss']}"
-        yield f"clock {p['clock']['name']}: {p['clock']['meaning']}"
+    if report.repeats and not quiet:
+        print(f"to repeat it: {report.repeats}")

@@ -23,8 +23,14 @@ from ..statements import Statement
 from . import theory
 from .runs import Span, scout, shared_runs, span
 
-__all__ = ["Interrupted", "default_widths", "verify_equivalence"]
+__all__ = ["Interrupted", "default_widths", "verify_equivalence", "what_w_is"]
 
+_TITLE = "Is training the factors a Riemannian gradient flow?"
+_LEAD = (
+    "A deep linear network W = W_N ⋯ W_1 is trained on its factors by gradient flow, and the Riemannian gradient flow of the"
+    " same loss is computed on the matrices of fixed rank with the depth-N metric. The theory says that, from balanced"
+    " factors, both are the same flow. Here both were computed separately from one start, and compared."
+)
 _WIDEST = 128  # default hidden width at most: the theorem holds for any width above the rank, time does not
 
 
@@ -188,7 +194,8 @@ def verify_equivalence(
     tell = (lambda stage, fraction: None) if progress is None else progress
     seed = int(rng.integers(2**63))
     x = Sides(loss, start, network, rtol, unit, t_end, max_evaluations, chart, seed, tell)
-    report = Report("verify", {"data": dict(about or {}), "loss": facts(loss).normalisation})
+    problem = {"data": dict(about or {}), "loss": facts(loss).normalisation}
+    report = Report("verify", problem, title=_TITLE, lead=_LEAD)
     try:
         _fill(report, x, chosen)
     except KeyboardInterrupt:
@@ -244,11 +251,20 @@ def _end_of(x: Sides, runs: Runs) -> tuple[Statement[[Sides, Runs]], ...]:
     return (limits.stationarity, limits.index_set, limits.best_loss)
 
 
+def what_w_is(report: Report, w: LowRankMatrix) -> str:
+    """Return the name of the data, where it was given, with the shape and the rank of W."""
+    name = report.problem["data"].get("name")
+    return f"{f'{name}: ' if name else ''}W is {w.shape[0]} x {w.shape[1]}, rank {w.rank}"
+
+
 def _describe(x: Sides, found: Span, report: Report) -> None:
     """Say what the problem is, once its end is known."""
-    from .._version import __version__
-
-    report.version = __version__
+    report.headline = (
+        f"{what_w_is(report, x.start)}, depth {x.depth}, hidden widths {', '.join(map(str, x.network.widths))};"
+        f" loss {report.problem['loss']}\n"
+        f"time 0 .. {found.times[-1]:.4g} = {found.times[-1] / x.unit:.4g} natural units"
+        f" 1/(N lambda_1 sigma_1^(2-2/N)), ended by: {found.ended_by}"
+    )
     report.problem |= {
         "shape": list(x.start.shape),
         "depth": x.depth,

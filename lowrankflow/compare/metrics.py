@@ -35,10 +35,16 @@ from ..report import Report
 from ..statements import measured
 from . import tables
 from .courses import Modes, run_course
-from .equivalence import Interrupted
+from .equivalence import Interrupted, what_w_is
 
 __all__ = ["compare_metrics", "metric_label"]
 
+_TITLE = "What does the metric do?"
+_LEAD = (
+    "The Riemannian gradient flows of one loss under several metrics, on the matrices of fixed rank, from one start. Each"
+    " metric has its own clock and its own ruler, so what one cannot choose is set beside what one can: arc length in the"
+    " Frobenius norm, singular values against the loss, and the limits, beside time and gradients."
+)
 CLOCKS = {
     "operator": "flow time multiplied by the largest coefficient of A at the start, so that it is 1 under every metric:"
     " none is faster for its scale alone, which is a matter of convention",
@@ -164,7 +170,8 @@ def compare_metrics(
     x = Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
     modes = Modes(loss, min(_MODES, start.rank + 2)) if Modes.known(loss) else None
     courses: list[Course] = []
-    report = Report("compare", {"data": dict(about or {}), "loss": loss_facts(loss).normalisation})
+    problem = {"data": dict(about or {}), "loss": loss_facts(loss).normalisation}
+    report = Report("compare", problem, title=_TITLE, lead=_LEAD)
     try:
         for course in _run(x, modes, clock, clock_end, functions):
             courses.append(course)
@@ -247,9 +254,7 @@ def _measures(measures: Any, start: LowRankMatrix) -> dict[str, Callable[[LowRan
 
 def _describe(report: Report, x: Comparison, clock: str, clock_end: float | None) -> None:
     """Say what the problem is."""
-    from .._version import __version__
-
-    report.version = __version__
+    report.headline = f"{what_w_is(report, x.start)}; loss {report.problem['loss']}\nclock {clock}: {CLOCKS[clock]}"
     report.problem |= {
         "shape": list(x.start.shape),
         "rank": x.start.rank,

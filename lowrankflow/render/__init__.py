@@ -1,0 +1,14 @@
+"""Pictures and the page of a report: they show its values and compute nothing.
+
+- `look`: what every picture shares; `curves`: the figures; `overview`: all claims on one axis. They draw on an Axes that
+  the caller owns (matplotlib's object interface, no pyplot, no global setting).
+- `pictures`: pictures as files, each drawn once for all that is made of it.
+- `page`: the page, from the templates beside it.
+"""
+
+from .curves import draw_figure
+from .overview import draw_report
+from .page import to_html, write_html
+from .pictures import Picture, image, pictures_of, save_figures
+
+__all__ = ["Picture", "draw_figure", "draw_report", "image", "pictures_of", "save_figures", "to_html", "write_html"]

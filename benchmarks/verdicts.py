@@ -26,11 +26,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from trials import tables
 from trials.faults import FAULTS, verify
@@ -53,7 +53,7 @@ class Bench:
     seed: int = 0
     workers: int = 0
     limit: float = 120.0  #: seconds of the processor for one call
-    silence: float = 300.0  #: seconds without a sign of life after which a call hangs
+    silence: float = 120.0  #: seconds without a sign of life after which a call hangs
     faults: tuple[str, ...] = tuple(FAULTS)
 
     def run(self, part: str, tasks: Sequence[Task]) -> list[Outcome]:
@@ -90,46 +90,34 @@ class Bench:
 
     def planted(self) -> list[tables.Row]:
         """Return what became of the mistakes planted in the library."""
-        chosen = {name: self.fit(FAULTS[name].applies) for name in self.faults}
-        numbers = sorted({p.number for problems in chosen.values() for p in problems})
-        seen = {i: [c for f in self.faults for c in FAULTS[f].claims if any(p.number == i for p in chosen[f])] for i in numbers}
-        once = {i: list(dict.fromkeys(claims)) for i, claims in seen.items()}
-        tasks: list[Task] = [partial(verify, plain(i, self.seed), self.limit, once[i], None) for i in numbers]
-        right = dict(zip(numbers, self.run("without mistakes", tasks), strict=True))
-        pairs = [(name, p) for name, problems in chosen.items() for p in problems]
-        tasks = [partial(verify, p, self.limit, FAULTS[name].claims, name) for name, p in pairs]
-        return self._planted(right, pairs, self.run("planted", tasks), {name: FAULTS[name].claims for name in chosen})
+        pairs = [(f, f.on(p)) for f in map(FAULTS.__getitem__, self.faults) for p in self.fit(f.applies, deepest=5)]
+        seen: dict[Problem, tuple[str, ...]] = {}  # by the problem: the claims of all its mistakes, measured once
+        for fault, problem in pairs:
+            seen[problem] = tuple(dict.fromkeys((*seen.get(problem, ()), *fault.claims)))
+        once = self.run("without mistakes", [partial(verify, p, self.limit, names, None) for p, names in seen.items()])
+        right = dict(zip(seen, once, strict=True))
+        wrong = self.run("planted", [partial(verify, p, self.limit, f.claims, f.name) for f, p in pairs])
+        return tables.planted(
+            [right[p].only(f.claims) for f, p in pairs], wrong, [f.name for f, _ in pairs],
+            {name: FAULTS[name].claims for name in self.faults},
+        )  # fmt: skip
 
     def wrong(self) -> list[tables.Row]:
         """Return what became of wrong losses, metrics and manifolds."""
-        rows: list[tables.Row] = []
-        for verb in ("check_loss", "check_metric", "check_manifold"):
-            names = [name for name, w in WRONG.items() if w.verb == verb]
-            chosen = {name: self.fit(WRONG[name].applies, deep=True) for name in names}
-            numbers = sorted({p.number for problems in chosen.values() for p in problems})
-            tasks: list[Task] = [partial(call, verb, plain(i, self.seed), self.limit, None) for i in numbers]
-            right = dict(zip(numbers, self.run(verb, tasks), strict=True))
-            pairs = [(name, p) for name, problems in chosen.items() for p in problems]
-            tasks = [partial(call, verb, p, self.limit, name) for name, p in pairs]
-            rows += self._planted(right, pairs, self.run(f"{verb}, wrong", tasks), {n: WRONG[n].claims for n in names})
-        return rows
+        pairs = [(name, p) for name, w in WRONG.items() for p in self.fit(w.applies)]
+        seen = list(dict.fromkeys((WRONG[name].verb, p) for name, p in pairs))
+        once = self.run("right inputs", [partial(call, verb, p, self.limit, None) for verb, p in seen])
+        right = dict(zip(seen, once, strict=True))
+        wrong = self.run("wrong inputs", [partial(call, WRONG[name].verb, p, self.limit, name) for name, p in pairs])
+        return tables.planted(
+            [right[WRONG[name].verb, p] for name, p in pairs], wrong, [name for name, _ in pairs],
+            {name: w.claims for name, w in WRONG.items()},
+        )  # fmt: skip
 
-    def fit(self, applies: Any, deep: bool = False) -> list[Problem]:
-        """Return the first plain problems on which a mistake can be made; not of deep networks, which take long."""
-        found: list[Problem] = []
-        number = 0
-        while len(found) < self.each and number < 100 * self.each:
-            problem = plain(number, self.seed)
-            if (deep or problem.depth <= 5) and applies(problem):
-                found.append(problem)
-            number += 1
-        return found
-
-    def _planted(self, right: Any, pairs: Any, outcomes: list[Outcome], claims: Any) -> list[tables.Row]:
-        wrong: dict[str, dict[int, Outcome]] = {}
-        for (name, p), outcome in zip(pairs, outcomes, strict=True):
-            wrong.setdefault(name, {})[p.number] = outcome
-        return tables.planted(right, wrong, claims)
+    def fit(self, applies: Callable[[Problem], bool], deepest: int = 20) -> list[Problem]:
+        """Return the first plain problems on which a mistake can be made; those of deep networks take long."""
+        candidates = (plain(number, self.seed) for number in range(100 * self.each))
+        return list(islice((p for p in candidates if p.depth <= deepest and applies(p)), self.each))
 
 
 def survey(bench: Bench, parts: Sequence[str]) -> dict[str, list[tables.Row]]:
@@ -188,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="ten problems, two for each mistake, ten calls of each check")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: none but this one, and nothing ends a hang")
     parser.add_argument("--limit", type=float, default=120.0, help="processor seconds for one call (default: 120)")
-    parser.add_argument("--silence", type=float, default=300.0, help="seconds after which a call hangs (default: 300)")
+    parser.add_argument("--silence", type=float, default=120.0, help="seconds without a sign of life that are a hang (default: 120)")
     parser.add_argument("--json", metavar="FILE", help="write the tables there")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables there, too")
     args = parser.parse_args(arguments)

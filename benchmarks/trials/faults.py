@@ -25,7 +25,7 @@ from lowrankflow.metrics import RootCoefficients
 
 from .losses import Changed
 from .outcomes import Outcome, Watch, judged
-from .problems import Problem
+from .problems import PAST_THE_HORIZON, Problem
 
 __all__ = ["FAULTS", "Fault", "verify"]
 
@@ -41,6 +41,11 @@ class Fault:
     patches: Callable[[], Sequence[Patch]] = lambda: ()
     loss: Callable[[Any], Any] = lambda loss: loss
     applies: Callable[[Problem], bool] = lambda p: True
+    span: float | None = 10.0  #: end time in natural units: a wrong flow may have no end of its own
+
+    def on(self, problem: Problem) -> Problem:
+        """The problem as the mistake is tried on it."""
+        return replace(problem, span=self.span)
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -241,14 +246,14 @@ def _faster_last_factor(system: Any, start: Any) -> None:
 
 
 def _leaking(system: Any, start: Any) -> None:
-    """A billionth of the velocity goes into directions in which nothing lives."""
+    """A twentieth of the velocity goes into directions of which most have nothing that lives."""
     right = system.velocity
     directions = np.random.default_rng(0).standard_normal(system.y0.size)
     directions /= np.linalg.norm(directions)
 
     def velocity(t: float, y: np.ndarray) -> np.ndarray:
         dy = right(t, y)
-        return dy + 1e-9 * np.linalg.norm(dy) * directions
+        return dy + 0.05 * np.linalg.norm(dy) * directions
 
     system.velocity = velocity
 
@@ -290,9 +295,17 @@ def of_next_rank(loss: Any) -> Any:
     return Changed(loss, best_value=lambda rank: loss.best_value(min(rank + 1, *loss.shape)))
 
 
-def wrong_spectrum(loss: Any) -> Any:
-    """The whitened targets are 1 % too large."""
-    return Changed(loss, spectrum=loss.spectrum._replace(sigma=1.01 * loss.spectrum.sigma))
+def wrong_spectrum() -> list[Patch]:
+    """The singular values of the whitened targets are 1 % too large."""
+
+    def make(right: Any) -> property:
+        def spectrum(loss: Any) -> Any:
+            found = right.func(loss)
+            return found._replace(sigma=1.01 * found.sigma)
+
+        return property(spectrum)
+
+    return method(lrf.losses.LeastSquares, "spectrum", make)
 
 
 def optimistic_errors() -> list[Patch]:
@@ -354,7 +367,7 @@ _LIST = [
     Fault("balanced factors 1 % off, unseen", ("pointwise", "trajectory", "factor_spectrum"), slightly_unbalanced),
     Fault("a hidden unit that does not learn", ("trajectory", "conservation"), systems(lrf.charts.Factors, _frozen_unit)),
     Fault("last factor 0.1 % too fast", ("trajectory", "conservation"), systems(lrf.charts.Factors, _faster_last_factor)),
-    Fault("factors that leak a billionth", ("rank",), systems(lrf.charts.Factors, _leaking), applies=spare_units),
+    Fault("factors whose rank leaks", ("rank",), systems(lrf.charts.Factors, _leaking), applies=spare_units),
     Fault("dissipation twice as large", ("dissipation",), systems(lrf.SingularFrame, _double_power)),
     Fault("DOP853 of order 1", ("dissipation",), lost_order(DOP853, 5, 6)),
     Fault("RK45 of order 1", ("tolerance",), lost_order(RK45, 2, 3)),
@@ -363,11 +376,11 @@ _LIST = [
     Fault("rebalanced factors 20 % off", ("rebalancing",),
           lambda: method(lrf.LinearNetwork, "rebalanced", _tilted_balance)),
     Fault("best value of rank r + 1", ("best_loss",), loss=of_next_rank,
-          applies=lambda p: known_limit(p) and rank_below(p)),
-    Fault("whitened targets 1 % too large", ("index_set",), loss=wrong_spectrum, applies=known_limit),
+          applies=lambda p: known_limit(p) and rank_below(p), span=None),
+    Fault("whitened targets 1 % too large", ("index_set", "best_loss"), wrong_spectrum, applies=known_limit, span=None),
     Fault("growth of dormant modes 1.5 times too fast", ("departure",),
           lambda: everywhere(gaps.normal_gradient_norm, lambda right: lambda loss, w: 1.5 * right(loss, w)),
-          applies=lambda p: p.wide),
+          applies=lambda p: p.wide and p.loss == "well conditioned", span=PAST_THE_HORIZON),
 ]  # fmt: skip
 
 

@@ -6,8 +6,8 @@ import re
 import time
 import traceback
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,10 @@ class Outcome:
 
     def __getitem__(self, name: str) -> Seen | None:
         return next((c for c in self.claims if c.name == name), None)
+
+    def only(self, names: Iterable[str]) -> Outcome:
+        """Return the same with the claims of some names alone."""
+        return replace(self, claims=tuple(c for c in self.claims if c.name in set(names)))
 
     @property
     def failed(self) -> list[Seen]:

@@ -74,21 +74,26 @@ def by_message(tried: Tried) -> list[Row]:
 
 
 def planted(
-    right: Mapping[int, Outcome], wrong: Mapping[str, Mapping[int, Outcome]], claims: Mapping[str, Sequence[str]]
+    right: Sequence[Outcome], wrong: Sequence[Outcome], mistakes: Sequence[str], claims: Mapping[str, Sequence[str]]
 ) -> list[Row]:
-    """Return for each mistake and each claim that can see it: where it changed a number, and where the claim then failed."""
+    """Return for each mistake and each claim that can see it: where it changed anything, and where the claim then failed.
+
+    The three sequences go together: what came of a problem without a mistake, with it, and which one it was.
+    """
     rows = []
-    for name, found in wrong.items():
-        for claim in claims[name]:
-            changed = {i: seen for i, seen in found.items() if _differs(right[i], seen, claim)}
-            verdicts = Counter(_verdict(outcome, claim) for outcome in changed.values())
-            caught = verdicts.pop("failed", 0)
+    for mistake, names in claims.items():
+        trials = [(a, b) for a, b, name in zip(right, wrong, mistakes, strict=True) if name == mistake]
+        changed = [(i, a, b) for i, (a, b) in enumerate(trials) if _differs(a, b)]
+        for claim in names:
+            made = {i: _verdict(b, claim) for i, a, b in changed if _verdict(a, claim) == "passed"}
+            others = Counter(made.values())
+            caught = others.pop("failed", 0)
             rows.append(
                 {
-                    "mistake": name, "claim": claim, "problems": len(found), "changed": len(changed), "failed": caught,
-                    "share": f"{caught / len(changed):.0%}" if changed else "",
-                    "else": ", ".join(f"{verdict} {count}" for verdict, count in verdicts.items()),
-                    "missed": " ".join(str(i) for i, o in changed.items() if _verdict(o, claim) != "failed")[:60],
+                    "mistake": mistake, "claim": claim, "trials": len(trials), "changed": len(made), "failed": caught,
+                    "share": f"{caught / len(made):.0%}" if made else "",
+                    "else": ", ".join(f"{verdict} {count}" for verdict, count in others.items()),
+                    "missed": " ".join(str(i) for i, verdict in made.items() if verdict != "failed"),
                 }
             )  # fmt: skip
     return rows
@@ -99,12 +104,10 @@ def _verdict(outcome: Outcome, claim: str) -> str:
     return outcome.ended if found is None else found.verdict
 
 
-def _differs(right: Outcome, wrong: Outcome, claim: str) -> bool:
-    """Whether a claim that is made without the mistake has another number with it, or none."""
-    a, b = right[claim], wrong[claim]
-    if a is None or a.verdict != "passed":
-        return False
-    return b is None or repr(a.measured) != repr(b.measured)
+def _differs(right: Outcome, wrong: Outcome) -> bool:
+    """Whether a claim that passes without the mistake has another number or bound with it, or is not made."""
+    pairs = [(a, wrong[a.name]) for a in right.claims if a.verdict == "passed"]
+    return any(b is None or repr((a.measured, a.bound)) != repr((b.measured, b.bound)) for a, b in pairs)
 
 
 def markdown(title: str, rows: Iterable[Row]) -> str:

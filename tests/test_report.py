@@ -121,13 +121,13 @@ def test_numbers_of_a_wide_table_keep_their_digits(columns):
 
 def test_reports_from_before_there_were_tables_and_words_can_be_read(tmp_path):
     data = full_report().to_dict()
-    for name in ("tables", *WORDS):
+    for name in ("tables", "given", *WORDS):
         del data[name]
     assert set(data) == {"schema", "command", "version", "environment", "interrupted", "problem", "claims", "figures"}
     (tmp_path / "r.json").write_text(json.dumps(data))
     read = Report.from_json(tmp_path / "r.json")
     assert read.tables == [] and {getattr(read, name) for name in WORDS} == {""}
-    assert read.to_dict() == data | {"tables": []} | dict.fromkeys(WORDS, "")
+    assert read.to_dict() == data | {"tables": [], "given": None} | dict.fromkeys(WORDS, "")
 
 
 def test_a_report_survives_a_pickle_and_one_from_before_there_were_words(tmp_path):
@@ -202,7 +202,7 @@ MAKERS = {
         "mine: W is 3 x 4, rank 2, depth 3, hidden widths 3, 3; loss 1/2 ||W X - Y||_F^2, samples in columns\ntime 0 .. 0.1 = ",
     ),
     "compare": (
-        lambda: lrf.compare_metrics(LOSS, START, [2], t_end=0.1),
+        lambda: lrf.compare_metrics(LOSS, START, [2], clock_end=0.1),
         "W is 3 x 4, rank 2; loss 1/2 ||W X - Y||_F^2, samples in columns\nclock operator: flow time multiplied by",
     ),
     "check-loss": (lambda: lrf.check_loss(LOSS, START), "LeastSquares: W is 3 x 4, rank 2"),

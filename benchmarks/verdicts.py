@@ -147,9 +147,8 @@ def lies(found: dict[str, list[tables.Row]]) -> list[str]:
             if title.endswith("how they ended"):
                 bad = {k: row[k] for k in ("raised", "hung", "crashed", "with a failed claim", "with a warning") if row[k]}
                 said += [f"{title}: {count} {what}" for what, count in bad.items()]
-            if title.endswith("verdicts") and row["hold by construction"]:
-                if row["of these passed"] < SHARE * row["hold by construction"]:
-                    said.append(f"{title}: {row['claim']} passed in {row['share']} of where it has to")
+            if title.endswith("verdicts") and row["of these passed"] < SHARE * (row["hold by construction"] or 0):
+                said.append(f"{title}: {row['claim']} passed in {row['share']} of where it has to")
             if "mistake" in row and row["failed"] < SHARE * row["changed"]:
                 said.append(f"{title}: {row['mistake']} was seen by {row['claim']} in {row['share']}")
     return said
@@ -176,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="ten problems, two for each mistake, ten calls of each check")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: none but this one, and nothing ends a hang")
     parser.add_argument("--limit", type=float, default=120.0, help="processor seconds for one call (default: 120)")
-    parser.add_argument("--silence", type=float, default=120.0, help="seconds without a sign of life that are a hang (default: 120)")
+    help = "seconds without a sign of life that are a hang (default: 120)"
+    parser.add_argument("--silence", type=float, default=120.0, help=help)
     parser.add_argument("--json", metavar="FILE", help="write the tables there")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables there, too")
     args = parser.parse_args(arguments)

@@ -11,8 +11,9 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -265,6 +266,22 @@ def require_flags(**flags: object) -> None:
     for name, value in flags.items():
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"`{name}` must be True or False, got {describe(value)}.")
+
+
+def moved(module: str, room: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module whose names live in another room now, some by other names.
+
+    Each is handed out with a DeprecationWarning that says where it lives.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        new = f"{room}.{names[name]}"
+        warnings.warn(f"{module}.{name} has moved to {new}.", DeprecationWarning, stacklevel=2)
+        return getattr(import_module(room), names[name])
+
+    return __getattr__
 
 
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -107,24 +107,30 @@ def test_what_is_written_differently_is_the_same_problem():
         a.rank = 3
 
 
-@pytest.mark.parametrize("command", ["verify", "compare", "check-loss"])
-def test_the_command_line_states_the_problem(command, rng):
-    unsaid = {
-        "verify": dict.fromkeys(("missing", "metrics", "clock", "clock_end")),
-        "compare": dict.fromkeys(("factors", "depth", "widths", "natural_end")),
-        "check-loss": dict.fromkeys(
-            ("missing", "metrics", "clock", "factors", "depth", "widths", "natural_end", "clock_end", "rtol", "max_evaluations")
-        ),
-    }[command]
-    for _ in range(100):
+UNNEEDED = {  # without a word about them the command does the same
+    "verify": ("clock", "clock_end"),
+    "compare": ("depth", "widths", "natural_end"),
+    "check-loss": ("clock", "clock_end", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
+}
+UNSAYABLE = {"verify": ("missing", "metrics"), "compare": ("factors",), "check-loss": ("missing", "metrics", "factors")}
+
+
+@pytest.mark.parametrize("command", UNNEEDED)
+def test_the_command_line_states_the_problem_or_nothing(command, rng):
+    said = 0
+    for _ in range(300):
         problem = random_problem(rng)
         words = shlex.split(problem.command_line(command))
+        if any(getattr(problem, name) is not None for name in UNSAYABLE[command]):
+            assert words == []  # a line without them would state another problem
+            continue
+        said += 1
         assert words[:2] == ["lowrankflow", command]
-        said = read_problem(parser().parse_args(words[1:]))
-        wanted = replace(problem, **unsaid)
+        wanted = replace(problem, **dict.fromkeys(UNNEEDED[command]))
         if command == "compare" and wanted.metrics is None:
-            wanted = replace(wanted, metrics=said.metrics)  # its default
-        assert said == wanted
+            wanted = replace(wanted, metrics=("embedded", 2, 3, "inf", "scaledgd"))  # its default
+        assert read_problem(parser().parse_args(words[1:])) == wanted
+    assert said > 30
 
 
 RUNS = {
@@ -274,6 +280,29 @@ def test_a_problem_alone_may_be_a_file(tmp_path):
     assert Problem.from_json(tmp_path / "p.json") == problem
     assert cli.main(["check-loss", "--problem", str(tmp_path / "p.json"), "--quiet"]) == 0
     assert check_problem(problem).given["sha256"]
+
+
+def test_what_is_compared_by_default_is_stated_before_w0_is_made(folder):
+    """The rank that observations afford depends on it: a quarter of them to compare, a half to verify."""
+    problem = Problem(observed="o.npz", rtol=1e-5, clock_end=1e-3)
+    with pytest.raises(ValueError, match="`problem` must name its metrics before it is built"):
+        compare_problem(problem.build())
+    report = compare_problem(problem)
+    assert cli.main([*shlex.split(report.repeats)[1:], "--quiet", "--json", "a.json"]) == 0
+    assert numbers((folder / "a.json").read_text()) == numbers(report.to_json())
+    assert cli.main(["compare", "--problem", "a.json", "--quiet", "--json", "b.json"]) == 0
+    assert numbers((folder / "b.json").read_text()) == numbers(report.to_json())
+
+
+def test_a_problem_of_another_command_begins_at_the_same_w0(folder):
+    assert cli.main([*RUNS["missing"], "--json", "a.json"]) == 0
+    assert cli.main(["check-loss", "--problem", "a.json", "--quiet", "--json", "b.json"]) == 0
+    a, b = (json.loads((folder / name).read_text()) for name in ("a.json", "b.json"))
+    assert b["given"] == a["given"]
+    assert all(b["problem"][name] == a["problem"][name] for name in ("data", "rank"))
+    assert b["repeats"] == ""  # check-loss has no --missing: the report alone repeats it
+    assert cli.main(["check-loss", "--problem", "b.json", "--quiet", "--json", "c.json"]) == 0
+    assert (folder / "c.json").read_text() == (folder / "b.json").read_text()
 
 
 def test_an_interrupted_report_carries_its_problem():

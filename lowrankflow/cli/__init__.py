@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         # a loss of the user's may raise anything
         print(
-            f"lowrankflow: error: `--loss` {args.loss} raises {type(error).__name__}: {validation.reason(error)}.",
+            f"lowrankflow: error: `loss` {args.loss} raises {type(error).__name__}: {validation.reason(error)}.",
             file=sys.stderr,
         )
         return BAD_INPUT

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields, replace
 from typing import Any
 
-from ..compare.problems import METRICS
+from ..compare.problems import with_metrics
 from ..problems import Problem
 from ..problems.problem import loss_argument
 
@@ -25,6 +25,4 @@ def read_problem(args: argparse.Namespace) -> Problem:
         problem = replace(problem, **given) if given else problem
     else:
         problem = Problem(**given)
-    if args.command == "compare" and problem.metrics is None:
-        problem = replace(problem, metrics=METRICS)
-    return problem
+    return with_metrics(problem) if args.command == "compare" else problem

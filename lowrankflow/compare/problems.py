@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..report import Report
 from .equivalence import Interrupted, verify_equivalence
 from .metrics import compare_metrics
 
-__all__ = ["METRICS", "check_problem", "compare_problem", "verify_problem"]
+__all__ = ["METRICS", "check_problem", "compare_problem", "verify_problem", "with_metrics"]
 
 METRICS = ("embedded", "2", "3", "inf", "scaledgd")  #: compared where a problem names none
 
@@ -76,8 +77,9 @@ def compare_problem(problem: Problem | Built, *, progress: Progress | None = Non
     Parameters
     ----------
     problem : Problem or Built
-        Which metrics, ``("embedded", 2, 3, "inf", "scaledgd")`` where it names none; up to its ``clock_end``. To
-        complete a matrix, rtol is 1e-6 and the budget 4000 gradients where nothing else is said.
+        Which metrics, ``("embedded", 2, 3, "inf", "scaledgd")`` where it names none, and then not yet built: W(0)
+        depends on them; up to its ``clock_end``. To complete a matrix, rtol is 1e-6 and the budget 4000 gradients where
+        nothing else is said.
     progress
         As of `compare_metrics`.
 
@@ -91,10 +93,14 @@ def compare_problem(problem: Problem | Built, *, progress: Progress | None = Non
     ValueError, TypeError, Interrupted
         As `Problem.build` and `compare_metrics` do.
     """
-    built, p = _built(problem)
+    built, p = _built(with_metrics(problem) if isinstance(problem, Problem) else problem)
+    if p.metrics is None:
+        raise ValueError(
+            "`problem` must name its metrics before it is built. Use replace(problem, metrics=...).build()."
+        )
     usual = {"rtol": 1e-6, "max_evaluations": 4000} if p.completing else {}
     run = partial(
-        compare_metrics, built.loss, built.point, METRICS if p.metrics is None else p.metrics, measures=built.measures,
+        compare_metrics, built.loss, built.point, p.metrics, measures=built.measures,
         about=built.about, progress=progress,
         **(usual | _given(clock_end=p.clock_end, clock=p.clock, rtol=p.rtol, max_evaluations=p.max_evaluations)),
     )  # fmt: skip
@@ -124,6 +130,11 @@ def check_problem(problem: Problem | Built) -> Report:
     report = _signed(run, built, "check-loss")
     report.problem["data"] = built.about
     return report
+
+
+def with_metrics(problem: Problem) -> Problem:
+    """Return a problem that names the metrics to compare."""
+    return problem if problem.metrics is not None else replace(problem, metrics=METRICS)
 
 
 def _built(problem: Any) -> tuple[Built, Problem]:

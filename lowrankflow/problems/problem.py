@@ -30,18 +30,9 @@ _COMMANDS = {
     "check-loss": (),
 }
 _EVERYWHERE = (
-    "data",
-    "inputs",
-    "targets",
-    "observed",
-    "preprocess",
-    "loss",
-    "loss_args",
-    "reduction",
-    "rank",
-    "scale",
-    "seed",
-)
+    "data", "inputs", "targets", "observed", "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
+)  # fmt: skip
+_BUILT_OF = ("missing", "factors", "metrics")  #: what changes the loss or W(0), and not every command takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +224,7 @@ class Problem:
         return cls(**rest)
 
     def to_json(self) -> str:
-        """Return the problem as a text of JSON; the same text for equal problems."""
+        """Return the problem as a text of JSON, its names in the order of the alphabet."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False, sort_keys=True)
 
     @classmethod
@@ -269,20 +260,23 @@ class Problem:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def command_line(self, command: str) -> str:
-        """Return what to type in a shell to run it, "" where the problem names arrays in memory.
+        """Return what to type in a shell to run it, "" where no line says it.
+
+        None does where the problem names arrays in memory, or where the command does not take what changes the loss or
+        W(0): entries to hide, factors, metrics (some need a symmetric W(0)).
 
         Parameters
         ----------
         command : {"verify", "compare", "check-loss"}
-            What it does not take, such as a depth to compare, is left out.
+            What it does not need, such as a depth to compare, is left out.
         """
         taken = (*_EVERYWHERE, *_COMMANDS[validation.require_choice("command", command, _COMMANDS)])
         words = ["lowrankflow", command]
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name not in taken or value == f.default:
+            if value == f.default or f.name not in (*taken, *_BUILT_OF):
                 continue
-            if isinstance(value, InMemory):
+            if isinstance(value, InMemory) or f.name not in taken:
                 return ""
             option = "--" + f.name.replace("_", "-")
             if f.name == "loss_args":

@@ -6,10 +6,12 @@ stepper.
 - `Factors`: all factors at their own widths. Gradient descent's own coordinates.
 - `SingularFrame`: U, T, V with W = U F(T) V^T, the spectral form of the Riemannian flow.
 - `Lifted`: balanced factors of inner width r, another road to the same flow for whole depths.
+- `Ambient`: W itself, for metrics whose flow goes through lower rank.
 """
 
+from .ambient import Ambient
 from .factors import Factors, Lifted
 from .frame import SingularFrame
 from .system import Chart, System
 
-__all__ = ["Chart", "Factors", "Lifted", "SingularFrame", "System"]
+__all__ = ["Ambient", "Chart", "Factors", "Lifted", "SingularFrame", "System"]

@@ -17,11 +17,12 @@ from ..losses import facts as loss_facts
 from ..losses.requirements import require_gradient, require_loss
 from ..matrices import EPS, LowRankMatrix, Tangent, symmetric_part, thin_qr, thin_svd
 from ..matrices.requirements import require_symmetric_point
-from ..metrics import Coefficients, DepthMetric, Metric, root_coefficients
+from ..metrics import Coefficients, DepthMetric, Metric, extension, keeps_rank, root_coefficients
 from ..metrics import facts as metric_facts
 from ..metrics.requirements import require_coefficients, require_metric
 from ..validation import Array
-from .system import System, gradient_bound, require_low_rank, weighted
+from .ambient import goes_on
+from .system import System, gradient_bound, polar, require_low_rank, weighted
 
 __all__ = ["SingularFrame"]
 
@@ -173,14 +174,33 @@ class _FrameSystem:
 
     def repair(self, y: Array) -> Array:
         u, core, v = self._parts(y)
-        return np.concatenate([_polar(u).ravel(), core.ravel(), _polar(v).ravel()])
+        return np.concatenate([polar(u).ravel(), core.ravel(), polar(v).ravel()])
 
     def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
         u, core, v = self._parts(y)
         scale = float(linalg.norm(core))
         return weighted([(u.size, 1.0), (core.size, scale), (v.size, 1.0)], rtol, atol)
 
-    def rank_lost(self, before: Array, after: Array) -> bool:
+    def rank_lost(self, before: Array, after: Array) -> bool | str:
+        return self._crossed(before, after) and self._why(after)
+
+    def _why(self, y: Array) -> str:
+        """Return why a singular value crossed zero on the way to a state, and what to do."""
+        w = self.point(y)
+        if keeps_rank(self._facts, w.s):
+            return (
+                "None does under this metric: `rtol` is too coarse for a value so small."
+                " Lower `rtol` or the rank, or stop earlier."
+            )
+        lost = f"This metric does not keep the rank, and the flow left the manifold of rank {w.rank}."
+        if goes_on(self._facts, w):
+            return f"{lost} Take chart=charts.Ambient(), in which it goes on, lower the rank, or stop earlier."
+        if self._facts.preserves_rank is False and extension(self._facts, w.s, w.shape) is not None:
+            return f"{lost} The factors' own goes on, and raises the rank: chart=charts.Ambient(). Or stop earlier."
+        return f"{lost} Lower the rank, or stop earlier."
+
+    def _crossed(self, before: Array, after: Array) -> bool:
+        """Return whether det T changed its sign on the way, or did and changed back."""
         old, new = self._parts(before)[1], self._parts(after)[1]
         # signs alone: det T itself underflows where many singular values are small
         sign = np.linalg.slogdet(old)[0]
@@ -193,7 +213,7 @@ class _FrameSystem:
         ratios = np.linalg.eigvals(np.linalg.solve(old, new))
         if not ((np.abs(ratios.imag) <= 1e-8 * np.abs(ratios)) & (ratios.real <= 0)).any():
             return False
-        return bool(np.linalg.eigvals(_polar(old).T @ _polar(new)).real.min() < -0.5)
+        return bool(np.linalg.eigvals(polar(old).T @ polar(new)).real.min() < -0.5)
 
     def spectral_bound(self, y: Array) -> float | None:
         # In the singular frame the depth-N Jacobian is J = -B H C + J_G: H the Hessian of L, C the derivative of W and
@@ -248,9 +268,3 @@ def _sensitivity(l: Array, depth: float) -> float:  # noqa: E741
     if last.size == 2:
         d = max(d, (last ** (depth - 2)).sum() / last.sum())
     return float(max(kappa, np.cbrt(d * l[0] ** (3 - depth))))
-
-
-def _polar(a: Array) -> Array:
-    """Return the nearest matrix with orthonormal columns."""
-    p, _, qt = thin_svd(a)
-    return p @ qt

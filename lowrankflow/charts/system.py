@@ -9,10 +9,10 @@ import numpy as np
 from .. import validation
 from ..flows import Moment, Motion, Point
 from ..losses import LossFacts
-from ..matrices import EPS, LowRankMatrix
+from ..matrices import EPS, LowRankMatrix, thin_svd
 from ..validation import Array
 
-__all__ = ["Chart", "System", "gradient_bound", "require_low_rank", "weighted"]
+__all__ = ["Chart", "System", "gradient_bound", "polar", "require_low_rank", "weighted"]
 
 
 class System(Protocol):
@@ -54,8 +54,8 @@ class System(Protocol):
         """Return (rtol, atol per component) such that the RMS test bounds the relative error of W by `rtol`."""
         ...
 
-    def rank_lost(self, before: Array, after: Array) -> bool:
-        """Return whether a step crossed the boundary of the rank-r manifold."""
+    def rank_lost(self, before: Array, after: Array) -> bool | str:
+        """Return whether a step crossed the boundary of the rank-r manifold; a text says why, in sentences."""
         ...
 
     def spectral_bound(self, y: Array) -> float | None:
@@ -83,6 +83,12 @@ def require_low_rank(start: Point) -> LowRankMatrix:
             " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
         )
     return start
+
+
+def polar(a: Array) -> Array:
+    """Return the nearest matrix with orthonormal columns."""
+    p, _, qt = thin_svd(a)
+    return p @ qt
 
 
 def weighted(blocks: list[tuple[int, float]], rtol: float, atol: float) -> tuple[float, Array]:

@@ -91,7 +91,7 @@ class Accumulating:
         controlled = (rtol * move + self._units * atol) / np.sqrt(y.size - self._count + 1)
         return relative, np.append(absolute, np.where(self._scaled, controlled, own))
 
-    def rank_lost(self, before: Array, after: Array) -> bool:
+    def rank_lost(self, before: Array, after: Array) -> bool | str:
         return self.inner.rank_lost(self.coordinates(before), self.coordinates(after))
 
     def spectral_bound(self, y: Array) -> float | None:

@@ -16,9 +16,13 @@ import numpy as np
 from scipy.integrate import OdeSolver
 
 from .. import validation
-from ..charts import Chart, Factors, SingularFrame
+from ..charts import Ambient, Chart, Factors, SingularFrame
+from ..charts.ambient import goes_on
+from ..charts.system import require_low_rank
 from ..files import require_path
 from ..flows import Event, FactorFlow, Flow, Point, RiemannianFlow, Save
+from ..metrics import facts
+from ..metrics.requirements import require_metric
 from ..steppers import Stepper
 from ..validation import Array
 from .field import Field
@@ -67,7 +71,8 @@ def integrate(
     atol : float
         Added absolute accuracy, same norm.
     chart : Chart, optional
-        Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow.
+        Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow; ``charts.Ambient()``, which
+        goes through lower rank, where the metric says that it does not preserve the rank and the flow can go on.
     method : str, type or Stepper
         "DOP853" for smooth problems; "RKC" (order 2) or "ROCK4" (order 4) for stiff ones; "auto" to choose between
         these by the measured stiffness and `rtol`; any other solver name of scipy, an OdeSolver class; with a fixed
@@ -134,7 +139,7 @@ def integrate(
     events = _require_events(events)
     validation.require_callable("callback", callback)
     if chart is None:
-        chart = cast(Chart, SingularFrame() if isinstance(flow, RiemannianFlow) else Factors())
+        chart = _default_chart(flow, start)
     if isinstance(chart, type) or not hasattr(chart, "bind"):
         raise TypeError(f"`chart` must be a chart such as SingularFrame(), got {validation.describe(chart)}.")
     path = None if checkpoint is None else require_path("checkpoint", checkpoint)
@@ -158,6 +163,16 @@ def integrate(
             "checkpoint_every": checkpoint_every,
         }
         return Keeper(loop, flow.loss, path, checkpoint_every, problem).go(callback)
+
+
+def _default_chart(flow: Flow, start: Point) -> Chart:
+    """Return the chart where none is asked for."""
+    if isinstance(flow, FactorFlow):
+        return cast(Chart, Factors())
+    start = require_low_rank(start)
+    require_metric(flow.metric)
+    through = facts(flow.metric).preserves_rank is False and goes_on(flow.metric, start)
+    return cast(Chart, Ambient() if through else SingularFrame())
 
 
 def _require_limits(

@@ -167,8 +167,8 @@ class Loop:
         self._keep(state, t_old, solver, interpolant)
         drift = field.system.defect(state.y)
         state = replace(state, drift=drift, defect=max(state.defect, drift), step=_ahead(state, solver))
-        if state.status is None and field.system.rank_lost(before, state.y):
-            state = state.over(Status.RANK_LOST)
+        if state.status is None and (lost := field.system.rank_lost(before, state.y)):
+            state = state.over(Status.RANK_LOST, f" {lost}" if isinstance(lost, str) else "")
         state = self._check_end(state)
         if hasattr(solver, "atol") and not self._methods.method(state.choice).fixed:
             solver.atol = self._tolerances(state)[1]  # relative to what W is now

@@ -56,10 +56,7 @@ class Status(enum.Enum):
     FINISHED = "The end of `t_span` was reached."
     EVENT = "A terminal event occurred."
     MAX_EVALUATIONS = "Reached `max_evaluations`. Raise it, loosen rtol, or shorten t_span."
-    RANK_LOST = (
-        "A singular value crossed zero: the flow left the manifold, or `rtol` is too coarse for a value so small."
-        " Lower the rank, stop earlier or lower `rtol`."
-    )
+    RANK_LOST = "A singular value crossed zero."  # the chart says why
     STALLED = (
         "Nothing moves any more, but the stationarity stays above `gtol`: the limit has lower rank, or `gtol` lies"
         " below roundoff. Look at the singular values; lower the rank or raise `gtol`."

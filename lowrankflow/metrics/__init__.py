@@ -5,6 +5,7 @@
 - `depth`: the depth-N metric and its limit N -> 1, the embedded metric.
 - `imbalanced`: the metrics of factors whose imbalances are multiples of the identity.
 - `facts`: what a metric can do, asked once.
+- `extension`: whether its flow keeps the rank, and where the metric goes on if not.
 - `roots`: its coefficients as a chart takes them.
 - `quotients`: the metrics of the Riemannian optimisation literature.
 - `names`: metrics by name, as at the command line.
@@ -12,6 +13,7 @@
 
 from .coefficients import Coefficients, Metric, RootCoefficients
 from .depth import DepthMetric, EmbeddedMetric
+from .extension import extension, keeps_rank
 from .facts import MetricFacts, facts
 from .imbalanced import KappaBalancedMetric, LambdaBalancedMetric
 from .names import named_metrics
@@ -40,9 +42,11 @@ __all__ = [
     "ScaledGDMetric",
     "SubspaceProjectionMetric",
     "TwoFactorMetric",
+    "extension",
     "facts",
     "frame_rates",
     "generic_root_coefficients",
+    "keeps_rank",
     "named_metrics",
     "root_coefficients",
 ]

@@ -127,6 +127,9 @@ class Metric(Protocol):
         True if the flow of W^T is the transpose of the flow of W, False if not, None where that is not known.
     ``symmetric``
         True for a metric on the symmetric positive semidefinite matrices.
+    ``preserves_rank``
+        True if no singular value vanishes in finite time; False if they pass zero, the coefficients being smooth and even
+        in each of them there: `integrate` then goes on through lower rank where it can (`charts.Ambient`).
     ``root``
         The root p of the singular values, s = l^p, in which the flow is smooth; 1 where it is not said.
     ``root_coefficients(l)``

@@ -31,6 +31,8 @@ class MetricFacts:
         None: not known.
     symmetric : bool
         False where it says nothing.
+    preserves_rank : bool or None
+        None: not said; `keeps_rank` looks then.
     root : float
         1 where it has none.
     root_coefficients, frame_rates, differences, flat_coordinates, from_flat_coordinates : callable or None
@@ -43,6 +45,7 @@ class MetricFacts:
     coefficients: Callable[[Array], Coefficients]
     transposable: bool | None
     symmetric: bool
+    preserves_rank: bool | None
     root: float
     root_coefficients: Callable[[Array], RootCoefficients] | None
     frame_rates: Callable[[Array], tuple[Array, Array]] | None
@@ -87,6 +90,7 @@ def facts(metric: Metric | MetricFacts) -> MetricFacts:
         coefficients=metric.coefficients,
         transposable=optional_flag(metric, "transposable", "metric"),
         symmetric=is_symmetric(metric),
+        preserves_rank=optional_flag(metric, "preserves_rank", "metric"),
         root=1.0 if root is None else validation.require_number("metric.root", root),
         root_coefficients=optional_method(metric, "root_coefficients"),
         frame_rates=optional_method(metric, "frame_rates"),

@@ -271,7 +271,7 @@ MUTANTS = [
     ),
     Mutant(
         "rank-lost-chord",
-        "return bool(np.linalg.eigvals(_polar(old).T @ _polar(new)).real.min() < -0.5)",
+        "return bool(np.linalg.eigvals(polar(old).T @ polar(new)).real.min() < -0.5)",
         "return True",
         "test_flow.py::test_long_steps_past_a_tiny_singular_value_are_no_loss",
     ),

@@ -357,8 +357,12 @@ def test_only_a_double_root_keeps_the_rank(metric, rng):
     assert (chain(ends[0]).item() > 0) == metric.preserves_rank
     if not metric.preserves_rank:
         assert chain(ends[0]).item() < -0.9
-    path = lrf.integrate(lrf.RiemannianFlow(lrf.losses.LeastSquares([[1.0]], [[-1.0]]), metric), w, t_span=(0, 4))
-    assert (path.status is lrf.Status.RANK_LOST) != metric.preserves_rank
+    flow = lrf.RiemannianFlow(lrf.losses.LeastSquares([[1.0]], [[-1.0]]), metric)
+    path = lrf.integrate(flow, w, t_span=(0, 4))
+    assert path.status is lrf.Status.FINISHED
+    np.testing.assert_allclose(path.points[-1].to_dense(), chain(ends[0]), rtol=1e-7)  # both at rtol 1e-8 or finer
+    frame = lrf.integrate(flow, w, t_span=(0, 4), chart=lrf.SingularFrame())
+    assert (frame.status is lrf.Status.RANK_LOST) != metric.preserves_rank
 
 
 # ---------------------------------------------------------------------------------------------------------------------

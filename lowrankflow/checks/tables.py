@@ -28,6 +28,7 @@ _LOSS = {
 _METRIC = {
     "transposable": "that W^T flows by the transpose",
     "symmetric": "positive semidefinite matrices alone",
+    "preserves_rank": "whether the flow goes through lower rank, and in which chart",
     "root": "the chart in which the flow is smooth",
     "root_coefficients": "velocities in that chart, without cancellation",
     "frame_rates": "speeds of the frames near lower rank",
@@ -54,7 +55,8 @@ def loss_table(said: LossFacts) -> Table:
 
 def metric_table(said: MetricFacts) -> Table:
     """Return the table "facts" of a metric."""
-    rows = [(name, _value(getattr(said, name), known=name == "transposable"), use) for name, use in _METRIC.items()]
+    known = ("transposable", "preserves_rank")
+    rows = [(name, _value(getattr(said, name), known=name in known), use) for name, use in _METRIC.items()]
     return _table("What the metric can do", rows)
 
 

@@ -4,7 +4,7 @@ Run ``python tests/mutants.py [--only NAME ...] [--list]`` before and after a re
 a copy of the repository and runs the tests named beside it there. A snippet is looked for in all files of the package and
 must stand there once; where it is gone or no longer alone the mutant is stale, and has to be written anew.
 
-Before flow.py became a folder: 114 mutants, 108 caught. Now: 151, all of them caught. A new one that no test sees is marked
+Before flow.py became a folder: 114 mutants, 108 caught. Now: 157, all of them caught. A new one that no test sees is marked
 `survives=True`.
 """
 
@@ -280,6 +280,42 @@ MUTANTS = [
         "ratios = np.linalg.eigvals(np.linalg.solve(old, new))",
         "return False",
         "test_flow.py::test_rank_lost_in_two_equal_modes",
+    ),
+    Mutant(
+        "ambient-new-columns",
+        "dm += velocity.up @ vmt",
+        "dm -= velocity.up @ vmt",
+        "test_ambient.py::test_the_velocity_is_that_of_the_factors_where_singular_values_vanish",
+    ),
+    Mutant(
+        "ambient-new-rows",
+        "dm += um @ velocity.vp.T",
+        "dm -= um @ velocity.vp.T",
+        "test_ambient.py::test_other_shapes_follow_the_factors",
+    ),
+    Mutant(
+        "ambient-frame-speed",
+        "dp = (velocity.up * speed) @ um.T",
+        "dp = velocity.up @ um.T",
+        "test_ambient.py::test_other_shapes_follow_the_factors",
+    ),
+    Mutant(
+        "ambient-scale-at-zero",
+        "scale = max(float(linalg.norm(core)), self._size)",
+        "scale = float(linalg.norm(core))",
+        "test_ambient.py::test_a_scale_of_its_own_at_zero",
+    ),
+    Mutant(
+        "extension-any-null-vector",
+        "bool((gap <= _CLOSE * unit + 100 * EPS * zero).all())",
+        "bool((gap >= 0).all())",
+        "test_ambient.py::test_where_a_metric_extends",
+    ),
+    Mutant(
+        "rank-lost-blamed",
+        "return speeds[1] <= (1 + 1e-6) * speeds[0]",
+        "return speeds[1] < speeds[0]",
+        "test_ambient.py::test_which_metrics_keep_the_rank",
     ),
     Mutant(
         "bound-of-factors",

@@ -741,6 +741,15 @@ CASES = {
         "`chart` Factors() takes a FactorFlow, got a RiemannianFlow. Use SingularFrame() or Lifted()."),
     "SingularFrame for a factor flow": (lambda: factor_flow(chart=lrf.SingularFrame()), TypeError,
         "`chart` SingularFrame() takes a RiemannianFlow, got a FactorFlow. Use Factors()."),
+    "Ambient for a factor flow": (lambda: factor_flow(chart=lrf.charts.Ambient()), TypeError,
+        "`chart` Ambient() takes a RiemannianFlow, got a FactorFlow. Use Factors()."),
+    "Ambient under a metric that keeps the rank": (lambda: integrate(chart=lrf.charts.Ambient()), ValueError,
+        "`chart` Ambient() needs a metric that extends beyond the rank, got DepthMetric, which keeps the rank."
+        " Use SingularFrame()."),
+    "Ambient under a metric that does not extend": (
+        lambda: integrate(metric=lrf.metrics.ScaledGDMetric(), chart=lrf.charts.Ambient()), ValueError,
+        "`chart` Ambient() needs a metric that extends beyond the rank, got ScaledGDMetric, which does not extend"
+        " smoothly to lower rank. Use SingularFrame()."),
     "Lifted for another metric": (lambda: integrate(metric=lrf.EmbeddedMetric(), chart=lrf.Lifted()), TypeError,
         "`chart` Lifted() takes a RiemannianFlow under DepthMetric, got EmbeddedMetric."),
     "factor flow from a point": (lambda: factor_flow(START), TypeError,

@@ -24,49 +24,36 @@ from .system import System, polar, require_low_rank, weighted
 
 __all__ = ["Ambient", "goes_on"]
 
-# Why the flow is smooth where a singular value passes zero.
+# Why the flow is smooth where a singular value passes zero (docs/theory.md#through-lower-rank).
 #
-# Factors with imbalances lambda_j I have W_{j+1}^T W_{j+1} = W_j W_j^T + lambda_j I, so that with p of docs/theory.md (19)
+# Coefficients that come from factors are functions of W W^T and W^T W. For p of (19) with 0 as a simple root these are
+# analytic: x_i = q(s_i^2) with q the inverse of p, q(t) = t / p'(0) + O(t^2), so that c_ik = p[x_i, x_k] is even in s_i
+# and s_k and tends to p'(0) > 0 as both vanish. Where s_r passes zero, it changes its sign along the analytic singular
+# value decomposition, and u_r does in the sorted one, which is taken here; A_W sees neither. At ties c_ik = c_ii = c_kk.
+# At s_j = 0 u_j is any null vector of W^T: there c_jk has to be `up`[k], what new columns weigh. Then A_W does not depend
+# on the frames that a decomposition returns.
 #
-#     A_W(Z) = sum_j prod_{l > j} (X + kappa_l)  Z  prod_{l < j} (Y + kappa_l),    p(X) = W W^T,  p(Y) = W^T W.
-#
-# If 0 is a simple root of p, p'(0) > 0 and p has an analytic inverse q there, q(t) = t / p'(0) + O(t^2): X = q(W W^T) and
-# Y = q(W^T W) are analytic functions of W on all of R^{m x n}, of any rank, and so is A_W. In the singular frame x_i is
-# q(s_i^2), even in s_i, and c_ik = p[x_i, x_k] tends to p'(0) as both vanish. Along the analytic singular value
-# decomposition s_r changes its sign at zero, and in the sorted one u_r does; A_W knows neither. At ties c_ik, c_ii and c_kk
-# agree, and at s_r = 0 c_rk = p[0, x_k] is what new columns weigh: whichever frames a decomposition returns, A_W is the same.
-#
-# If 0 is a multiple root, q(t) is of order t^(1/2) or less, p'(0) = 0, and the rank is kept: `SingularFrame`.
-#
-# With `up` or `vp` smaller than that, A_W does not extend: LambdaBalancedMetric(lambda > 0) with a hidden layer of width
-# h = r < m has P = W_2 W_2^T of rank h always, equal to lambda on u_r as s_r vanishes, and W does not tell where u_r goes
-# then. The factors know, by the columns of W_2. Let P of orthonormal columns span them, W = P M with M of size h x n. Then
-# W' = -A_W(G) splits into
-#
-#     M' = -A_M(P^T G),    P' = -(I - P P^T) G V diag(up_k / s_k) U_M^T,    M = U_M diag(s) V^T,
-#
-# the first the flow of all h x n matrices under the same coefficients, with no new columns, and the second (from
-# P' M = (I - P P^T) W', P^T P' = 0) smooth where up_k / s_k is: odd in s_k, here s_k / P_k. So h x n matrices over the
-# h-dimensional subspaces of R^m are the state space, the resolution of the matrices of rank at most h.
+# Where that fails, as for a hidden layer whose width is the rank, W = P M with P of orthonormal columns, and
+#     M' = -A_M(P^T G),    P' = -(I - P P^T) G V diag(up / s) U_M^T,    M = U_M diag(s) V^T:
+# u_j is then a null vector of M^T, and M has no more rows than rank. P' is smooth, as up / s is odd in s. Likewise Q.
 
 
 @dataclass(frozen=True)
 class Ambient:
     """W itself, of any rank, for metrics that do not keep it: a singular value may pass zero.
 
-    The state is the matrix M of W = P M Q^T, and those of P (m, r) and Q (n, r) that the metric asks for. P = I where it
-    extends to matrices with other columns: with P = Q = I the state is W, m x n, and the rank can grow as well, up to
-    min(m, n). Else P has orthonormal columns, and the rank is at most r. Likewise Q.
+    W = P M Q^T, and M is any matrix. Where the metric lets the column space move freely, P = I, else P (m, r) has
+    orthonormal columns and is part of the state; the same with Q (n, r) and the row space. With P = Q = I the state is W,
+    and from a start of lower rank the rank grows, up to min(m, n); else it is at most r.
 
-    `integrate` takes it by itself where ``metric.preserves_rank`` is False and r is the largest rank there: for
+    `integrate` takes it by itself where ``metric.preserves_rank`` is False and the rank cannot grow: for
     ``KappaBalancedMetric`` and ``LambdaBalancedMetric(hidden="rows")`` or "columns" from a start of rank min(m, n), for
-    ``hidden="rank"`` from any. Given from a lower rank, it lets W leave that rank, as square factors do.
+    ``hidden="rank"`` from any.
 
     Notes
     -----
-    A velocity costs two products with the gradient and a singular value decomposition of M: r x n or m x r where there is
-    a frame, else dense. A point has min(a, b) singular values, M being a x b; some may be zero. Nothing but the orthonormal
-    frames is to be kept, so that with P = Q = I there is no defect.
+    A velocity costs two products with the gradient and a singular value decomposition of M, which is r x n or m x r
+    where there is a frame, and dense else. A point has as many singular values as M; some may be zero.
     """
 
     def bind(self, flow: Flow, start: Point) -> System:
@@ -89,7 +76,8 @@ class Ambient:
             keeps = keeps_rank(flow.metric, start.s)
             why = "which keeps the rank" if keeps else "which does not extend smoothly to lower rank"
             raise ValueError(
-                f"`chart` Ambient() needs a metric that extends beyond the rank, got {flow.metric!r}, {why}."
+                f"`chart` Ambient() needs a metric that extends beyond the rank, got {validation.describe(flow.metric)},"
+                f" {why}."
                 " Use SingularFrame()."
             )
         return _AmbientSystem(flow.loss, flow.metric, start, sizes)

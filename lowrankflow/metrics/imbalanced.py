@@ -42,8 +42,9 @@ class KappaBalancedMetric:
     Notes
     -----
     The factor flow keeps the rank of W only where 0 is a multiple root of p (`preserves_rank`). Where it is a simple
-    root, the coefficient of the normal directions is p'(0) > 0: the metric describes the flow of square factors at
-    full rank, and below full rank its restriction to the matrices of that rank, which is not the flow of the factors.
+    root, the coefficient of the normal directions is p'(0) > 0 and the metric extends to all matrices of the shape. From
+    full rank the flow is that of the factors, also through det W = 0, in the chart `charts.Ambient`; from lower rank it is
+    that of the metric's restriction to the matrices of that rank, which the factors leave: ``chart=Ambient()`` follows them.
 
     References
     ----------
@@ -131,6 +132,7 @@ class LambdaBalancedMetric:
     -----
     Unless lambda = 0 the flow of the factors does not keep the rank of W (`preserves_rank`): at any width a singular
     value can vanish in finite time, c_ik being at least the size of lambda. The rank as width keeps it from growing.
+    `integrate` goes on beyond, in the chart `charts.Ambient`: always with the rank as width, at full rank with the others.
 
     References
     ----------

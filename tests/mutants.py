@@ -291,7 +291,7 @@ MUTANTS = [
         "ambient-new-rows",
         "dm += um @ velocity.vp.T",
         "dm -= um @ velocity.vp.T",
-        "test_ambient.py::test_other_shapes_follow_the_factors",
+        "test_ambient.py::test_the_velocity_is_that_of_the_factors_where_singular_values_vanish",
     ),
     Mutant(
         "ambient-frame-speed",

@@ -360,7 +360,8 @@ def test_only_a_double_root_keeps_the_rank(metric, rng):
     flow = lrf.RiemannianFlow(lrf.losses.LeastSquares([[1.0]], [[-1.0]]), metric)
     path = lrf.integrate(flow, w, t_span=(0, 4))
     assert path.status is lrf.Status.FINISHED
-    np.testing.assert_allclose(path.points[-1].to_dense(), chain(ends[0]), rtol=1e-7)  # both at rtol 1e-8 or finer
+    # some thirty steps of rtol 1e-8, relative to a W of at most 1; where the rank is kept it has decayed to 1e-4
+    np.testing.assert_allclose(path.points[-1].to_dense(), chain(ends[0]), rtol=0, atol=3e-7)
     frame = lrf.integrate(flow, w, t_span=(0, 4), chart=lrf.SingularFrame())
     assert (frame.status is lrf.Status.RANK_LOST) != metric.preserves_rank
 

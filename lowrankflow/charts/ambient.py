@@ -53,7 +53,8 @@ class Ambient:
     Notes
     -----
     A velocity costs two products with the gradient and a singular value decomposition of M, which is r x n or m x r
-    where there is a frame, and dense else. A point has as many singular values as M; some may be zero.
+    where there is a frame, and dense else. A point has as many singular values as M; they touch zero and rise again. On
+    which side a square W is, det W says: an `Event` or a column finds it.
     """
 
     def bind(self, flow: Flow, start: Point) -> System:

@@ -40,7 +40,7 @@ def integrate(
     rtol: float = 1e-8,
     atol: float = 0.0,
     chart: Chart | None = None,
-    method: str | type[OdeSolver] | Stepper = "DOP853",
+    method: str | type[OdeSolver] | Stepper = "auto",
     step_size: float | None = None,
     save: Save | None = None,
     events: Event | Sequence[Event] = (),
@@ -69,9 +69,10 @@ def integrate(
     chart : Chart, optional
         Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow.
     method : str, type or Stepper
-        "DOP853" for smooth problems; "RKC" (order 2) or "ROCK4" (order 4) for stiff ones; "auto" to choose between
-        these by the measured stiffness and `rtol`; any other solver name of scipy, an OdeSolver class; with a fixed
-        step "Euler", "RK4" or a `Stepper` of your own. Names in any case.
+        "auto" begins with DOP853 and chooses between this, for smooth problems, and "RKC" (order 2) or "ROCK4" (order 4),
+        for stiff ones, by the measured stiffness and `rtol`; ``path.method`` says which and why. Or one of these; any
+        other solver name of scipy, an OdeSolver class; with a fixed step "Euler", "RK4" or a `Stepper` of your own. Names
+        in any case.
     step_size : float, optional
         A fixed step: required by "Euler" and "RK4", possible with "RKC", "ROCK4" and other steppers.
     save : Save, optional

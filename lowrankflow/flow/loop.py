@@ -74,7 +74,12 @@ class Loop:
                 state = self._check_start(state)
             solver: Any = self._start(state) if state.status is None else None
             while state.status is None:
-                state = self._step(state, solver)
+                before, state = state, self._step(state, solver)
+                if state.status is Status.RANK_LOST:
+                    state = self._crossed(before, state)
+                    if state.status is None:
+                        solver = self._start(state)
+                        continue
                 if callback is not None:
                     callback(Step(state.t, self.limits.t_end, self.field.nfev, state.stationarity))
                 if state.status is not None:
@@ -141,6 +146,17 @@ class Loop:
             if not np.array_equal(repaired, state.y):
                 return replace(state, y=repaired, restarts=state.restarts + 1), True
         return state, anew
+
+    def _crossed(self, before: State, after: State) -> State:
+        """Return how a run goes on where a singular value crossed zero in a step: not, unless with another method.
+
+        What decays on the way to a limit of lower rank crosses by roundoff in the end: nothing else has moved then.
+        """
+        self.record.forget(before.t)
+        if np.isinf(self.limits.t_end) and self.record.stands_still(before.t, 2):
+            return before.over(Status.STALLED)
+        choice = self._methods.after_crossing(before.choice, before.t)
+        return after if choice is before.choice else replace(before, choice=choice, step=0.0, memory={})
 
     # ------------------------------------------------------------------------------------------------------------------
     # one step

@@ -111,6 +111,7 @@ class Choice:
     votes: int = 0  #: looks in a row that speak for another
     verdict: str = ""  #: the one they speak for
     returns: int = 0  #: to the explicit method
+    stays: bool = False  #: with that for good
     radius: Array = field(default_factory=lambda: np.asarray(0.0))  #: of the spectrum, by the power method
     direction: Array = field(default_factory=lambda: np.empty(0))  #: where that stands
 
@@ -135,6 +136,10 @@ class Methods(Protocol):
         """Return the choice after an accepted step; another name is another method."""
         ...
 
+    def after_crossing(self, choice: Choice, t: float) -> Choice:
+        """Return the choice to repeat a step from `t` in which a singular value crossed zero; the same one: none is left."""
+        ...
+
 
 @dataclass(frozen=True)
 class Given:
@@ -149,6 +154,9 @@ class Given:
         return self.only
 
     def judge(self, choice: Choice, solver: Any) -> Choice:
+        return choice
+
+    def after_crossing(self, choice: Choice, t: float) -> Choice:
         return choice
 
 
@@ -184,8 +192,19 @@ class Automatic:
         h = abs(solver.t - solver.t_old)
         choice = replace(choice, steps=choice.steps + 1)
         if choice.name == _EXPLICIT:
-            return choice if choice.steps % _EVERY else self._judge_explicit(choice, solver, h)
+            due = choice.steps % _EVERY == 0 and not choice.stays
+            return self._judge_explicit(choice, solver, h) if due else choice
         return self._judge_stabilised(choice, solver, h)
+
+    def after_crossing(self, choice: Choice, t: float) -> Choice:
+        """Let the explicit method go on alone.
+
+        With a step far beyond 1 / rate a stabilised method may turn the sign of what decays, once it is below the tolerance.
+        """
+        if choice.name == _EXPLICIT:
+            return choice
+        why = f"a singular value crossed zero in a step of {choice.name}"
+        return _changed(replace(choice, stays=True), _EXPLICIT, _EXPLICIT, t, why)
 
     def _judge_explicit(self, choice: Choice, solver: Any, h: float) -> Choice:
         choice = _measured(choice, solver)

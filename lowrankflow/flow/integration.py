@@ -69,10 +69,10 @@ def integrate(
     chart : Chart, optional
         Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow.
     method : str, type or Stepper
-        "auto" begins with DOP853 and changes to "RKC" (order 2) or "ROCK4" (order 4), by `rtol`, where the measured
-        stiffness says so, and back; ``path.method`` says which and why. Or one of these for the whole run; any other
-        solver name of scipy, an OdeSolver class; with a fixed step "Euler", "RK4" or a `Stepper` of your own. Names in
-        any case.
+        "auto" begins with DOP853 and changes, by the measured stiffness and `rtol`, to "ROCK4" (order 4) where the flow is
+        stiff, "RKC" (order 2) where it is very stiff, and back; ``path.method`` says which and why. Or one of these for
+        the whole run; any other solver name of scipy, an OdeSolver class; with a fixed step "Euler", "RK4" or a `Stepper`
+        of your own. Names in any case.
     step_size : float, optional
         A fixed step: required by "Euler" and "RK4", possible with "RKC", "ROCK4" and other steppers.
     save : Save, optional

@@ -73,6 +73,7 @@ class Loop:
             if state.nsteps == 0:
                 state = self._check_start(state)
             solver: Any = self._start(state) if state.status is None else None
+            anew = False
             while state.status is None:
                 before, state = state, self._step(state, solver)
                 if state.status is Status.RANK_LOST:
@@ -82,9 +83,11 @@ class Loop:
                         continue
                 if callback is not None:
                     callback(Step(state.t, self.limits.t_end, self.field.nfev, state.stationarity))
+                if state.status not in (None, Status.MAX_EVALUATIONS):
+                    break
+                state, anew = self._turn(state, solver)  # also before a run that may go on: then as if it had not stopped
                 if state.status is not None:
                     break
-                state, anew = self._turn(state, solver)
                 due = keep is not None and state.nsteps % every == 0
                 if anew or due or solver.status == "finished":
                     state = self._with_memory(state, solver, anew)
@@ -93,7 +96,7 @@ class Loop:
                     solver = self._start(state)
             self.record.keep(state.t, state.y)  # here, where an interrupt does not lose the run
             if solver is not None and state.status in (Status.CONVERGED, Status.FINISHED, Status.MAX_EVALUATIONS):
-                state = self._with_memory(state, solver)
+                state = self._with_memory(state, solver, anew and state.status is Status.MAX_EVALUATIONS)
         except KeyboardInterrupt:
             state = state.over(Status.INTERRUPTED)
         return replace(state, nfev=self.field.nfev)

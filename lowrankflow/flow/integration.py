@@ -182,7 +182,9 @@ def _require_method(method: str | type[OdeSolver] | Stepper, step_size: float | 
     if not (isinstance(method, str) and method == "auto"):
         return require_method(method, step_size)
     if step_size is not None:
-        raise ValueError('`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`.')
+        raise ValueError(
+            '`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`. Use method="RK4".'
+        )
     return None
 
 

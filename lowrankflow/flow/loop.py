@@ -85,7 +85,7 @@ class Loop:
                     callback(Step(state.t, self.limits.t_end, self.field.nfev, state.stationarity))
                 if state.status not in (None, Status.MAX_EVALUATIONS):
                     break
-                state, anew = self._turn(state, solver)  # also before a run that may go on: then as if it had not stopped
+                state, anew = self._turn(state, solver)  # before a budget is raised too: then as if it had not ended
                 if state.status is not None:
                     break
                 due = keep is not None and state.nsteps % every == 0

@@ -43,7 +43,7 @@ def work(loss: Any, start: lrf.LowRankMatrix, t_end: float) -> dict[str, Callabl
         "Riemannian gradient": lambda: lrf.riemannian_gradient(start, loss.gradient(start), flow.metric),
         "factor gradients, width r": lambda: lrf.factor_gradients(loss, network),
         "trajectory, last point kept": lambda: lrf.integrate(
-            flow, start, t_span=(0, t_end), rtol=1e-6, save=lrf.Save(steps=False)
+            flow, start, t_span=(0, t_end), rtol=1e-6, method="DOP853", save=lrf.Save(steps=False)
         ),
     }
 

@@ -117,7 +117,7 @@ def one_depth(depth: int, steps: np.ndarray) -> list[dict[str, Any]]:
     for smallest in SMALLEST:
         start = start_at(smallest)
         final = lrf.integrate(
-            flow, start, t_span=(0, T_END), chart=lrf.Lifted(), rtol=3e-14, save=lrf.Save(steps=False)
+            flow, start, t_span=(0, T_END), chart=lrf.Lifted(), rtol=3e-14, method="DOP853", save=lrf.Save(steps=False)
         ).points[-1]
         runs = {name: baseline(flow, start, steps, method.step) for name, method in METHODS.items()}
         runs |= {f"{s}, {name}": ours(flow, start, steps, s, c) for s in STEPPERS for name, c in CHARTS.items()}

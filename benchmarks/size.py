@@ -66,7 +66,7 @@ def trajectory(loss: Any, start: lrf.LowRankMatrix, t_end: float) -> tuple[float
     """Return seconds, velocities and the loss over that at the start, at rtol 1e-6."""
     flow, save = lrf.RiemannianFlow(loss, lrf.DepthMetric(DEPTH)), lrf.Save(steps=False)
     begin = clock()
-    path = lrf.integrate(flow, start, t_span=(0, t_end), rtol=1e-6, save=save)
+    path = lrf.integrate(flow, start, t_span=(0, t_end), rtol=1e-6, method="DOP853", save=save)
     seconds = clock() - begin
     path.raise_if_failed()
     return seconds, path.nfev, float(path.loss[-1] / path.loss[0])

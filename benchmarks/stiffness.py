@@ -7,6 +7,10 @@ difference quotients of the implicit ones are counted. The error is the largest 
 T/10 and T, on each of which a step lands. Reference: DOP853 at rtol 1e-12 up to kappa = 1e4, beyond it ROCK4 at rtol
 1e-7 in another chart, which is compared with DOP853 at 1e4. Implicit methods make a Jacobian of 1025 unknowns by
 differences; beyond 1e4 that takes tens of minutes. Times are of all of `integrate`.
+
+Then "auto", the default, beside DOP853 where a new user meets it: random short problems of every loss, shapes to 20 x 20,
+either flow, rtol 1e-4 to 1e-12, as far as DOP853 takes less than 9000 evaluations. Error: of W at the end, relative,
+against DOP853 at 1e-13.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from trials.losses import LOSSES, Draw
 
 import lowrankflow as lrf
 from lowrankflow.matrices import difference
@@ -31,6 +36,10 @@ IMPLICIT, IMPLICIT_AT = ("BDF", "Radau", "LSODA"), (1e2, 1e4)
 TARGETS = {1e-4: 20.0, 1e-6: 10.0}  # DOP853's evaluations over ours at kappa = 1e4
 EXPONENT = 0.5
 SCAN = 10.0 ** -np.arange(3.0, 10.0)
+SHORT, PATIENCE = 60, 9000  # random problems, and the evaluations that DOP853 may need for one
+DEPTHS = (2, 2.7, 3, 5, 10, None, np.inf)  # None: the embedded metric
+#: no end in finite time, no free shape, or no scale to draw the start at
+UNFIT = ("user's, with an end", "Bures-Wasserstein", "logarithm", "Schatten", "Schatten, depth 2")
 
 
 class Run(NamedTuple):
@@ -197,6 +206,94 @@ def root(log_rtols: np.ndarray, log_gain: np.ndarray) -> float | None:
     return float(np.exp(x[i] - g[i] * (x[i + 1] - x[i]) / (g[i + 1] - g[i])))
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# the default beside DOP853
+
+
+class Short(NamedTuple):
+    """A short random problem."""
+
+    words: str
+    flow: lrf.FactorFlow | lrf.RiemannianFlow
+    start: lrf.LinearNetwork | lrf.LowRankMatrix
+    t_end: float
+    rtol: float
+
+    def run(self, method: str, rtol: float) -> tuple[lrf.Trajectory, float]:
+        begin = clock()
+        path = lrf.integrate(
+            self.flow, self.start, t_span=(0, self.t_end), rtol=rtol, method=method, max_evaluations=PATIENCE,
+            save=lrf.Save(steps=False),
+        )  # fmt: skip
+        return path, clock() - begin
+
+
+def short_problem(number: int) -> Short:
+    """Return a problem from its number; every loss in turn."""
+    rng = np.random.default_rng([0, number])
+    names = [name for name in LOSSES if name not in UNFIT]
+    kind = LOSSES[name := names[number % len(names)]]
+    m, n = (int(k) for k in rng.integers(3, 21, 2))
+    m = n if kind.square else max(m, kind.rows)
+    rank = int(rng.integers(1, min(m, n, 6) + 1))
+    depth = DEPTHS[rng.integers(len(DEPTHS))]
+    teacher = lrf.random_point(m, n, rank, rng=rng, singular_values=rng.uniform(0.3, 0.6, rank))
+    loss = kind.make(Draw(m, n, 1.0, 1.0, rng, teacher))
+    start = lrf.random_point(m, n, rank, rng=rng, singular_values=np.full(rank, 10.0 ** rng.uniform(-2, 0)))
+    unit = lrf.natural_time_unit(loss, start, depth if depth is not None and np.isfinite(depth) else 3)
+    rtol, t_end = 10.0 ** -int(rng.integers(4, 13)), unit * 10.0 ** rng.uniform(0, 2.5)
+    words = f"{name}, {m} x {n}, rank {rank}, {'embedded' if depth is None else f'depth {depth:g}'}"
+    if isinstance(depth, int) and rng.integers(2):
+        width = rank if depth == 2 else int(rng.integers(rank, min(m, n) + 1))
+        net = lrf.LinearNetwork.balanced(start, depth, widths=width, rng=rng)
+        return Short(f"{words}, factors", lrf.FactorFlow(loss), net, t_end, rtol)
+    metric = lrf.EmbeddedMetric() if depth is None else lrf.DepthMetric(depth)
+    return Short(words, lrf.RiemannianFlow(loss, metric), start, t_end, rtol)
+
+
+def beside_dop853(count: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    number = 0
+    while len(rows) < count:
+        p, number = short_problem(number), number + 1
+        reference = p.run("DOP853", 1e-13)[0]
+        if reference.status is lrf.Status.MAX_EVALUATIONS:
+            continue
+        runs = [(p.run("DOP853", p.rtol), p.run("auto", p.rtol)) for _ in range(3)]
+        (slow, auto), want = (run[0] for run in runs[0]), np.asarray(reference.points[-1].to_dense())
+        errors = [float(np.linalg.norm(path.points[-1].to_dense() - want) / np.linalg.norm(want)) for path in (slow, auto)]
+        rows.append(
+            {
+                "problem": p.words, "rtol": p.rtol, "DOP853": slow.nfev, "auto over it": auto.nfev / slow.nfev,
+                "time over it": float(min(b[1] for _, b in runs) / min(a[1] for a, _ in runs)),
+                "error / rtol": errors[0] / p.rtol, "auto's": errors[1] / p.rtol,
+                "ends": " ".join(dict.fromkeys(path.status.name for path in (slow, auto))),
+                "changes": auto.method.count(";"),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the rows say where auto stayed with DOP853, and where it changed."""
+    result = []
+    for name, mine in (
+        ("stayed", [row for row in rows if not row["changes"]]), ("changed", [row for row in rows if row["changes"]]),
+    ):  # fmt: skip
+        if mine:
+            more, longer, slow, auto = (
+                np.array([row[key] for row in mine]) for key in ("auto over it", "time over it", "error / rtol", "auto's")
+            )
+            result.append(
+                {
+                    "auto": name, "problems": len(mine), "evaluations, median": float(np.median(more)),
+                    "largest": float(more.max()), "time, median": float(np.median(longer)),
+                    "error / rtol, largest": float(slow.max()), "auto's": float(auto.max()),
+                }
+            )  # fmt: skip
+    return result
+
+
 def main() -> None:
     args = parse("Evaluations against the condition number of the data, and against the tolerance.")
     kappas = KAPPAS[:3] if args.quick else KAPPAS
@@ -221,8 +318,12 @@ def main() -> None:
     print("\nevaluations at the errors of DOP853")
     equal = at_equal_error(rows, scan)
     table(equal)
+    print("\nshort random problems: auto over DOP853")
+    short = beside_dop853(SHORT // 4 if args.quick else SHORT)
+    table(short)
+    table(summary(short))
     settings = {"n": N, "rank": RANK, "depth": DEPTH, "span": SPAN, "references differ": both}
-    results = {"rows": rows, "exponents": fits, "rtol": scan, "crossings": crossings, "equal error": equal}
+    results = {"rows": rows, "exponents": fits, "rtol": scan, "crossings": crossings, "equal error": equal, "short": short}
     write(args, "stiffness", settings | results)
 
 

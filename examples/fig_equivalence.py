@@ -35,7 +35,7 @@ def main(quick=False, out=None):
 
     def flows(rtol):
         save = lrf.Save(times=h * np.arange(2, steps + 1, 2), exact=True)
-        options = {"t_span": (0, h * steps), "rtol": rtol, "save": save}
+        options = {"t_span": (0, h * steps), "rtol": rtol, "method": "DOP853", "save": save}
         riemannian = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(DEPTH)), start, **options)
         return riemannian, lrf.integrate(lrf.FactorFlow(loss), net, **options)
 

@@ -349,6 +349,12 @@ MUTANTS = [
         "test_steppers.py::test_order_of_the_error_estimate",
     ),
     Mutant(
+        "rock4-roundoff",
+        "error += np.copysign(_ROUNDED * self.rounding(s) * size, error)",
+        "pass",
+        "test_steppers.py::test_rock4_counts_the_roundoff_of_its_finish",
+    ),
+    Mutant(
         "fixed-times-add-up",
         "target: Any = self._origin + self.direction * (self._count + 1) * self.h_abs",
         "target: Any = self.t + self.direction * self.h_abs",
@@ -396,6 +402,30 @@ MUTANTS = [
         "first_step if memory else min(first_step, bound - t)",
         "first_step",
         "test_equivalence.py::test_a_tighter_tolerance_sharpens_the_claim",
+    ),
+    Mutant(
+        "auto-after-a-crossing",
+        "return after if choice is before.choice else",
+        "return after if True else",
+        "test_solvers.py::test_auto_takes_no_sign_from_what_decays",
+    ),
+    Mutant(
+        "auto-stays",
+        "_EVERY == 0 and not choice.stays",
+        "_EVERY == 0",
+        "test_solvers.py::test_auto_takes_no_sign_from_what_decays",
+    ),
+    Mutant(
+        "auto-crossing-is-the-limit",
+        "self.record.stands_still(before.t, 2)",
+        "False",
+        "test_solvers.py::test_a_limit_of_lower_rank_ends",
+    ),
+    Mutant(
+        "auto-judges-before-it-stops",
+        "if state.status not in (None, Status.MAX_EVALUATIONS):",
+        "if state.status is not None:",
+        "test_resume.py::test_a_budget_that_is_raised_changes_no_bit",
     ),
     # -- the loop ----------------------------------------------------------------------------------------------------
     Mutant(

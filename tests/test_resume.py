@@ -195,6 +195,20 @@ def test_a_spent_budget_stays_spent(tmp_path):
     assert run(tmp_path / "run.npz", max_evaluations=150).nfev >= 150  # control
 
 
+def test_a_budget_that_is_raised_changes_no_bit(tmp_path):
+    """Wherever it ended, also where "auto" had to look at the stiffness next: after every ten steps with DOP853."""
+    stiff = lrf.losses.LeastSquares(np.diag(np.geomspace(0.1, 1.5, 5)), np.eye(6, 5))
+    options = {"t_span": (0, 300), "flow": lrf.RiemannianFlow(stiff, lrf.DepthMetric(3))}
+    whole = run(tmp_path / "whole.npz", **options)
+    assert "ROCK4" in whole.method  # after the second look in a row at a stiff flow
+    for budget in (110, 150, 240, 250, 300):
+        path = tmp_path / f"{budget}.npz"
+        assert run(path, max_evaluations=budget, **options).status is lrf.Status.MAX_EVALUATIONS
+        again = run(path, **options)
+        assert_same(again, whole, counts=False)
+        assert again.method == whole.method
+
+
 def test_an_end_that_lies_on_a_checkpoint(tmp_path):
     """A run that was stopped, called again up to where it was put down: nothing is left to do."""
     options = {"method": "RK4", "step_size": 0.125}

@@ -37,7 +37,7 @@ def test_auto_stays_explicit_on_an_easy_problem():
 def test_auto_changes_on_a_stiff_one_and_says_why(rtol, name):
     flow, start = stiff(1e3)
     path = last(flow, start, 3e3, method="auto", rtol=rtol)
-    explicit = last(flow, start, 3e3, rtol=rtol)
+    explicit = last(flow, start, 3e3, rtol=rtol, method="DOP853")
     reference = last(flow, start, 3e3, rtol=1e-10, method="ROCK4")
     assert name in path.method and "stiff, h rho = " in path.method
     assert path.nfev < explicit.nfev / (4 if rtol > 1e-6 else 1.2)
@@ -197,7 +197,7 @@ def test_the_limit_is_reached_at_every_tolerance(method, rtol):
 def test_errors_of_constant_size_do_not_reach_it(monkeypatch):
     """Control: without tightening, the explicit method hovers above gtol."""
     monkeypatch.setattr(loop.Loop, "accuracy", lambda self, state: self.limits.rtol)
-    path = last(*LIMIT, np.inf, rtol=1e-4, gtol=1e-9, max_evaluations=40_000)
+    path = last(*LIMIT, np.inf, method="DOP853", rtol=1e-4, gtol=1e-9, max_evaluations=40_000)
     assert path.status is lrf.Status.MAX_EVALUATIONS and path.stationarity[-1] > 1e-6
 
 
@@ -243,6 +243,25 @@ def test_a_limit_of_lower_rank_ends():
     path = last(lrf.RiemannianFlow(loss, lrf.DepthMetric(2.2)), start, np.inf, gtol=1e-6, rtol=1e-4, max_evaluations=9000)
     assert path.status is lrf.Status.STALLED
     assert path.singular_values[-1, 3] < 1e-12 and path.stationarity[-1] > 0.9
+
+
+@pytest.mark.parametrize(("rtol", "name"), [(1e-4, "RKC (order 2)"), (1e-6, "DOP853")])
+def test_auto_takes_no_sign_from_what_decays(rtol, name):
+    """A long step of ROCK4 turns the sign of a mode below the tolerance; another method repeats it, and keeps the sign."""
+    loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
+    start = lrf.LowRankMatrix.from_dense(np.diag([0.1, 0.1, 0.1, -0.1]) + 1e-3, 4)
+    flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(2.2))
+    options = {"rtol": rtol, "t_span": (0, 200), "save": lrf.Save(times=np.linspace(20, 200, 10), dense=True)}
+    path = lrf.integrate(flow, start, **options)
+    assert path.status is lrf.Status.FINISHED
+    assert f"; {name} from t=" in path.method and path.method.endswith("crossed zero in a step of ROCK4")
+    signs = [np.linalg.slogdet(w.to_dense())[0] for w in (*path.points, path(130.0))]
+    assert set(signs) == {-1.0} and (np.diff(path.t) > 0).all()
+    # the last mode is below the error of rtol |T| in l = s^(1/2.2); that of the others, at rest, is one step's
+    np.testing.assert_allclose(path.singular_values[-1, :3], [4, 3, 2], rtol=2.2 * rtol)
+    assert 0 < path.singular_values[-1, 3] < (rtol * np.linalg.norm([4, 3, 2])) ** 2.2
+    # control: there is a sign to be lost
+    assert lrf.integrate(flow, start, method="ROCK4", **options).status is lrf.Status.RANK_LOST
 
 
 @pytest.mark.parametrize("s0", [1e-3, 1e-6, 1e-9])

@@ -308,8 +308,9 @@ def test_order_with_few_and_many_stages(kind, s, f, y0, end):
 
 
 @NUMBERS
-def test_order_of_the_error_estimate(kind, s):
-    """One step from a point where no term vanishes by symmetry."""
+def test_order_of_the_error_estimate(kind, s, monkeypatch):
+    """One step from a point where no term vanishes by symmetry; without roundoff, which is no power of h."""
+    monkeypatch.setattr(kind, "rounding", lambda self, stages: 0.0)
     steps = 2.0 ** -np.arange(3, 10)
     sizes = [np.abs(one_step(kind, s, rigid, rigid_solution(0.4), h=h)[1]).max() for h in steps]
     assert abs(fitted_slope(steps, sizes) - kind.error_order) < 0.15
@@ -639,6 +640,23 @@ def test_error_is_proportional_to_the_tolerance():
         # the factor: errors of some tens of steps that decay before they add up; a tenth: the steps are not wasted
         assert np.all(errors < 6 * (rtols / rtols[0]) ** (power - 1) * rtols)
         assert np.all(errors > 0.1 * rtols)
+
+
+def test_rock4_counts_the_roundoff_of_its_finish(monkeypatch):
+    """At rest the error is half the tolerance, whatever that is. Control: to an estimate blind to roundoff, many times it."""
+    q, rest = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))[0], np.linspace(1, 2, 100)
+    rates = np.geomspace(1e3, 1e-3, 100)
+    a, level = q * rates @ q.T, q @ (rates * (rest @ q))
+
+    def largest(rtol):
+        method = as_ode_solver(ROCK4())
+        end = solve_ivp(lambda t, y: level - a @ y, (0, 30), rest, method=method, rtol=1e-15, atol=rtol)
+        return np.sqrt(np.mean((end.y.T - rest) ** 2, axis=1)).max()
+
+    for rtol in (1e-7, 1e-9, 1e-11):
+        assert 0.1 * rtol < largest(rtol) < rtol
+    monkeypatch.setattr(ROCK4, "rounding", lambda self, stages: 0.0)
+    assert largest(1e-9) > 5 * 1e-9
 
 
 def kicked(width):

@@ -39,6 +39,7 @@ def paths(rng):
         start,
         t_span=(0, 0.1),
         rtol=1e-4,
+        method="DOP853",
         events=[event],
         save=lrf.Save(integrals={"dissipated": lambda at: at.power}),
     )

@@ -57,7 +57,7 @@ def scout(x: Sides) -> Trajectory:
     path = integrate(
         RiemannianFlow(x.loss, x.metric), x.start,
         t_span=(0.0, 1e7 * x.unit if x.t_end is None else x.t_end), rtol=max(1e-6, x.rtol), gtol=gtol, chart=x.chart,
-        max_evaluations=x.max_evaluations // 4, callback=told,
+        method="DOP853", max_evaluations=x.max_evaluations // 4, callback=told,
     )  # fmt: skip
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt

@@ -44,7 +44,7 @@ def integrate(
     rtol: float = 1e-8,
     atol: float = 0.0,
     chart: Chart | None = None,
-    method: str | type[OdeSolver] | Stepper = "DOP853",
+    method: str | type[OdeSolver] | Stepper = "auto",
     step_size: float | None = None,
     save: Save | None = None,
     events: Event | Sequence[Event] = (),
@@ -74,9 +74,10 @@ def integrate(
         Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow; ``charts.Ambient()``, which
         goes through lower rank, where the metric says that it does not preserve the rank and the flow can go on.
     method : str, type or Stepper
-        "DOP853" for smooth problems; "RKC" (order 2) or "ROCK4" (order 4) for stiff ones; "auto" to choose between
-        these by the measured stiffness and `rtol`; any other solver name of scipy, an OdeSolver class; with a fixed
-        step "Euler", "RK4" or a `Stepper` of your own. Names in any case.
+        "auto" begins with DOP853 and changes, by the measured stiffness and `rtol`, to "ROCK4" (order 4) where the flow is
+        stiff, "RKC" (order 2) where it is very stiff, and back; ``path.method`` says which and why. Or one of these for
+        the whole run; any other solver name of scipy, an OdeSolver class; with a fixed step "Euler", "RK4" or a `Stepper`
+        of your own. Names in any case.
     step_size : float, optional
         A fixed step: required by "Euler" and "RK4", possible with "RKC", "ROCK4" and other steppers.
     save : Save, optional
@@ -196,7 +197,9 @@ def _require_method(method: str | type[OdeSolver] | Stepper, step_size: float | 
     if not (isinstance(method, str) and method == "auto"):
         return require_method(method, step_size)
     if step_size is not None:
-        raise ValueError('`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`.')
+        raise ValueError(
+            '`step_size` is for methods with a fixed step; "auto" chooses its steps by `rtol`. Use method="RK4".'
+        )
     return None
 
 

@@ -73,13 +73,21 @@ class Loop:
             if state.nsteps == 0:
                 state = self._check_start(state)
             solver: Any = self._start(state) if state.status is None else None
+            anew = False
             while state.status is None:
-                state = self._step(state, solver)
+                before, state = state, self._step(state, solver)
+                if state.status is Status.RANK_LOST:
+                    state = self._crossed(before, state)
+                    if state.status is None:
+                        solver = self._start(state)
+                        continue
                 if callback is not None:
                     callback(Step(state.t, self.limits.t_end, self.field.nfev, state.stationarity))
+                if state.status not in (None, Status.MAX_EVALUATIONS):
+                    break
+                state, anew = self._turn(state, solver)  # before a budget is raised too: then as if it had not ended
                 if state.status is not None:
                     break
-                state, anew = self._turn(state, solver)
                 due = keep is not None and state.nsteps % every == 0
                 if anew or due or solver.status == "finished":
                     state = self._with_memory(state, solver, anew)
@@ -88,7 +96,7 @@ class Loop:
                     solver = self._start(state)
             self.record.keep(state.t, state.y)  # here, where an interrupt does not lose the run
             if solver is not None and state.status in (Status.CONVERGED, Status.FINISHED, Status.MAX_EVALUATIONS):
-                state = self._with_memory(state, solver)
+                state = self._with_memory(state, solver, anew and state.status is Status.MAX_EVALUATIONS)
         except KeyboardInterrupt:
             state = state.over(Status.INTERRUPTED)
         return replace(state, nfev=self.field.nfev)
@@ -141,6 +149,17 @@ class Loop:
             if not np.array_equal(repaired, state.y):
                 return replace(state, y=repaired, restarts=state.restarts + 1), True
         return state, anew
+
+    def _crossed(self, before: State, after: State) -> State:
+        """Return how a run goes on where a singular value crossed zero in a step: not, unless with another method.
+
+        What decays on the way to a limit of lower rank crosses by roundoff in the end: nothing else has moved then.
+        """
+        self.record.forget(before.t)
+        if np.isinf(self.limits.t_end) and self.record.stands_still(before.t, 2):
+            return before.over(Status.STALLED)
+        choice = self._methods.after_crossing(before.choice, before.t)
+        return after if choice is before.choice else replace(before, choice=choice, step=0.0, memory={})
 
     # ------------------------------------------------------------------------------------------------------------------
     # one step

@@ -111,6 +111,7 @@ class Choice:
     votes: int = 0  #: looks in a row that speak for another
     verdict: str = ""  #: the one they speak for
     returns: int = 0  #: to the explicit method
+    stays: bool = False  #: with that for good
     radius: Array = field(default_factory=lambda: np.asarray(0.0))  #: of the spectrum, by the power method
     direction: Array = field(default_factory=lambda: np.empty(0))  #: where that stands
 
@@ -135,6 +136,10 @@ class Methods(Protocol):
         """Return the choice after an accepted step; another name is another method."""
         ...
 
+    def after_crossing(self, choice: Choice, t: float) -> Choice:
+        """Return the choice to repeat a step from `t` in which a singular value crossed zero; the same one: none is left."""
+        ...
+
 
 @dataclass(frozen=True)
 class Given:
@@ -151,28 +156,32 @@ class Given:
     def judge(self, choice: Choice, solver: Any) -> Choice:
         return choice
 
+    def after_crossing(self, choice: Choice, t: float) -> Choice:
+        return choice
 
-_EXPLICIT = "DOP853"
+
+_EXPLICIT, _STABILISED = "DOP853", "ROCK4"
 _REAL_LIMIT = 6.4  # DOP853 damps y' = -z y for steps of 1 up to this z
 _STIFF, _EASY = 4.0, 2.0  # h rho above which the explicit method is held back by stability; below which it is not
 _EVERY = 10  # steps between two looks at the spectral radius
-_FAR, _LOOSE = 500.0, 1e-7  # h rho above which the finish of ROCK4 costs more than it gains, at rtol not below this
-_FINE = 3e-6  # rtol below which the stabilised method is the one of order 4: at equal error it needs fewer evaluations
+_LOOSE = 3e-6  # rtol from which RKC is a match for ROCK4
+#: h rho above which the finish of ROCK4 costs more than it gains, and down to which rtol it does
+_FAR = ((50.0, _LOOSE), (500.0, 1e-7))
 
 
 class Automatic:
     """Begins with an explicit method and changes when the product h rho shows that another costs less.
 
     rho is the spectral radius of the Jacobian: an explicit method cannot take h rho beyond a constant, a
-    stabilised one pays the root of it. ROCK4 goes over to RKC where h rho is so large that its finish costs more than
+    stabilised one pays the root of it. That is ROCK4 first, whose errors follow `rtol` as those of DOP853 do, while the
+    many short steps of RKC add up to rtol^(2/3); RKC where h rho is so large that the finish of ROCK4 costs more than
     its order gains.
     """
 
     def __init__(self, rtol: float) -> None:
-        self._rtol = rtol
-        self._stabilised = "ROCK4" if rtol < _FINE else "RKC"
-        self._reason = f"{self._stabilised} (order {_OURS[self._stabilised]().order} for rtol={rtol:g})"
-        self._known = {name: require_method(name, None) for name in (_EXPLICIT, "RKC", "ROCK4")}
+        self._loose = rtol >= _LOOSE
+        self._far = next((z for z, least in _FAR if rtol >= least), np.inf)
+        self._known = {name: require_method(name, None) for name in (_EXPLICIT, "RKC", _STABILISED)}
 
     def first(self) -> Choice:
         return Choice(_EXPLICIT, log=(f"{_EXPLICIT} from the start",))
@@ -184,8 +193,22 @@ class Automatic:
         h = abs(solver.t - solver.t_old)
         choice = replace(choice, steps=choice.steps + 1)
         if choice.name == _EXPLICIT:
-            return choice if choice.steps % _EVERY else self._judge_explicit(choice, solver, h)
+            due = choice.steps % _EVERY == 0 and not choice.stays
+            return self._judge_explicit(choice, solver, h) if due else choice
         return self._judge_stabilised(choice, solver, h)
+
+    def after_crossing(self, choice: Choice, t: float) -> Choice:
+        """Leave ROCK4 for RKC where that is accurate enough, else let the explicit method go on alone.
+
+        ROCK4 multiplies what decays at a rate z / h by R(-z), which is negative for half of all z, and no error estimate
+        sees that below the tolerance. R of RKC is positive, about 2/3.
+        """
+        if choice.name == _EXPLICIT:
+            return choice
+        why = f"a singular value crossed zero in a step of {choice.name}"
+        if choice.name == _STABILISED and self._loose:
+            return _changed(choice, "RKC", "RKC (order 2)", t, why)
+        return _changed(replace(choice, stays=True), _EXPLICIT, _EXPLICIT, t, why)
 
     def _judge_explicit(self, choice: Choice, solver: Any, h: float) -> Choice:
         choice = _measured(choice, solver)
@@ -195,11 +218,11 @@ class Automatic:
         if choice.votes < 2 * 2 ** min(choice.returns, 3):  # less to and fro where both do as well
             return choice
         why = f"stiff, h rho = {z:.3g} where {_EXPLICIT} is stable up to {_REAL_LIMIT:g}"
-        return _changed(choice, self._stabilised, self._reason, solver.t, why)
+        return _changed(choice, _STABILISED, f"{_STABILISED} (order 4)", solver.t, why)
 
     def _judge_stabilised(self, choice: Choice, solver: Any, h: float) -> Choice:
         z = h * solver.stepper.known_radius(solver.state)
-        far = choice.name == "ROCK4" and self._rtol >= _LOOSE and z > _FAR
+        far = choice.name == _STABILISED and z > self._far
         verdict = _EXPLICIT if z < _EASY else "RKC" if far else ""
         votes = choice.votes + 1 if verdict and verdict == choice.verdict else int(bool(verdict))
         choice = replace(choice, verdict=verdict, votes=votes)

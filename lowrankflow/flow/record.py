@@ -101,7 +101,7 @@ class Record:
 
     def trajectory(self, state: State, t_end: float, events: Sequence[str]) -> Trajectory:
         """Return what was seen up to a state that is over; what an interrupted step has added is left out."""
-        self._forget(state.t)
+        self.forget(state.t)
         self.keep(state.t, state.y)
         status = state.status or Status.INTERRUPTED
         t, points, moments, columns = zip(*self.rows, strict=True)
@@ -127,8 +127,10 @@ class Record:
             _dense=self._dense(),
         )
 
-    def _forget(self, t: float) -> None:
+    def forget(self, t: float) -> None:
         """Leave out what lies beyond a time."""
+        if self._last is not None and self._last[0] > t:
+            self._last = None
         while len(self.rows) > 1 and self.rows[-1].t > t:
             self.rows.pop()
         while len(self.trace) > 1 and self.trace[-1][0] > t:

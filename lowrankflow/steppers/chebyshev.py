@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from .. import validation
+from ..matrices import EPS
 from ..validation import Array
 from .power_iteration import first_direction, spectral_radius
 from .protocol import Hermite, State, Velocity, times
@@ -22,7 +23,8 @@ __all__ = ["RKC", "Stabilised"]
 
 Bound = Callable[[Any, Array], Any]
 
-_SAFETY = 1.2  # the power method approaches the spectral radius from below
+SAFETY = 1.2  #: the power method approaches the spectral radius from below
+_ROUNDED = 0.1 * EPS  # a rounding error over the size of y: a quarter of EPS, of which few modes take a part
 _PATIENCE = 25  # stages between two estimates of the spectral radius
 
 
@@ -73,6 +75,10 @@ class Stabilised:
         """Return beta: the method with so many stages is stable on [-beta, 0]."""
         raise NotImplementedError
 
+    def rounding(self, stages: int) -> float:
+        """Return the error of a step by errors of size one in the arguments of f, 0 where it is negligible."""
+        return 0.0
+
     def stages(self, z: float) -> int:
         """Return the least number of stages that is stable on [-z, 0]."""
         raise NotImplementedError
@@ -94,6 +100,9 @@ class Stabilised:
             spent = np.zeros_like(spent)
         s = self.stages(float(np.max(np.abs(h) * radius)))
         new, end, error = self._advance(f, t, y, h, slope, s)
+        # where all else is at rest, roundoff alone limits the step
+        size = np.linalg.norm(y, axis=-1, keepdims=True) / np.sqrt(y.shape[-1])
+        error += np.copysign(_ROUNDED * self.rounding(s) * size, error)
         length = np.broadcast_to(np.asarray(h, dtype=np.float64), radius.shape)
         return new, error, _memory(y, slope, new, end, length, radius, direction, spent + s)
 
@@ -118,8 +127,8 @@ class Stabilised:
     ) -> tuple[Array, Array]:
         """Return the spectral radius with its safety factor, and where the power method stands."""
         if self.estimate:
-            found, direction, settled = spectral_radius(f, t, y, slope, direction, known / _SAFETY, tries=tries)
-            radius = np.where(np.isfinite(found), _SAFETY * found, known)
+            found, direction, settled = spectral_radius(f, t, y, slope, direction, known / SAFETY, tries=tries)
+            radius = np.where(np.isfinite(found), SAFETY * found, known)
             if settled or self.bound is None:
                 return radius, direction
         bound = None if self.bound is None else self.bound(t, y)

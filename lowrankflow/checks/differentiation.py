@@ -118,8 +118,8 @@ def gradient_error(
         pairs.append((directional_derivative(along), sum(np.vdot(g, d) for g, d in zip(used, direction, strict=True))))
     fresh, ours = np.array(pairs).T
     # roundoff of the value over the step, which is about 1e-2 of the factors, with two digits of reserve
-    typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
-    bound = max(1e-6, 1e4 * EPS * abs(float(value(net))) / typical) if typical > 0 else 1e-6
+    typical = max(float(np.linalg.norm(fresh)), float(np.linalg.norm(ours))) / np.sqrt(fresh.size)
+    bound = max(1e-6, 1e4 * EPS * abs(float(value(net))) / typical) if typical > 0 else 1.0
     return relative(ours, fresh), bound, "central differences"
 
 
@@ -130,5 +130,6 @@ def _distance(a: list[Array], b: list[Array]) -> float:
 
 
 def relative(ours: Array, fresh: Array) -> float:
-    """Return ||ours - fresh|| / ||fresh||."""
-    return float(np.linalg.norm(ours - fresh) / (np.linalg.norm(fresh) or 1.0))
+    """Return ||ours - fresh|| over the larger of both; zero where both are."""
+    size = max(float(np.linalg.norm(ours)), float(np.linalg.norm(fresh)))
+    return float(np.linalg.norm(ours - fresh)) / (size or 1.0)

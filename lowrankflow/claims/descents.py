@@ -44,7 +44,7 @@ def _steps(runs: Runs) -> tuple[float, int]:
         " over the largest sharpness along the path: the sharpness can peak on the way, and a step that is fine at the"
         " start may be unstable there. Bound: 1 +- 0.1."
     ),
-    hypotheses="balanced factors; within the validity horizon; the flow is complete; gaps above roundoff",
+    hypotheses="balanced factors; within the validity horizon; all runs complete; gaps above roundoff",
     controls="the flow of depth N + 1, which descent does not approach",
 )
 def discrete(x: Sides, runs: Runs) -> Measurement:
@@ -76,7 +76,7 @@ def discrete(x: Sides, runs: Runs) -> Measurement:
     )
     return Measurement(
         slope(hs_, values), "in", (0.9, 1.1),
-        (x.balanced, within_horizon(x, runs), complete(flow), _resolved(values, count * 2**HALVINGS)),
+        (x.balanced, within_horizon(x, runs), complete(flow, wrong_flow), _resolved(values, count * 2**HALVINGS)),
         (Control(control, slope(hs_, np.array(wrong)), (0.9, 1.1), "in"),), detail, figures=(figure,),
     )  # fmt: skip
 

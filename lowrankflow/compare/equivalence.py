@@ -22,6 +22,7 @@ from ..report import Report
 from ..statements import Statement
 from . import theory
 from .runs import Span, scout, shared_runs, span
+from .starts import require_moving, require_seen
 
 __all__ = ["Interrupted", "default_widths", "verify_equivalence", "what_w_is"]
 
@@ -157,7 +158,8 @@ def verify_equivalence(
     Raises
     ------
     ValueError, TypeError
-        If an argument breaks its rule or the shapes differ.
+        If an argument breaks its rule, the shapes differ, the start is a critical point, where nothing moves, or has
+        more rank than the inputs.
     Interrupted
         On Ctrl-C, a KeyboardInterrupt that carries the report so far.
 
@@ -190,6 +192,8 @@ def verify_equivalence(
     value = require_value(loss.value(start))
     if not np.isfinite(value):
         raise ValueError(f"`loss.value(w)` must be finite at the start, got {value:g}. Start elsewhere.")
+    require_seen(loss, start)
+    require_moving(loss, start)
     unit = natural_time_unit(loss, start, network.depth)
     tell = (lambda stage, fraction: None) if progress is None else progress
     seed = int(rng.integers(2**63))

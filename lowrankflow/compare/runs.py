@@ -14,7 +14,7 @@ from ..descent import sharpness
 from ..flow import Status, Step, Trajectory, integrate
 from ..flows import RiemannianFlow
 from ..gradients import project
-from ..matrices import LinearNetwork
+from ..matrices import EPS, LinearNetwork
 from ..validation import Array
 
 __all__ = ["Span", "scout", "shared_runs", "span"]
@@ -73,10 +73,22 @@ def span(x: Sides, path: Trajectory) -> Span:
     """Return how far the sides are compared, from the scouting run."""
     growth = _growth(x, path)
     horizon = math.inf if growth[-1] < HORIZON else float(np.interp(HORIZON, growth, path.t))
+    lost = _rank_lost(x, path)
     times = _grid(x, float(path.t[-1]))
-    if math.isfinite(horizon):
-        times = np.append(times[times < horizon], horizon)
-    return Span(path, growth, horizon, times, _ended_by(x, path, horizon))
+    if min(horizon, lost) < times[-1]:
+        times = np.append(times[times < min(horizon, lost)], min(horizon, lost))
+    return Span(path, growth, horizon if horizon <= lost else math.inf, times, _ended_by(x, path, horizon, lost))
+
+
+def _rank_lost(x: Sides, path: Trajectory) -> float:
+    """Return the time at which sigma_r falls to the roundoff of W, at depth 2; inf where it does not.
+
+    A mode that decays there has a partner in the factors that grows: w_1' = -g w_2, w_2' = -g w_1 takes w_1 = w_2 to zero,
+    and w_1 = -w_2 away from it, which begins as roundoff. From depth 3 on nothing grows out of zero.
+    """
+    s = path.singular_values
+    gone = s[:, -1] <= 10 * max(x.start.shape) * EPS * s[:, 0]
+    return float(path.t[int(np.argmax(gone))]) if x.depth == 2 and gone.any() and not gone[0] else math.inf
 
 
 def _growth(x: Sides, path: Trajectory) -> Array:
@@ -96,7 +108,11 @@ def _grid(x: Sides, end: float) -> Array:
     return times
 
 
-def _ended_by(x: Sides, path: Trajectory, horizon: float) -> str:
+def _ended_by(x: Sides, path: Trajectory, horizon: float, lost: float) -> str:
+    if lost < horizon:
+        return (
+            f"sigma_r at the roundoff of W{_sign_of_determinant(x)}; at depth 2 roundoff drives the factors from there"
+        )
     if math.isfinite(horizon):
         return "validity horizon"
     if path.status is Status.CONVERGED:
@@ -105,6 +121,15 @@ def _ended_by(x: Sides, path: Trajectory, horizon: float) -> str:
         asked = "the end time that was asked for"
         return asked if x.t_end is not None else "the longest time, 1e7 natural units: no limit was reached"
     return path.status.value
+
+
+def _sign_of_determinant(x: Sides) -> str:
+    """Say why a square W of full rank must come to lower rank, where that is known."""
+    best = x.said.minimiser
+    if x.start.shape != (x.rank, x.rank) or best is None:
+        return ""
+    signs = (np.linalg.slogdet(w.to_dense())[0] for w in (x.start, best(x.rank)))
+    return ", for the flow keeps the sign of det W, and the best W has the other" if next(signs) != next(signs) else ""
 
 
 def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> Runs:

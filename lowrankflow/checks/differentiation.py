@@ -7,8 +7,9 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
-from ..gradients import factor_gradients, product_retraction, squared_norm
+from ..gradients import factor_gradients, product_retraction
 from ..losses import Loss, facts
 from ..losses.facts import only_if
 from ..matrices import EPS, LinearNetwork, MatrixOrArray
@@ -124,12 +125,11 @@ def gradient_error(
 
 
 def _distance(a: list[Array], b: list[Array]) -> float:
-    """Return ||a - b|| / ||b|| of two lists of factor gradients."""
-    size = squared_norm(b) or 1.0
-    return float(np.sqrt(squared_norm([x - y for x, y in zip(a, b, strict=True)]) / size))
+    """Return ||a - b|| over the larger of both, of two lists of factor gradients."""
+    return relative(*(np.concatenate([x.ravel() for x in part]) for part in (a, b)))
 
 
 def relative(ours: Array, fresh: Array) -> float:
     """Return ||ours - fresh|| over the larger of both; zero where both are."""
-    size = max(float(np.linalg.norm(ours)), float(np.linalg.norm(fresh)))
-    return float(np.linalg.norm(ours - fresh)) / (size or 1.0)
+    size = max(float(linalg.norm(ours)), float(linalg.norm(fresh)))  # of BLAS, whose squares do not underflow
+    return float(linalg.norm(ours - fresh)) / (size or 1.0)

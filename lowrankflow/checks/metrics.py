@@ -318,7 +318,7 @@ def gradient(check: _Check) -> Measurement:
     # the inner product divides by them, pairs of them by their squares
     inverted = Hypothesis(
         "coefficients within 1e6 of one another",
-        least > max(1e-6 * most, np.finfo(float).tiny ** 0.5 / EPS),
+        least > max(1e-6 * most, _SMALL),
         least / most,
     )
     return Measurement(
@@ -383,7 +383,7 @@ def ties_of_differences(check: _Check) -> Measurement | None:
     here = np.hstack([c.core, c.vp[:, None]])
     step = (near**2 - s**2)[:, None]
     least = float(step.min())
-    squared = Hypothesis("squares of the singular values that do not underflow", least > np.finfo(float).tiny, least)
+    squared = Hypothesis("squares of the singular values that do not underflow", bool(least > np.finfo(float).tiny), least)
     step = np.maximum(step, np.finfo(float).tiny)
     slope = (there - here) / step
     # of first order in the distance, and the roundoff of the coefficients over it
@@ -402,6 +402,9 @@ def ties_of_differences(check: _Check) -> Measurement | None:
         (Control("differences plus 1 % of the largest", gap(d + 0.01 * size), bound),),
         f"quotient over a relative distance of {_NEAR:g}",
     )  # fmt: skip
+
+
+_SMALL = float(np.sqrt(np.finfo(np.float64).tiny)) / EPS  # whose square still has all its digits
 
 
 def _unit(a: Array) -> Array:

@@ -401,8 +401,8 @@ def _dissipation_error(x: Sides, loss: Loss, times: Array) -> tuple[float, Traje
         "The theorem is continuous in its main hypothesis, with a rate. The factors are [A W_1, W_2 A^{-1}, ...] with"
         " A = exp(c D), D diagonal, c halved until the gap is below 0.02, two successive orders agree to 0.03 and the linear"
         " term of the end-to-end operator, ||(op_c - op_{-c})(G)|| / 2c along the path, is five times the quadratic one."
-        " Measured: the order over the last halving. Bound: 1 +- 0.1. Where the linear term vanishes (1 x 1; one input from depth 3"
-        " on; a core that commutes) the order is 2, and 2 +- 0.1 is claimed."
+        " Measured: the order over the last halving. Bound: 1 +- 0.1. Where the linear term vanishes (1 x 1; one input from"
+        " depth 3 on; a core that commutes) the order is 2, and 2 +- 0.1 is claimed."
     ),
     hypotheses=(
         "balanced factors to begin with; a loss that is twice differentiable; within the validity horizon; all runs"

@@ -383,7 +383,9 @@ def ties_of_differences(check: _Check) -> Measurement | None:
     here = np.hstack([c.core, c.vp[:, None]])
     step = (near**2 - s**2)[:, None]
     least = float(step.min())
-    squared = Hypothesis("squares of the singular values that do not underflow", bool(least > np.finfo(float).tiny), least)
+    squared = Hypothesis(
+        "squares of the singular values that do not underflow", bool(least > np.finfo(float).tiny), least
+    )
     step = np.maximum(step, np.finfo(float).tiny)
     slope = (there - here) / step
     # of first order in the distance, and the roundoff of the coefficients over it

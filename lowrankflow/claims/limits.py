@@ -85,10 +85,15 @@ class Limit:
 
     @cached_property
     def near(self) -> Hypothesis:
-        """Whether W is near its limit in absolute terms: the start may have been so far away that 1e-4 of it says little."""
+        """Whether W is near its limit in absolute terms: the start may have been so far away that 1e-4 of it says little.
+
+        Turned by theta from pair r towards pair r + 1, W has ||p|| = (sigma_r - sigma_{r+1}) sin(2 theta) / 2, so that
+        2 ||p|| / mu <= sigma_r / 2 leaves theta below 15 degrees, or above 75, where J is another set.
+        """
         reach = 2 * self.whitened_gradient / (self.gap or math.nan)
         least = float(self.spectrum.sigma[min(self.x.rank, self.spectrum.sigma.size) - 1])
-        return Hypothesis("2 ||p|| / mu below a tenth of sigma_r of the whitened targets", reach <= 0.1 * least, reach)
+        told = f"{reach:.3g} against {least / 2:.3g}"
+        return Hypothesis("2 ||p|| / mu below half of sigma_r of the whitened targets", reach <= 0.5 * least, told)
 
     @property
     def hypotheses(self) -> tuple[Hypothesis, ...]:
@@ -176,7 +181,7 @@ def _neighbours(limit: Limit) -> list[int] | None:
     ),
     hypotheses=(
         "the square loss with full-rank inputs; stationarity; J = {1, ..., r}, the r leading pairs; a gap behind sigma_r,"
-        " without which the best point is not unique; 2 ||p|| / mu below a tenth of sigma_r: near the limit in absolute"
+        " without which the best point is not unique; 2 ||p|| / mu below half of sigma_r: near the limit in absolute"
         " terms, wherever the start was"
     ),
     controls="J with its last pair exchanged for the next",

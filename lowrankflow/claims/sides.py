@@ -190,7 +190,9 @@ class Sides:
             self.tell(stage, min(1.0, p.t / end))
 
         keep = Save(times=times, exact=True, steps=False) if save is None else save
-        usual: dict[str, Any] = {"max_evaluations": self.max_evaluations, "callback": told, "save": keep}
+        usual: dict[str, Any] = {
+            "method": "auto", "max_evaluations": self.max_evaluations, "callback": told, "save": keep,
+        }  # fmt: skip
         path = integrate(flow, start, t_span=(0.0, end), rtol=rtol, **(usual | options))
         if path.status is Status.INTERRUPTED:
             raise KeyboardInterrupt

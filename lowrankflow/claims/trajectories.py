@@ -413,8 +413,8 @@ def _dissipation_error(x: Sides, loss: Loss, times: Array) -> tuple[float, Traje
 )
 def imbalance(x: Sides, runs: Runs) -> Measurement:
     """The gap goes to zero linearly in the imbalance."""
-    times, linear, quadratic = runs.control_times, *_terms_of_imbalance(x, runs)
-    vanishes = linear <= 1e-6 * quadratic  # central differences of roundoff at c = 1e-4
+    times, ratio = runs.control_times, _linear_over_quadratic(x, runs)
+    vanishes = ratio <= 1e-6  # central differences of roundoff at c = 1e-4
     floor = _FAR_ABOVE * max(float(e[: times.size].max()) for e in runs.errors)
     sizes, found, wrong, paths, order = [], [], [], [], math.nan
     settled, cs = False, 0.05 / 2.0 ** np.arange(_MOST_HALVINGS)
@@ -429,7 +429,7 @@ def imbalance(x: Sides, runs: Runs) -> Measurement:
             break
         if k > 0:
             last, order = order, slope(np.array(sizes[-2:]), np.array(found[-2:]))
-            small = found[-1] <= 0.02 and (vanishes or linear >= 5 * c * quadratic)  # the next terms, of W and of A
+            small = found[-1] <= 0.02 and (vanishes or ratio >= 5 * c)  # the next terms, of W and of A
             settled = bool(small and abs(order - last) <= 0.03)
         if settled:
             break
@@ -448,7 +448,6 @@ def imbalance(x: Sides, runs: Runs) -> Measurement:
     wanted = 2.0 if vanishes else 1.0
     bound = (wanted - 0.1, wanted + 0.1)
     controls = (Control(f"depth {x.depth + 1}", slope(size[-2:], np.array(wrong[-2:])), bound, "in"),)
-    ratio = linear / quadratic if quadratic > 0 else math.inf
     told = Hypothesis("the linear term is told from the quadratic one, or vanishes", vanishes or ratio > 1e-3, ratio)
     says = Hypothesis("the order has settled, above the solvers' errors", settled, orders(values))
     detail = f"{orders(values)}; of the last one, up to t={times[-1]:.4g}, where half of the loss is lost"
@@ -465,14 +464,15 @@ _FAR_ABOVE = 30  # times the solvers' errors: they then change an order by less 
 _MOST_HALVINGS = 12
 
 
-def _terms_of_imbalance(x: Sides, runs: Runs) -> tuple[float, float]:
-    """Return the sizes of the terms in c and c^2 by which the velocity changes at factors unbalanced by c, along the path."""
-    c, linear, quadratic = 1e-4, 0.0, 0.0
+def _linear_over_quadratic(x: Sides, runs: Runs) -> float:
+    """Return the largest ratio, along the path, of the terms in c and c^2 by which an imbalance c changes the velocity."""
+    c, ratio = 1e-4, 0.0
     points = runs.factor_reference.points[: 1 + runs.control_times.size]
     for net in points[:: max(1, len(points) // 8)]:
         g = x.loss.gradient(net)
         up, down, at = (end_to_end_operator(unbalanced(net, by))(g) for by in (c, -c, 0.0))
-        linear = max(linear, difference(up, down).norm() / (2 * c))
+        linear = difference(up, down).norm() / (2 * c)
         # a difference of this size has lost half of its digits to roundoff, and keeps the other half
-        quadratic = max(quadratic, difference(up + down, at * 2.0).norm() / (2 * c**2), at.norm())
-    return linear, quadratic
+        quadratic = max(difference(up + down, at * 2.0).norm() / (2 * c**2), at.norm())
+        ratio = max(ratio, linear / quadratic if quadratic > 0 else 0.0)
+    return ratio

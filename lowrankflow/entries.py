@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .validation import Array
+from .validation import Array, refuse_masked
 
 __all__ = ["as_index", "as_positions", "refuse_repeated", "sampled_product"]
 
@@ -81,6 +81,7 @@ def _compiled() -> _Kernel | None:
 
 def as_index(name: str, value: ArrayLike, size: int, index: np.dtype[Any]) -> NDArray[Any]:
     """Return positions within 0 .. size - 1 as the given type, the array itself where it has it."""
+    refuse_masked(name, value)
     array = np.atleast_1d(np.asarray(value))
     whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)))
     if array.size and not whole:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from . import validation
@@ -65,6 +66,8 @@ class Moment(NamedTuple):
 
 Rate = Callable[[Motion], float]
 Column = Callable[[float, Any], Any]
+
+_HIGHEST = 1e300  # what an event's infinity counts as
 
 # what a column cannot be called: the other arrays of a trajectory, and the dimensions of its labelled form
 _TAKEN = re.compile(r"t|time|loss|singular_values|stationarity|mode|row|column|u|s|vt|W\d+|width_\d+")
@@ -153,7 +156,9 @@ class Event:
     name : str
         Key under which the times appear in ``path.events``.
     function : callable
-        ``function(t, w) -> float``, evaluated after every step; a change of sign is located on the interpolant.
+        ``function(t, w) -> float``, evaluated after every step; a change of sign is located on the interpolant. True
+        counts as 1 and False as -1; infinity has a sign too. NaN has none: at the start it is refused, later it ends the
+        run with ``Status.NOT_FINITE``.
     terminal : bool
         End the integration there.
     direction : int
@@ -177,9 +182,12 @@ class Event:
     def level(self, t: float, w: Point) -> float:
         """Return the value of the function."""
         found = self.function(t, w)
+        if isinstance(found, (bool, np.bool_)):
+            return 1.0 if found else -1.0
         try:
-            return float(found)
+            level = float(found)
         except (TypeError, ValueError):
             raise TypeError(
                 f"`function` of event {self.name!r} must return a number, got {validation.describe(found)}."
             ) from None
+        return float(np.clip(level, -_HIGHEST, _HIGHEST))  # with room for the differences of a search

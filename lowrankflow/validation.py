@@ -23,10 +23,13 @@ Array = NDArray[np.float64]
 Rng = np.random.Generator | int | None  # what every `rng=` takes (SPEC 7)
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K", bound=np.generic)
 
 
 _MISSING = object()
-_LARGEST = 1e150  # its square is finite, and that of its inverse not zero, with room for sums over samples
+_LARGEST = (
+    1e35  # what a flow squares goes with the fourth power of the data and more than the square of W; both stay finite
+)
 _MOST_FACTORS = 1_000_000
 
 
@@ -97,6 +100,7 @@ def optional_flag(thing: object, name: str, label: str) -> bool | None:
 
 def as_real(name: str, value: ArrayLike) -> NDArray[Any]:
     """Return an array of real numbers of any shape."""
+    refuse_masked(name, value)
     try:
         array = np.asarray(value)
     except ValueError:
@@ -107,8 +111,17 @@ def as_real(name: str, value: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def refuse_masked(name: str, value: object) -> None:
+    """Refuse a masked array, of which numpy would take what lies below the mask for numbers."""
+    if isinstance(value, np.ma.MaskedArray):
+        count = int(np.ma.count_masked(value))
+        fix = "Leave these samples out, or fit observed entries alone (Completion)" if count else "Pass its .data"
+        raise TypeError(f"`{name}` must be a plain array, got a masked one with {count} values masked. {fix}.")
+
+
 def as_numbers(name: str, value: Any) -> NDArray[Any]:
     """Return an array of numbers of any shape, type and order as it is."""
+    refuse_masked(name, value)
     array = np.asanyarray(value)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
@@ -156,6 +169,17 @@ def as_matrix(name: str, value: ArrayLike, *, column: bool = False) -> Array:
     array = np.asarray(array, dtype=np.float64)
     require_finite(name, array)
     return array
+
+
+def read_only(array: NDArray[K]) -> NDArray[K]:
+    """Return an array that nobody can write to any more: one that an object keeps, and shows."""
+    array.flags.writeable = False
+    return array
+
+
+def own(array: NDArray[K]) -> NDArray[K]:
+    """Return a copy to keep, read-only: what was handed over may change, what is kept does not."""
+    return read_only(np.array(array))
 
 
 def require_finite(name: str, array: Array) -> None:

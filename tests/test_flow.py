@@ -861,10 +861,54 @@ def test_a_blow_up_with_a_fixed_step_is_a_status_and_keeps_a_finite_state(method
     assert np.isfinite(path.loss).all() and all(np.isfinite(w.to_dense()).all() for w in path.points)
 
 
-def test_an_event_that_is_nan_is_passed_over(problem):
-    events = [lrf.Event("nan", lambda t, w: np.nan if t > 0.2 else -1.0), lrf.Event("t", lambda t, w: t - 0.5)]
-    path = lrf.integrate(*problem, t_span=(0, 1), events=events)
-    assert path.events["nan"] == [] and path.events["t"] == pytest.approx([0.5], abs=1e-10)
+@pytest.mark.parametrize(
+    "function",
+    [lambda t, w: t > 0.2, lambda t, w: np.bool_(t > 0.2), lambda t, w: np.inf if t > 0.2 else -1.0,
+     lambda t, w: 1.0 if t > 0.2 else -np.inf],
+    ids=["bool", "numpy bool", "to inf", "from -inf"],
+)  # fmt: skip
+def test_an_event_that_jumps_is_located(problem, function):
+    path = lrf.integrate(*problem, t_span=(0, 1), events=lrf.Event("jump", function, terminal=True))
+    assert path.status is lrf.Status.EVENT and path.events["jump"] == pytest.approx([0.2], abs=1e-10)
+
+
+@pytest.mark.parametrize("function", [
+    lambda t, w: np.nan if t > 0.2 else -1.0,
+    lambda t, w: np.nan if 0.2 < t < 0.5 and t not in ENDS else t - 0.3,  # a number at the ends of steps alone
+], ids=["from then on", "within a step"])  # fmt: skip
+def test_an_event_that_becomes_nan_ends_the_run(problem, function):
+    ENDS.update(lrf.integrate(*problem, t_span=(0, 1)).t.tolist())
+    path = lrf.integrate(*problem, t_span=(0, 1), events=lrf.Event("odd", function))
+    assert path.status is lrf.Status.NOT_FINITE and "Event 'odd' returned nan" in path.message
+    assert np.isfinite(path.loss).all()
+
+
+ENDS = set()
+
+
+def test_an_event_that_is_nan_at_the_start_is_refused(problem):
+    with pytest.raises(ValueError, match=r"`function` of event 'odd' must return a number, got nan"):
+        lrf.integrate(*problem, t_span=(0, 1), events=lrf.Event("odd", lambda t, w: np.nan))
+
+
+@pytest.mark.parametrize("gtol", [0.0, 1e-6])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_has_no_value_any_more_ends_the_run(problem, gtol, bad):
+    flow, start = problem
+
+    class Ends:  # its gradient stays finite
+        shape = start.shape
+
+        def value(self, w):
+            return flow.loss.value(w) if flow.loss.value(w) > half else bad
+
+        def gradient(self, w):
+            return flow.loss.gradient(w)
+
+    half = 0.5 * flow.loss.value(start) + 0.5 * lrf.integrate(flow, start, t_span=(0, 20)).loss[-1]
+    path = lrf.integrate(lrf.RiemannianFlow(Ends(), flow.metric), start, t_span=(0, 20), gtol=gtol)
+    assert path.status is lrf.Status.NOT_FINITE and "The loss was" in path.message
+    assert np.isfinite(path.loss[:-1]).all() and path.t[-1] < 20
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,9 @@ def test_any_whole_numbers_are_positions(form, rng):
     for got, want in zip((loss.rows, loss.cols, loss.values), (rows, cols, values), strict=True):
         np.testing.assert_array_equal(got, want[order])
     assert loss.rows.dtype == loss.cols.dtype == np.intp
-    loss.values[:], loss.rows[:] = 0, 0
+    loss.rows[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        loss.values[:] = 0
     for x, y in zip((*given, values), kept, strict=True):  # what was given is neither sorted nor shared
         np.testing.assert_array_equal(x, y)
 

@@ -94,7 +94,7 @@ def _rest(problem: Problem, change: Callable[[Any], Any], watch: Watch) -> Repor
     moved = max(float(np.abs(a - b).max()) for a, b in zip(path.points[-1].factors, net.factors, strict=True))
     at_rest = kind != "one zero factor"  # which learns where the depth is 2 or the others are no zeros
     measured = moved if at_rest else 0.0
-    over = measured if path.status.finished else np.inf
+    over = measured if path.status.finished or not at_rest else np.inf  # what moves may use up its budget
     detail = f"{kind}, {method}, {options}: {path.status.name}"
     claim = Claim("rest", "What is at rest stays there.", "the definition", over, "<=", 1e-9, detail=detail)
     return Report("rest", {"detail": detail}, [claim])

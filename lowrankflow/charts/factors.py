@@ -126,7 +126,7 @@ class _FactorSystem:
         net = self.network(y)
         scale = max(float(np.vdot(f, f)) for f in net.factors)
         drift = (linalg.norm(a - b) for a, b in zip(net.imbalances(), self._imbalances, strict=True))
-        return float(max(drift, default=0.0)) / scale
+        return float(max(drift, default=0.0)) / scale if scale > 0 else 0.0
 
     def repair(self, y: Array) -> Array:
         return y  # the drift of the invariants is a result here, not something to hide

@@ -99,7 +99,8 @@ def weighted(blocks: list[tuple[int, float]], rtol: float, atol: float) -> tuple
     relative part of scipy's test is left at its least value.
     """
     total = sum(size for size, _ in blocks)
-    per_block = [np.full(size, (rtol * scale + atol) / np.sqrt(total)) for size, scale in blocks]
+    # a block at rest at zero stays there, and has no scale: any positive number, for a quotient of 0 by it
+    per_block = [np.full(size, ((rtol * scale + atol) or 1.0) / np.sqrt(total)) for size, scale in blocks]
     return 100 * EPS, np.concatenate(per_block)
 
 

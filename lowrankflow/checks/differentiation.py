@@ -7,8 +7,9 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
-from ..gradients import factor_gradients, product_retraction, squared_norm
+from ..gradients import factor_gradients, product_retraction
 from ..losses import Loss, facts
 from ..losses.facts import only_if
 from ..matrices import EPS, LinearNetwork, MatrixOrArray
@@ -118,17 +119,17 @@ def gradient_error(
         pairs.append((directional_derivative(along), sum(np.vdot(g, d) for g, d in zip(used, direction, strict=True))))
     fresh, ours = np.array(pairs).T
     # roundoff of the value over the step, which is about 1e-2 of the factors, with two digits of reserve
-    typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
-    bound = max(1e-6, 1e4 * EPS * abs(float(value(net))) / typical) if typical > 0 else 1e-6
+    typical = max(float(np.linalg.norm(fresh)), float(np.linalg.norm(ours))) / np.sqrt(fresh.size)
+    bound = max(1e-6, 1e4 * EPS * abs(float(value(net))) / typical) if typical > 0 else 1.0
     return relative(ours, fresh), bound, "central differences"
 
 
 def _distance(a: list[Array], b: list[Array]) -> float:
-    """Return ||a - b|| / ||b|| of two lists of factor gradients."""
-    size = squared_norm(b) or 1.0
-    return float(np.sqrt(squared_norm([x - y for x, y in zip(a, b, strict=True)]) / size))
+    """Return ||a - b|| over the larger of both, of two lists of factor gradients."""
+    return relative(*(np.concatenate([x.ravel() for x in part]) for part in (a, b)))
 
 
 def relative(ours: Array, fresh: Array) -> float:
-    """Return ||ours - fresh|| / ||fresh||."""
-    return float(np.linalg.norm(ours - fresh) / (np.linalg.norm(fresh) or 1.0))
+    """Return ||ours - fresh|| over the larger of both; zero where both are."""
+    size = max(float(linalg.norm(ours)), float(linalg.norm(fresh)))  # of BLAS, whose squares do not underflow
+    return float(linalg.norm(ours - fresh)) / (size or 1.0)

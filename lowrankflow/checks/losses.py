@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> 
         ``convex`` and ``curvature`` are checked if present. All that `lowrankflow.losses.Loss` lists is shown.
     start : LowRankMatrix, (m, n) of rank k
         Where to check; the loss must be differentiable nearby. A loss that says ``fixed_rank = True`` is asked along
-        matrices of rank k alone.
+        matrices of rank k alone. Where the gradient is roundoff, as at an exact fit, a W half its norm away is taken.
     rng : int or numpy.random.Generator, optional
         Draws the directions; the same at every call unless given. None: others at every call.
 
@@ -74,12 +75,15 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> 
     require_point("start", start)
     validation.require_shape("start", start.shape, loss.shape)
     rng = validation.as_rng(rng)
-    check = _Check(loss, start, rng)
+    check, where = _Check(loss, start, rng), ""
+    if not check.tells:  # a critical point, an exact fit
+        check = _Check(loss, check.beside, rng)
+        where = "; asked half its norm away, because at W itself the gradient is roundoff"
     m, n = start.shape
     about = {"loss": loss_label(loss), "shape": [m, n], "rank": start.rank}
     return Report(
         "check-loss", about, measured(CLAIMS, check), tables=[loss_table(check.said)],
-        title=_TITLE, lead=_LEAD, headline=f"{type(loss).__name__}: W is {m} x {n}, rank {start.rank}",
+        title=_TITLE, lead=_LEAD, headline=f"{type(loss).__name__}: W is {m} x {n}, rank {start.rank}{where}",
     )  # fmt: skip
 
 
@@ -108,6 +112,25 @@ class _Check:
         if not np.isfinite(self.value):
             raise ValueError(f"`loss.value(w)` must be finite at `start`, got {self.value:g}. Start elsewhere.")
         self.courses = [self._course() for _ in range(16)]
+
+    @cached_property
+    def beside(self) -> LowRankMatrix:
+        """A W of the same rank, half its norm away."""
+        (m, n), rng = self.start.shape, self.rng
+        z = Product(rng.standard_normal((m, 2)), rng.standard_normal((2, n)))
+        return (self.w + z * (0.5 * self.scale / z.norm())).to_low_rank(self.start.rank)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the gradient is not small beside its own changes: of one that is, only roundoff would be checked."""
+        here, there = self.g @ self.v, self.loss.gradient(self.beside) @ self.v
+        return not float(np.linalg.norm(here)) <= 1e-3 * float(np.linalg.norm(there - here))
+
+    @cached_property
+    def last_digits(self) -> float:
+        """What a change of W in its last digits does to the gradient, relative."""
+        left, right = (part * (1 + EPS * self.rng.choice([-1.0, 1.0], part.shape)) for part in self.w.split())
+        return relative(self.loss.gradient(Product(left, right)) @ self.v, self.g @ self.v)
 
     # asking
 
@@ -158,9 +181,10 @@ class _Check:
     meaning=(
         "Two flows of one wrong field agree: only a fresh differentiation can see a wrong gradient. Measured: the"
         " relative error of the pairings with the directions (for a loss of fixed rank, of curves of that rank)."
-        " Bound: the accuracy of the five-point central differences of the value, 1e-6, or their roundoff if larger."
+        " Bound: the accuracy of the five-point central differences of the value, 1e-6, or their roundoff or that of the"
+        " gradient if larger."
     ),
-    hypotheses="none",
+    hypotheses="a derivative above its roundoff",
     controls="the gradient times 1.001",
 )
 def derivative(check: _Check) -> Measurement:
@@ -174,10 +198,11 @@ def derivative(check: _Check) -> Measurement:
     fresh = np.array([along(course) for course in check.courses])
     ours = np.array([_pairing(check.g, course.first) for course in check.courses])
     # the value has a roundoff of eps times itself, over a step of about 1e-2
-    typical = float(np.linalg.norm(fresh)) / np.sqrt(fresh.size)
-    bound = max(1e-6, 1e4 * EPS * abs(check.value) / typical) if typical > 0 else 1e-6
+    typical = max(float(np.linalg.norm(fresh)), float(np.linalg.norm(ours))) / np.sqrt(fresh.size)
+    bound = max(1e-6, 100 * check.last_digits, 1e4 * EPS * abs(check.value) / typical) if typical > 0 else 1.0
+    told = Hypothesis("a derivative above its roundoff", bound < 1e-4, typical)
     return Measurement(
-        relative(ours, fresh), "<=", bound, (),
+        relative(ours, fresh), "<=", bound, (told,),
         (Control("gradient times 1.001", relative(1.001 * ours, fresh), bound),),
         "Five-point central differences; the bound is their accuracy, not roundoff.",
     )  # fmt: skip
@@ -192,7 +217,7 @@ def derivative(check: _Check) -> Measurement:
         " the first-order term is not small by accident. Measured: the median order, fitted over five halvings;"
         " infinite where the remainder is roundoff. Bound: at least 1.95."
     ),
-    hypotheses="a steady order over five halvings",
+    hypotheses="a steady order over five halvings; a first-order term above the roundoff of the value",
     controls="the gradient times 1.01",
 )
 def slope(check: _Check) -> Measurement:
@@ -200,10 +225,11 @@ def slope(check: _Check) -> Measurement:
     # where the gradient is largest, so that the first-order term is not small by accident
     steep = sorted(check.courses, key=lambda course: -abs(_pairing(check.g, course.first)))[:3]
     right, wrong = ([check.remainder(course, factor) for course in steep] for factor in (1.0, 1.01))
-    measured = _median(right)
+    measured, other = _median(right), _median(wrong)
+    seen = Hypothesis("a first-order term above the roundoff of the value", not np.isinf(other), other)
     return Measurement(
-        measured, ">=", 1.95, (_steady(measured),),
-        (Control("gradient times 1.01", _median(wrong), 1.95, ">="),), _FITTED,
+        measured, ">=", 1.95, (_steady(measured), seen),
+        (Control("gradient times 1.01", other, 1.95, ">="),), _FITTED,
     )  # fmt: skip
 
 
@@ -214,7 +240,7 @@ def slope(check: _Check) -> Measurement:
     meaning=(
         "The low-rank path only ever multiplies a gradient, from both sides. Measured: the relative difference of the"
         " two sides with four random columns, and, where W has at most a million entries, a tenth of that to the"
-        " products of `g @ I`. Bound: 10 eps sqrt(m n)."
+        " products of `g @ I`. Bound: 10 eps sqrt(m n), or what the last digits of W do to the gradient if larger."
     ),
     hypotheses="none",
     controls="one product off by 1e-3",
@@ -225,7 +251,7 @@ def adjoint(check: _Check) -> Measurement:
     gv, gu = g @ v, g.T @ u
     a, b = u.T @ gv, gu.T @ v
     # both sides are sums of at most m n products, of size ||u|| ||G v||
-    bound = 10 * EPS * np.sqrt(m * n)
+    bound = max(10 * EPS * np.sqrt(m * n), check.last_digits)
     size = float(np.linalg.norm(u) * np.linalg.norm(gv) + np.linalg.norm(gu) * np.linalg.norm(v)) or 1.0
     measured = float(np.linalg.norm(a - b)) / size
     if m * n <= _LARGE:
@@ -248,7 +274,7 @@ def adjoint(check: _Check) -> Measurement:
         " spread of value and gradient. Bound: 1e-9, roundoff of three ways to multiply, with four digits for"
         " cancellation in the residual and for scale."
     ),
-    hypotheses="none",
+    hypotheses="a loss that is not the same everywhere",
     controls="another W",
 )
 def representations(check: _Check) -> Measurement:
@@ -258,18 +284,19 @@ def representations(check: _Check) -> Measurement:
     values = np.array([float(loss.value(x)) for x in forms])
     products = [np.asarray(loss.gradient(x) @ v) for x in forms]
     size = float(np.linalg.norm(products[0])) or 1.0
+    there = check.courses[0].at(0.5)
+    change = abs(float(loss.value(there)) - values[0])
+    level = max(float(np.abs(values).max()), change) or 1.0  # a value that happens to be near zero is no scale
     spread = max(
-        float(np.ptp(values)) / (np.abs(values).max() or 1.0),
+        float(np.ptp(values)) / level,
         max(float(np.linalg.norm(p - products[0])) for p in products) / size,
     )
-    there = check.courses[0].at(0.5)
-    moved = max(
-        abs(float(loss.value(there)) - values[0]) / (np.abs(values).max() or 1.0),
-        float(np.linalg.norm(loss.gradient(there) @ v - products[0])) / size,
-    )
-    bound = 1e-9  # roundoff of three ways to multiply, with four digits for cancellation in the residual and for scale
+    moved = max(change / level, float(np.linalg.norm(loss.gradient(there) @ v - products[0])) / size)
+    # roundoff of three ways to multiply, with four digits for cancellation in the residual and for scale
+    bound = max(1e-9, 100 * check.last_digits)
+    varies = Hypothesis("a loss that is not the same everywhere", max(moved, spread) > bound, moved)
     return Measurement(
-        spread, "<=", bound, (),
+        spread, "<=", bound, (varies,),
         (Control("another W", moved, bound),),
     )  # fmt: skip
 
@@ -313,7 +340,7 @@ def state(check: _Check) -> Measurement:
     statement="value_and_gradient(w) is (value(w), gradient(w)).",
     source=_SOURCE,
     meaning="Where the loss shares its residual between the two. Measured: the larger relative difference. Bound: 1e-12.",
-    hypotheses="none; without `value_and_gradient` there is no claim",
+    hypotheses="the loss has a `value_and_gradient`, else there is no claim; a gradient that is not zero",
     controls="the gradient times 1.001",
 )
 def shared(check: _Check) -> Measurement | None:
@@ -323,8 +350,10 @@ def shared(check: _Check) -> Measurement | None:
     value, g = check.said.value_and_gradient(check.start)
     gap = abs(float(value) - check.value) / (abs(check.value) or 1.0)
     ours, apart = np.asarray(g @ check.v), np.asarray(check.g @ check.v)
+    measured = max(gap, relative(ours, apart))
+    there = Hypothesis("a gradient that is not zero", bool(np.any(apart)) or measured > 0, float(np.abs(apart).max()))
     return Measurement(
-        max(gap, relative(ours, apart)), "<=", 1e-12, (),
+        measured, "<=", 1e-12, (there,),
         (Control("gradient times 1.001", relative(1.001 * ours, apart), 1e-12),),
     )  # fmt: skip
 
@@ -335,11 +364,11 @@ def shared(check: _Check) -> Measurement | None:
     source=_SOURCE,
     meaning=(
         "Measured: the relative error against a central difference of the gradient with step eps^(1/3), which is"
-        " accurate to about 1e-9. Bound: 1e-6."
+        " accurate to about 1e-9. Bound: 1e-6, or the roundoff of the gradients over that step if larger."
     ),
     hypotheses=(
         "the loss has a `hessian`, else there is no claim; it is not said not to be twice differentiable; a second"
-        " derivative that is not zero"
+        " derivative above the roundoff of the gradient"
     ),
     controls="the Hessian times 1.001",
 )
@@ -352,12 +381,13 @@ def second_derivative(check: _Check) -> Measurement | None:
     h = EPS ** (1 / 3)  # where truncation h^2 and roundoff eps / h of the central difference balance
     there, back = check.loss.gradient(course.at(h)), check.loss.gradient(course.at(-h))
     fresh = ((there @ v - back @ v) / (2 * h)).ravel()
-    curved = Hypothesis(
-        "a second derivative that is not zero", bool(np.any(ours) or np.any(fresh)), float(np.abs(ours).max())
-    )
+    most = max(float(np.linalg.norm(ours)), float(np.linalg.norm(fresh)))
+    # roundoff of the gradients over the step, with two digits of reserve
+    bound = max(1e-6, 100 * EPS * float(np.linalg.norm(there @ v)) / (h * most)) if most > 0 else 1.0
+    curved = Hypothesis("a second derivative above the roundoff of the gradient", bound < 1e-4, most)
     return Measurement(
-        relative(ours, fresh), "<=", 1e-6, (check.smooth, curved),
-        (Control("Hessian times 1.001", relative(1.001 * ours, fresh), 1e-6),),
+        relative(ours, fresh), "<=", bound, (check.smooth, curved),
+        (Control("Hessian times 1.001", relative(1.001 * ours, fresh), bound),),
         "Central difference of the gradient with step eps^(1/3): accurate to about 1e-9.",
     )  # fmt: skip
 
@@ -370,7 +400,7 @@ def second_derivative(check: _Check) -> Measurement | None:
         "The Taylor remainder of second order, along the five directions in which the loss bends most. Measured: the"
         " median order, fitted over five halvings; infinite where the remainder is roundoff. Bound: at least 2.95."
     ),
-    hypotheses="as hessian; a steady order over five halvings",
+    hypotheses="as hessian; a second-order term above the roundoff of the value; a steady order over five halvings",
     controls="the Hessian times 1.1",
 )
 def second_slope(check: _Check) -> Measurement | None:
@@ -379,11 +409,11 @@ def second_slope(check: _Check) -> Measurement | None:
         return None
     bends = sorted(((check.bend(hessian, c), c) for c in check.courses), key=lambda row: -abs(row[0]))[:5]
     right, wrong = ([check.remainder(c, 1.0, f * bend) for bend, c in bends] for f in (1.0, 1.1))
-    measured, most = _median(right), abs(bends[0][0])
-    curved = Hypothesis("a second derivative that is not zero", most > 0, most)
+    measured, other, most = _median(right), _median(wrong), abs(bends[0][0])
+    curved = Hypothesis("a second-order term above the roundoff of the value", most > 0 and not np.isinf(other), most)
     return Measurement(
         measured, ">=", 2.95, (check.smooth, curved, _steady(measured)),
-        (Control("Hessian times 1.1", _median(wrong), 2.95, ">="),), _FITTED,
+        (Control("Hessian times 1.1", other, 2.95, ">="),), _FITTED,
     )  # fmt: skip
 
 
@@ -452,7 +482,9 @@ def convexity(check: _Check) -> Measurement | None:
         " low-rank directions that twenty steps of the power method find, over what the loss declares. Bound: 1 +"
         " 1e-6."
     ),
-    hypotheses="none; without `hessian` and `curvature` there is no claim",
+    hypotheses=(
+        "the loss has `hessian` and `curvature`, else there is no claim; a second derivative of a thousandth of the bound"
+    ),
     controls="a thousand times the loss under the same bound",
 )
 def smoothness(check: _Check) -> Measurement | None:
@@ -472,8 +504,9 @@ def smoothness(check: _Check) -> Measurement | None:
         z = z * (1 / z.norm())
     ratio = found / declared
     bound = 1 + 1e-6  # an eigenvalue by the power method, to roundoff of a few products
+    bent = Hypothesis("a second derivative of a thousandth of the bound", ratio > 1e-3, ratio)  # else it says nothing
     return Measurement(
-        ratio, "<=", bound, (),
+        ratio, "<=", bound, (bent,),
         (Control("a thousand times the loss under the same bound", 1000 * ratio, bound),),
         f"largest second derivative found: {found:.3g}",
     )  # fmt: skip

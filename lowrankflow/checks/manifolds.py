@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
-from ..losses import LeastSquares
-from ..matrices import EPS
+from ..matrices import EPS, LowRankMatrix
 from ..report import Control, Hypothesis, Report
 from ..statements import Measurement, Statement, claim, derived, measured
 from ..validation import Array
@@ -97,11 +96,26 @@ def _seeded() -> Iterator[None]:
 
 def _fit(manifold: Any, point: Any) -> Any:
     """Return a problem on one of our manifolds: least squares with a residual of the size of the least singular value."""
-    rng, w = np.random.default_rng(0), manifold.point(point)
-    (m, n) = w.shape
-    inputs = rng.standard_normal((n, 3 * n)) / np.sqrt(3 * n)
-    noise = 0.5 * float(w.s.min()) * rng.standard_normal((m, 3 * n))
-    return manifold.problem(LeastSquares(inputs, w @ inputs + noise, reduction="mean"))
+    return manifold.problem(_Fit(manifold.point(point)))
+
+
+class _Fit:
+    """1/2 ||(W - W_0) X - E||^2 for W_0 of any size, also where data sets may not be so small."""
+
+    def __init__(self, w: LowRankMatrix) -> None:
+        rng, self.shape = np.random.default_rng(0), w.shape
+        m, n = w.shape
+        self._x = rng.standard_normal((n, 3 * n)) / np.sqrt(3 * n)
+        self._y = w @ self._x + 0.5 * float(w.s.min()) / np.sqrt(3 * n) * rng.standard_normal((m, 3 * n))
+
+    def value(self, w: Any) -> float:
+        return 0.5 * float(np.linalg.norm(w @ self._x - self._y)) ** 2
+
+    def gradient(self, w: Any) -> Array:
+        return (w @ self._x - self._y) @ self._x.T
+
+    def hessian(self, w: Any, z: Any) -> Array:
+        return (z @ self._x) @ self._x.T
 
 
 class _Check:
@@ -257,13 +271,15 @@ def dimension(check: _Check) -> Measurement | None:
     if not check.many:
         return None
 
+    sizes = [check.inner(v, v) for v in check.many]
+
     def rank(vectors: list[Any]) -> float:
         gram = np.zeros((2 * dim, 2 * dim))
         for i, u in enumerate(vectors):
             gram[i, : i + 1] = [check.inner(u, v) for v in vectors[: i + 1]]
-        scale = 1 / np.sqrt(np.maximum(np.diag(gram), np.finfo(np.float64).tiny))
+        scale = 1 / np.sqrt(np.maximum(sizes, np.finfo(np.float64).tiny))
         values = np.linalg.eigvalsh(scale[:, None] * gram * scale)  # which reads the lower triangle
-        return float((values > 1e-10 * values.max()).sum())
+        return float((values > 1e-10 * max(1.0, values.max())).sum())
 
     flat = [v - check.inner(v, check.a) / check.inner(check.a, check.a) * check.a for v in check.many]
     return Measurement(

@@ -180,7 +180,7 @@ def positive(check: _Check) -> Measurement:
         " singular values of the start. Measured: the number of eigenvalues of the Gram matrix above 1e-9 of the"
         " largest, over the dimension. Bound: exactly 1."
     ),
-    hypotheses="the coefficients are positive",
+    hypotheses="the coefficients are positive; no pair block whose two eigenvalues are 1e6 apart",
     controls="the diagonal coefficients zero",
 )
 def full_rank(check: _Check) -> Measurement:
@@ -202,10 +202,13 @@ def full_rank(check: _Check) -> Measurement:
         values = np.linalg.eigvalsh((flat @ plain.T + plain @ flat.T) / 2)
         return float((values > 1e-9 * values.max()).sum() / dimension)
 
+    pairs = c.pair_eigenvalues()
+    spread = float((np.minimum(pairs, pairs.T) / np.maximum(pairs, pairs.T)).min()) if c.mix is not None else 1.0
+    told = Hypothesis("pair blocks whose two eigenvalues are within 1e6", spread > 1e-6, spread)
     off = 1 - np.eye(r)
     broken = replace(c, core=c.core * off, mix=None if c.mix is None else c.mix * off, determinant=None)
     return Measurement(
-        rank(c), "in", (1.0, 1.0), (check.regular,),
+        rank(c), "in", (1.0, 1.0), (check.regular, told),
         (Control("the diagonal coefficients zero", rank(broken), (1.0, 1.0), "in"),),
         f"{rows} x {cols}, rank {r}, dimension {dimension}; eigenvalues above 1e-9 of the largest are counted",
     )  # fmt: skip
@@ -282,18 +285,18 @@ def ties(check: _Check) -> Measurement:
         " a random matrix. Measured: its order, fitted over five halvings; infinite where the remainder is roundoff."
         " Bound: at least 1.95."
     ),
-    hypotheses="the coefficients are positive",
+    hypotheses="the coefficients are positive, within 1e6 of one another, and their squares do not underflow",
     controls="the gradient times 1.1",
 )
 def gradient(check: _Check) -> Measurement:
     """The gradient represents the derivative: a remainder of second order."""
     w, root, rng = check.w, np.sqrt(check.w.s), check.rng("gradient")
     target = rng.standard_normal(w.shape)
-    target *= w.norm() / np.linalg.norm(target)
+    target *= 2 * w.norm() / np.linalg.norm(target)  # not of the norm of W: a 1 x 1 target could be W itself
     g = w.to_dense() - target
     # random, and partly along the gradient, so that the first-order term is not small by accident
-    left = _unit(rng.standard_normal(w.u.shape)) + _unit(g @ w.vt.T)
-    right = _unit(rng.standard_normal(w.vt.shape)) + _unit(w.u.T @ g)
+    left = 0.5 * _unit(rng.standard_normal(w.u.shape)) + _unit(g @ w.vt.T)
+    right = 0.5 * _unit(rng.standard_normal(w.vt.shape)) + _unit(w.u.T @ g)
     right = left.T if check.symmetric_points else right
     left, right = root.max() * left, root.max() * right
     first, second = (left * root) @ w.vt + (w.u * root) @ right, left @ right
@@ -310,8 +313,16 @@ def gradient(check: _Check) -> Measurement:
 
         return order(rest, floor=100 * EPS * float(np.linalg.norm(g) * np.linalg.norm(first)))
 
+    spectrum = check.c.spectrum(w.shape, symmetric=check.symmetric_points)
+    least, most = float(spectrum.min()), float(spectrum.max())
+    # the inner product divides by them, pairs of them by their squares
+    inverted = Hypothesis(
+        "coefficients within 1e6 of one another",
+        least > max(1e-6 * most, _SMALL),
+        least / most,
+    )
     return Measurement(
-        remainder(1.0), ">=", 1.95, (check.regular,),
+        remainder(1.0), ">=", 1.95, (check.regular, inverted),
         (Control("gradient times 1.1", remainder(1.1), 1.95, ">="),),
         "L = 1/2 ||W - B||^2 with a random B, W(t) = (U S^1/2 + tA)(S^1/2 V^T + tB); fitted over five halvings",
     )  # fmt: skip
@@ -357,7 +368,7 @@ def differences(check: _Check) -> Measurement | None:
         "Where s_i = s_j the quotient is a derivative, which the claim before cannot see. Measured: the error over"
         " that of a difference quotient over a relative distance of 1e-6. Bound: 100."
     ),
-    hypotheses="none; without `differences` there is no claim",
+    hypotheses="the metric has `differences`, else there is no claim; squares of the singular values do not underflow",
     controls="differences plus 1 % of the largest",
 )
 def ties_of_differences(check: _Check) -> Measurement | None:
@@ -371,10 +382,17 @@ def ties_of_differences(check: _Check) -> Measurement | None:
     there = np.hstack([both.core[r:, :r], both.vp[r:, None]])
     here = np.hstack([c.core, c.vp[:, None]])
     step = (near**2 - s**2)[:, None]
+    least = float(step.min())
+    squared = Hypothesis(
+        "squares of the singular values that do not underflow", bool(least > np.finfo(float).tiny), least
+    )
+    step = np.maximum(step, np.finfo(float).tiny)
     slope = (there - here) / step
     # of first order in the distance, and the roundoff of the coefficients over it
     error = _NEAR * np.abs(slope) + 10 * EPS * np.abs(here) / step
     tied = np.abs(s[:, None] - s) <= EPS * s.max()
+    # what a quotient of these coefficients may be at all, where they do not depend on s
+    size = max(float(np.abs(slope).max()), float((np.abs(here) / step).max()) * _NEAR)
 
     def gap(d: Array) -> float:
         ratio = np.abs(d[:r, :r] - slope[:, None, :]) / np.where(error > 0, error, 1.0)[:, None, :]
@@ -382,10 +400,13 @@ def ties_of_differences(check: _Check) -> Measurement | None:
 
     bound = 100.0
     return Measurement(
-        gap(d), "<=", bound, (),
-        (Control("differences plus 1 % of the largest", gap(d + 0.01 * (np.abs(slope).max() or 1.0)), bound),),
+        gap(d), "<=", bound, (squared,),
+        (Control("differences plus 1 % of the largest", gap(d + 0.01 * size), bound),),
         f"quotient over a relative distance of {_NEAR:g}",
     )  # fmt: skip
+
+
+_SMALL = float(np.sqrt(np.finfo(np.float64).tiny)) / EPS  # whose square still has all its digits
 
 
 def _unit(a: Array) -> Array:

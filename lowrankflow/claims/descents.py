@@ -44,7 +44,7 @@ def _steps(runs: Runs) -> tuple[float, int]:
         " over the largest sharpness along the path: the sharpness can peak on the way, and a step that is fine at the"
         " start may be unstable there. Bound: 1 +- 0.1."
     ),
-    hypotheses="balanced factors; within the validity horizon; the flow is complete; gaps above roundoff",
+    hypotheses="balanced factors; within the validity horizon; all runs complete; gaps above roundoff and the flow's error",
     controls="the flow of depth N + 1, which descent does not approach",
 )
 def discrete(x: Sides, runs: Runs) -> Measurement:
@@ -68,6 +68,7 @@ def discrete(x: Sides, runs: Runs) -> Measurement:
         found.append(_largest(path.points, flow.points))
         wrong.append(_largest(path.points, wrong_flow.points))
     hs_, values = np.array(hs), np.array(found)
+    error = float(runs.errors[1].max())  # at rtol: a hundred times that of the flow used here, if anything
     title, control = "Gradient descent approaches the flow", f"flow of depth {x.depth + 1}"
     figure = _figure(x, "discrete", title, hs_, values, wrong, control)
     detail = (
@@ -76,7 +77,7 @@ def discrete(x: Sides, runs: Runs) -> Measurement:
     )
     return Measurement(
         slope(hs_, values), "in", (0.9, 1.1),
-        (x.balanced, within_horizon(x, runs), complete(flow), _resolved(values, count * 2**HALVINGS)),
+        (x.balanced, within_horizon(x, runs), complete(flow, wrong_flow), _resolved(values, count * 2**HALVINGS, error)),
         (Control(control, slope(hs_, np.array(wrong)), (0.9, 1.1), "in"),), detail, figures=(figure,),
     )  # fmt: skip
 
@@ -117,12 +118,11 @@ def rebalancing(x: Sides, runs: Runs) -> Measurement:
     )  # fmt: skip
 
 
-def _resolved(values: Array, steps: int) -> Hypothesis:
-    """Whether the gaps lie above what roundoff of so many steps can add up to."""
-    floor = 100 * EPS * steps
-    return Hypothesis(
-        "gaps above roundoff", bool(values.min() > floor), f"least {values.min():.2g}, roundoff {floor:.2g}"
-    )
+def _resolved(values: Array, steps: int, error: float = 0.0) -> Hypothesis:
+    """Whether the gaps lie above what roundoff of so many steps can add up to, and above the error of the flow."""
+    floor = max(100 * EPS * steps, error)
+    says = f"least {values.min():.2g}, roundoff or error {floor:.2g}"
+    return Hypothesis("gaps above roundoff", bool(values.min() > floor), says)
 
 
 def _run(

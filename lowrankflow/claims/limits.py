@@ -17,7 +17,7 @@ from ..statements import Measurement, claim, derived
 from ..validation import Array
 from .gaps import curve
 from .identities import BAH
-from .sides import HORIZON, REDUCTION, TIME, Runs, Sides
+from .sides import HORIZON, REDUCTION, TIME, Runs, Sides, complete
 
 
 class Limit:
@@ -83,15 +83,31 @@ class Limit:
     def separated(self) -> Hypothesis:
         return Hypothesis("a gap behind sigma_r of the whitened targets", self.gap > 1e-6, self.gap)
 
+    @cached_property
+    def near(self) -> Hypothesis:
+        """Whether W is near its limit in absolute terms: the start may have been so far away that 1e-4 of it says little.
+
+        Turned by theta from pair r towards pair r + 1, W has ||p|| = (sigma_r - sigma_{r+1}) sin(2 theta) / 2, so that
+        2 ||p|| / mu <= sigma_r / 2 leaves theta below 15 degrees, or above 75, where J is another set.
+        """
+        reach = 2 * self.whitened_gradient / (self.gap or math.nan)
+        least = float(self.spectrum.sigma[min(self.x.rank, self.spectrum.sigma.size) - 1])
+        told = f"{reach:.3g} against {least / 2:.3g}"
+        return Hypothesis("2 ||p|| / mu below half of sigma_r of the whitened targets", reach <= 0.5 * least, told)
+
     @property
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         """What is assumed of the limit."""
-        return (self.x.full_rank_inputs, self.stationary, self.leading, self.separated)
+        run = complete(self.path)
+        return (self.x.full_rank_inputs, run, self.stationary, self.leading, self.separated, self.near)
 
     @cached_property
     def whitened_gradient(self) -> float:
-        """Norm of the projected gradient in whitened coordinates, B - Q projected at B."""
+        """Norm of the projected gradient in whitened coordinates, B - Q projected at B; nan where B has lower rank."""
         spectrum = self.spectrum
+        b = self.whitened.to_low_rank()
+        if b.rank < self.x.rank:
+            return math.nan
         b = self.whitened.to_low_rank(self.x.rank)
         return project(b, b.to_dense() - (spectrum.u * spectrum.sigma) @ spectrum.vt).norm()
 
@@ -120,7 +136,7 @@ def set_text(indices: list[int]) -> str:
     ),
     hypotheses=(
         "full-rank inputs (Theorem 5); the run went on until the projected gradient fell, not to an end time of yours or"
-        " the budget"
+        " the budget; all runs complete"
     ),
     controls="the projected gradient at a tenth of the time",
 )
@@ -132,7 +148,7 @@ def stationarity(x: Sides, runs: Runs) -> Measurement:
     tenth = int(np.argmin(np.abs(path.t - 0.1 * path.t[-1])))
     early = float(path.stationarity[tenth] / path.stationarity[0])
     return Measurement(
-        ratio, "<=", REDUCTION, (x.full_rank_inputs, went_on),
+        ratio, "<=", REDUCTION, (x.full_rank_inputs, went_on, complete(path)),
         (Control(f"at t={path.t[tenth]:.4g}, a tenth of the time", early, REDUCTION),), f"{path.message}",
         figures=(towards_the_limit(x, runs),),
     )  # fmt: skip
@@ -165,7 +181,8 @@ def _neighbours(limit: Limit) -> list[int] | None:
     ),
     hypotheses=(
         "the square loss with full-rank inputs; stationarity; J = {1, ..., r}, the r leading pairs; a gap behind sigma_r,"
-        " without which the best point is not unique"
+        " without which the best point is not unique; 2 ||p|| / mu below half of sigma_r: near the limit in absolute"
+        " terms, wherever the start was"
     ),
     controls="J with its last pair exchanged for the next",
 )
@@ -233,7 +250,8 @@ def best_loss(x: Sides, runs: Runs) -> Measurement | None:
         " were within 0.02 of 1."
     ),
     hypotheses=(
-        "depth 2, hidden width above r, the horizon lies within the run; balanced factors; enough times within the window"
+        "depth 2, hidden width above r, the horizon lies within the run; balanced factors; all runs complete; enough"
+        " times within the window"
     ),
     controls="the same problem at depth 3, where the dormant modes do not grow: exponent 0",
 )
@@ -242,7 +260,7 @@ def departure(x: Sides, runs: Runs) -> Measurement:
     stage = "departure from the rank-r flow"
     growth, t = runs.growth, runs.scout.t
     if runs.scout.status.converged:  # G no longer moves: the integral goes on linearly
-        rate = (growth[-1] - growth[-2]) / (t[-1] - t[-2])
+        rate = max(float((growth[-1] - growth[-2]) / (t[-1] - t[-2])), np.finfo(float).tiny)
         growth, t = np.append(growth, 2 * HORIZON), np.append(t, t[-1] + max(0.0, 2 * HORIZON - growth[-1]) / rate)
         growth, t = np.maximum.accumulate(growth), np.maximum.accumulate(t)
     # from the horizon, where the product of dormant modes is at roundoff, until it would be of order one
@@ -250,13 +268,14 @@ def departure(x: Sides, runs: Runs) -> Measurement:
     times = np.unique(np.interp(exponents, growth, t))
     path = x.factors(max(x.rtol, 1e-10), times, stage)
     predicted = 2 * np.interp(times, t, growth)
-    observed = _next_value(path, x.rank)
+    observed = _next_value(path, x.rank, times)
     # linear growth only: above roundoff, far below the singular values that the flow has
     window = (observed > 1e-13) & (observed < 1e-4)
     enough = Hypothesis("five times with 1e-13 < sigma_{r+1}/sigma_1 < 1e-4", int(window.sum()) >= 5, int(window.sum()))
     measured = _exponent(predicted[window], observed[window])
     deeper = LinearNetwork.balanced(x.start, 3, widths=min(x.network.widths), rng=x.rng("departure"))
-    control = _next_value(x.factors(max(x.rtol, 1e-8), times, stage, network=deeper), x.rank)
+    other = x.factors(max(x.rtol, 1e-8), times, stage, network=deeper)
+    control = _next_value(other, x.rank, times)
     figure = Figure(
         "departure", "Past the horizon: the dormant modes wake up",
         "sigma_{r+1} of the product at depth 2 with wide layers, against its predicted growth from the first point.",
@@ -270,17 +289,22 @@ def departure(x: Sides, runs: Runs) -> Measurement:
     )  # fmt: skip
     controls = (Control("depth 3", _exponent(predicted[window], control[window]), (0.9, 1.1), "in"),)
     detail = f"horizon t={runs.horizon:.4g}; exponent over {int(window.sum())} times"
-    return Measurement(measured, "in", (0.9, 1.1), (x.balanced, enough), controls, detail, figures=(figure,))
+    return Measurement(
+        measured, "in", (0.9, 1.1), (x.balanced, complete(path, other), enough), controls, detail, figures=(figure,)
+    )
 
 
-def _next_value(path: Trajectory, rank: int) -> Array:
-    """Return sigma_{r+1} / sigma_1 of the product at the kept times after the first."""
-    return path.singular_values[1:, rank] / path.singular_values[1:, 0]
+def _next_value(path: Trajectory, rank: int, times: Array) -> Array:
+    """Return sigma_{r+1} / sigma_1 of the product at `times`; nan where the run did not get."""
+    found, reached = np.full(times.size, np.nan), path.singular_values[np.isin(path.t, times)]
+    found[np.isin(times, path.t)] = reached[:, rank] / reached[:, 0]
+    return found
 
 
 def _exponent(predicted: Array, values: Array) -> float:
-    """Return the slope of log values against the predicted exponent; nan without two points."""
-    return float(np.polyfit(predicted, np.log(values), 1)[0]) if len(values) > 1 else math.nan
+    """Return the slope of log values against the predicted exponent; nan without two points that are positive."""
+    known = len(values) > 1 and bool((values > 0).all())
+    return float(np.polyfit(predicted, np.log(values), 1)[0]) if known else math.nan
 
 
 def _prediction(predicted: Array, values: Array) -> Array:
@@ -295,7 +319,7 @@ def towards_the_limit(x: Sides, runs: Runs) -> Figure:
     name = "loss minus best rank-r value" if floor is not None else "loss"
     times = x.time_axis(path.t[1:])
     curves = [
-        curve(name, times, excess[1:] / excess[0], "a"),
+        curve(name, times, excess[1:] / (excess[0] or 1.0), "a"),
         curve("projected gradient", times, path.stationarity[1:] / path.stationarity[0], "gap"),
     ]
     return Figure(

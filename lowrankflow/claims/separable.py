@@ -35,8 +35,10 @@ def is_separated(x: Sides, w: LowRankMatrix) -> bool:
         " from there in normalised time, d tau = L dt, until the loss has fallen by 1e-6. With L the summed loss,"
         " -ln(e^L - 1) is the margin that a single sample would need for it; over rho^N, rho^2 = sum_j ||W_j||_F^2 ="
         " N sum_i sigma_i^(2/N) of balanced factors, it must not fall once L is below ln 2. Measured: its least relative"
-        " change in a step. Bound: -1e-5, ten times the tolerance. The table beside it has the margin, the alignment of W"
-        " with its velocity and the effective rank."
+        " change in a step, over what a relative error of one in W does to it: N through the norm, and ||P grad ln L|| ||W||"
+        " over the smoothed margin through the loss, large where the margin is small beside ||W|| ||x||. Bound: -1e-5, ten"
+        " times the tolerance. The table beside it has the margin, the alignment of W with its velocity and the effective"
+        " rank."
     ),
     hypotheses="the loss is a sum over samples of known number; the summed loss is below ln 2 for five steps at least",
     controls="the norm to the power N + 1, for which it falls",
@@ -58,16 +60,18 @@ def margin(x: Sides, runs: Runs) -> Measurement:
     smoothed = -np.log(np.expm1(total[small]))
     points = [w for w, kept in zip(found.path.points, small, strict=True) if kept]
     norm = np.sqrt(x.depth * np.array([(w.s ** (2 / x.depth)).sum() for w in points]))
+    sensitivity = x.depth + found.path.stationarity[small] * found.norm[small] / np.abs(smoothed)
 
     def least_step(power: float) -> float:
         ratio = smoothed / norm**power
-        return float((np.diff(ratio) / np.abs(ratio[:-1])).min()) if ratio.size > 1 else np.nan
+        steps = np.diff(ratio) / np.abs(ratio[:-1]) / np.maximum(sensitivity[1:], sensitivity[:-1])
+        return float(steps.min()) if ratio.size > 1 else np.nan
 
-    bound = -10 * _RTOL  # each step is right to rtol
+    bound = -10 * _RTOL  # each step is right to rtol, relative to W
     return Measurement(
         least_step(x.depth), ">=", bound, (known, enough),
         (Control("the norm to the power N + 1", least_step(x.depth + 1), bound, ">="),),
-        f"least relative change over {len(points)} steps, while the loss falls by {_FALL:g}; least margin over the norm of W"
+        f"least change over {len(points)} steps, while the loss falls by {_FALL:g}; least margin over the norm of W"
         f" {found.margin[0]:.4g} at first, {found.margin[-1]:.4g} at last",
         figures=(towards_the_limit(x, runs), _figure(found)), tables=(_table(found),),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from ..metrics import DepthMetric
 from ..report import Hypothesis
 from ..statements import generator
 from ..validation import Array
-from .gaps import gaps
+from .gaps import gap, gaps
 
 BALANCED = 1e-12  # relative imbalance that passes for balanced: the gap it causes is below every bound used here
 REDUCTION = 1e-4  # default end: the projected gradient, relative to its start
@@ -191,7 +191,7 @@ class Sides:
 
         keep = Save(times=times, exact=True, steps=False) if save is None else save
         usual: dict[str, Any] = {
-            "method": "DOP853", "max_evaluations": self.max_evaluations, "callback": told, "save": keep,
+            "method": "auto", "max_evaluations": self.max_evaluations, "callback": told, "save": keep,
         }  # fmt: skip
         path = integrate(flow, start, t_span=(0.0, end), rtol=rtol, **(usual | options))
         if path.status is Status.INTERRUPTED:
@@ -242,6 +242,12 @@ class Runs:
     sharpness: float
 
     @cached_property
+    def moved(self) -> float:
+        """How far W gets from W(0) over the control times, relative to where it gets."""
+        points = self.reference.points[: 1 + self.control_times.size]
+        return max((gap(points[0], w) for w in points[1:]), default=0.0)
+
+    @cached_property
     def errors(self) -> tuple[Array, Array]:
         """(e_a, e_b) over time: factor side and Riemannian side, each against itself at rtol / 100."""
         return (
@@ -252,14 +258,22 @@ class Runs:
 
 def within_horizon(x: Sides, runs: Runs) -> Hypothesis:
     """The compared times end at the horizon, where there is one."""
-    says = f"claimed up to t={runs.times[-1]:.4g}" if x.wide else "no horizon: depth above 2, or width r"
+    says = f"claimed up to t={runs.times[-1]:.4g}" if x.depth == 2 else "no horizon: depth above 2"
     return Hypothesis("within the validity horizon", True, says)
 
 
 def complete(*paths: Trajectory) -> Hypothesis:
-    """Whether the runs reached the end of the compared times."""
+    """Whether all runs that a claim stands on, its controls and the references among them, reached their ends."""
     short = [p for p in paths if not p.status.finished]
-    return Hypothesis("both runs complete", not short, short[0].message if short else "yes")
+    return Hypothesis("all runs complete", not short, short[0].message if short else "yes")
+
+
+def telling(runs: Runs, bound: float) -> Hypothesis:
+    """Whether W moves so far while the controls are watched that they could be told from the claim.
+
+    A control changes the velocity by a share of order one: it leaves a bound that W itself leaves by ten times.
+    """
+    return Hypothesis("W moves ten times as far as the bound", runs.moved > 10 * bound, runs.moved)
 
 
 def roundoff(*paths: Trajectory) -> float:

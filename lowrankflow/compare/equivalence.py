@@ -22,6 +22,7 @@ from ..report import Report
 from ..statements import Statement
 from . import theory
 from .runs import Span, scout, shared_runs, span
+from .starts import require_moving, require_seen
 
 __all__ = ["Interrupted", "default_widths", "verify_equivalence", "what_w_is"]
 
@@ -131,7 +132,8 @@ def verify_equivalence(
         what ``--natural-end 20`` is at the command line. None: when the Frobenius-projected gradient is 1e-4 of its
         start, at the validity horizon, or when the budget is spent, whichever comes first.
     rtol : float
-        Tolerance of both flows, between 1e-12 and 1e-5; references run at rtol / 100.
+        Tolerance of both flows, between 1e-12 and 1e-5; references run at rtol / 100. Loosened, by tens and to 1e-5 at
+        most, where the references would not fit `max_evaluations`; the report then says so.
     chart : Chart, optional
         Coordinates of the Riemannian side; None: ``SingularFrame()``. Not ``Lifted()``, which is a factor flow.
     rng : int or numpy.random.Generator, optional
@@ -157,7 +159,8 @@ def verify_equivalence(
     Raises
     ------
     ValueError, TypeError
-        If an argument breaks its rule or the shapes differ.
+        If an argument breaks its rule, the shapes differ, the start is a critical point, where nothing moves, or has
+        more rank than the inputs.
     Interrupted
         On Ctrl-C, a KeyboardInterrupt that carries the report so far.
 
@@ -190,6 +193,8 @@ def verify_equivalence(
     value = require_value(loss.value(start))
     if not np.isfinite(value):
         raise ValueError(f"`loss.value(w)` must be finite at the start, got {value:g}. Start elsewhere.")
+    require_seen(loss, start)
+    require_moving(loss, start)
     unit = natural_time_unit(loss, start, network.depth)
     tell = (lambda stage, fraction: None) if progress is None else progress
     seed = int(rng.integers(2**63))
@@ -227,7 +232,13 @@ def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]]) -> N
     found = span(x, scout(x))
     keep(found.scout)
     _describe(x, found, report)
-    runs = shared_runs(x, found, keep)
+    asked = x.rtol
+    x, runs = shared_runs(x, found, keep)
+    if x.rtol > asked:
+        report.problem["tolerances"] |= {"rtol": x.rtol, "reference rtol": x.reference_rtol, "asked for": asked}
+        report.headline += (
+            f"\nrtol {x.rtol:g} in place of {asked:g}, so that the references fit the budget of gradients"
+        )
     report.problem["evaluations"] = {"factor flow": runs.factors.nfev, "Riemannian flow": runs.riemannian.nfev}
     end = _end_of(x, runs)
     chosen = [claim for claim in chosen if claim not in ABOUT_THE_LIMIT or claim in end]

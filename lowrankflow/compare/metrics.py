@@ -36,6 +36,7 @@ from ..statements import measured
 from . import tables
 from .courses import Modes, run_course
 from .equivalence import Interrupted, what_w_is
+from .starts import require_moving
 
 __all__ = ["compare_metrics", "metric_label"]
 
@@ -167,6 +168,7 @@ def compare_metrics(
         clock_end = validation.require_number("clock_end", clock_end)
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     chosen, functions = _metrics(metrics, start), _measures(measures, start)
+    require_moving(loss, start)
     x = Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
     modes = Modes(loss, min(_MODES, start.rank + 2)) if Modes.known(loss) else None
     courses: list[Course] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..descent import sharpness
 from ..flow import Status, Step, Trajectory, integrate
 from ..flows import RiemannianFlow
 from ..gradients import project
-from ..matrices import LinearNetwork
+from ..matrices import EPS, LinearNetwork
 from ..validation import Array
 
 __all__ = ["Span", "scout", "shared_runs", "span"]
@@ -57,7 +58,7 @@ def scout(x: Sides) -> Trajectory:
     path = integrate(
         RiemannianFlow(x.loss, x.metric), x.start,
         t_span=(0.0, 1e7 * x.unit if x.t_end is None else x.t_end), rtol=max(1e-6, x.rtol), gtol=gtol, chart=x.chart,
-        method="DOP853", max_evaluations=x.max_evaluations // 4, callback=told,
+        method="auto", max_evaluations=x.max_evaluations // 4, callback=told,
     )  # fmt: skip
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
@@ -73,10 +74,22 @@ def span(x: Sides, path: Trajectory) -> Span:
     """Return how far the sides are compared, from the scouting run."""
     growth = _growth(x, path)
     horizon = math.inf if growth[-1] < HORIZON else float(np.interp(HORIZON, growth, path.t))
+    lost = _rank_lost(x, path)
     times = _grid(x, float(path.t[-1]))
-    if math.isfinite(horizon):
-        times = np.append(times[times < horizon], horizon)
-    return Span(path, growth, horizon, times, _ended_by(x, path, horizon))
+    if min(horizon, lost) < times[-1]:
+        times = np.append(times[times < min(horizon, lost)], min(horizon, lost))
+    return Span(path, growth, horizon if horizon <= lost else math.inf, times, _ended_by(x, path, horizon, lost))
+
+
+def _rank_lost(x: Sides, path: Trajectory) -> float:
+    """Return the time at which sigma_r falls to the roundoff of W, at depth 2; inf where it does not.
+
+    A mode that decays there has a partner in the factors that grows: w_1' = -g w_2, w_2' = -g w_1 takes w_1 = w_2 to zero,
+    and w_1 = -w_2 away from it, which begins as roundoff. From depth 3 on nothing grows out of zero.
+    """
+    s = path.singular_values
+    gone = s[:, -1] <= 10 * max(x.start.shape) * EPS * s[:, 0]
+    return float(path.t[int(np.argmax(gone))]) if x.depth == 2 and gone.any() and not gone[0] else math.inf
 
 
 def _growth(x: Sides, path: Trajectory) -> Array:
@@ -96,7 +109,11 @@ def _grid(x: Sides, end: float) -> Array:
     return times
 
 
-def _ended_by(x: Sides, path: Trajectory, horizon: float) -> str:
+def _ended_by(x: Sides, path: Trajectory, horizon: float, lost: float) -> str:
+    if lost < horizon:
+        return (
+            f"sigma_r at the roundoff of W{_sign_of_determinant(x)}; at depth 2 roundoff drives the factors from there"
+        )
     if math.isfinite(horizon):
         return "validity horizon"
     if path.status is Status.CONVERGED:
@@ -107,8 +124,17 @@ def _ended_by(x: Sides, path: Trajectory, horizon: float) -> str:
     return path.status.value
 
 
-def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> Runs:
-    """Make the runs that several claims share, in this order.
+def _sign_of_determinant(x: Sides) -> str:
+    """Say why a square W of full rank must come to lower rank, where that is known."""
+    best = x.said.minimiser
+    if x.start.shape != (x.rank, x.rank) or best is None:
+        return ""
+    signs = (np.linalg.slogdet(w.to_dense())[0] for w in (x.start, best(x.rank)))
+    return ", for the flow keeps the sign of det W, and the best W has the other" if next(signs) != next(signs) else ""
+
+
+def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> tuple[Sides, Runs]:
+    """Make the runs that several claims share, at a tolerance at which the references fit the budget.
 
     Parameters
     ----------
@@ -121,23 +147,49 @@ def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> Ru
 
     Returns
     -------
+    Sides
+        The problem, at that tolerance.
     Runs
     """
-    times, fine = found.times, refined(found.times)
     keep(found.scout)
-    riemannian = x.riemannian(x.rtol, times, "Riemannian flow")
-    keep(riemannian)
-    reference = kept(x.riemannian(x.reference_rtol, fine, "Riemannian flow, reference"), times)
-    keep(reference)
-    factors = x.factors(x.rtol, times, "factor flow")
-    factor_reference = kept(x.factors(x.reference_rtol, fine, "factor flow, reference"), times)
-    early = _control_times(reference, times)
+    while True:
+        made = _four_runs(x, found, keep)
+        if made is not None:
+            break
+        x = replace(x, rtol=10 * x.rtol)
+    riemannian, reference, factors, factor_reference = made
+    early = _control_times(reference, found.times)
     wrong_depth = x.riemannian(max(x.rtol, 1e-8), early, "control: wrong depth", metric=x.wrong_metric)
     x.tell("sharpness along the path", 0.0)
-    return Runs(
-        found.scout, found.growth, found.horizon, times, early, riemannian, reference, factors, factor_reference,
+    return x, Runs(
+        found.scout, found.growth, found.horizon, found.times, early, riemannian, reference, factors, factor_reference,
         wrong_depth, _largest_sharpness(x, reference),
     )  # fmt: skip
+
+
+_FOR_REFERENCE = 3  # times as many gradients as at rtol, which it has at a hundredth of it; 2.3 to 3 seen
+
+
+def _four_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> list[Trajectory] | None:
+    """Return either side at rtol and at its reference tolerance; None if a looser rtol is worth a try.
+
+    It is where a reference did not fit the budget, or would take more than half of it.
+    """
+    times, fine, looser = found.times, refined(found.times), x.rtol <= 1e-6
+    made: list[Trajectory] = []
+    for side, name in ((x.riemannian, "Riemannian flow"), (x.factors, "factor flow")):
+        first = side(x.rtol, times, name)
+        if name == "Riemannian flow":
+            keep(first)
+        if looser and (not first.status.finished or 2 * _FOR_REFERENCE * first.nfev > x.max_evaluations):
+            return None
+        reference = kept(side(x.reference_rtol, fine, f"{name}, reference"), times)
+        if name == "Riemannian flow":
+            keep(reference)
+        if looser and reference.status is Status.MAX_EVALUATIONS:
+            return None
+        made += [first, reference]
+    return made
 
 
 def _control_times(reference: Trajectory, times: Array) -> Array:

@@ -251,7 +251,7 @@ def prepare(data: DataSet, *, steps: str | Iterable[str] = STEPS) -> tuple[Array
     ------
     ValueError, TypeError
         If a step is unknown, there is a single sample, or inputs or targets are all zero, constant where they
-        are centred, or their largest entry lies outside 1e-150 .. 1e150; if `data` is not a DataSet.
+        are centred, or their largest entry lies outside 1e-35 .. 1e35; if `data` is not a DataSet.
 
     Notes
     -----
@@ -319,7 +319,7 @@ def prepare_observed(
     ------
     ValueError, TypeError
         If a step is unknown, or the values are constant where they are centred, or the largest lies outside
-        1e-150 .. 1e150; if `observations` are not Observations.
+        1e-35 .. 1e35; if `observations` are not Observations.
     """
     if not isinstance(observations, Observations):
         raise TypeError(

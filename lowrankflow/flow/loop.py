@@ -60,6 +60,9 @@ class Loop:
         self.record.keep(t, y)
         w = self.record.look(t, y)[0]
         levels = tuple(event.level(t, w) for event in self.events)
+        for event, level in zip(self.events, levels, strict=True):
+            if np.isnan(level):
+                raise ValueError(f"`function` of event {event.name!r} must return a number, got nan at the start.")
         return State(t, y, self._methods.first(), levels, tuple(() for _ in self.events))
 
     def go(
@@ -95,6 +98,7 @@ class Loop:
                         keep(state)
                     solver = self._start(state)
             self.record.keep(state.t, state.y)  # here, where an interrupt does not lose the run
+            state = self._seen(state)
             if solver is not None and state.status in (Status.CONVERGED, Status.FINISHED, Status.MAX_EVALUATIONS):
                 state = self._with_memory(state, solver, anew and state.status is Status.MAX_EVALUATIONS)
         except KeyboardInterrupt:
@@ -184,6 +188,7 @@ class Loop:
         if self.events:
             state = self._find_events(state, t_old, interpolant)
         self._keep(state, t_old, solver, interpolant)
+        state = self._seen(state)
         drift = field.system.defect(state.y)
         state = replace(state, drift=drift, defect=max(state.defect, drift), step=_ahead(state, solver))
         if state.status is None and (lost := field.system.rank_lost(before, state.y)):
@@ -207,6 +212,13 @@ class Loop:
         if self.keep_steps:
             self.record.keep(state.t, state.y)
 
+    def _seen(self, state: State) -> State:
+        """Return the state, over where the loss of what was kept last is not finite, whatever its gradient is."""
+        loss, over = self.record.rows[-1].moment.loss, state.status is not None and not state.status.finished
+        if over or np.isfinite(loss):
+            return state
+        return state.over(Status.NOT_FINITE, f" The loss was {loss:g} at t={self.record.rows[-1].t:.6g}.")
+
     def _find_events(self, state: State, t_old: float, interpolant: Interpolant) -> State:
         """Locate sign changes over the last step, in their order; at a terminal one end the step there."""
         point, t = self.field.system.point, state.t
@@ -214,17 +226,23 @@ class Loop:
         for i, (event, before) in enumerate(zip(self.events, state.levels, strict=True)):
             after = event.level(t, w)
             levels.append(after)
-            if not (np.isfinite(before) and np.isfinite(after)):
-                continue
+            if np.isnan(after):
+                return _without_a_number(state, event, t)
             # a zero at the end of a step counts there, and not again at the start of the next
             if before == 0 or before * after > 0 or event.direction not in (0, np.sign(after - before)):
                 continue
             ends = {t_old: before, t: after}  # the interpolant's roundoff must not undo the change of sign
 
             def level(x: float, event: Event = event, ends: dict[float, float] = ends) -> float:
-                return ends[x] if x in ends else event.level(x, point(interpolant()(x)))
+                value = ends[x] if x in ends else event.level(x, point(interpolant()(x)))
+                if np.isnan(value):
+                    raise FloatingPointError
+                return value
 
-            found.append((brentq(level, t_old, t) if after else t, i))
+            try:
+                found.append((brentq(level, t_old, t) if after else t, i))
+            except FloatingPointError:
+                return _without_a_number(state, event, t)
         hits = list(state.hits)
         for hit, i in sorted(found, key=lambda pair: pair[0]):
             hits[i] = (*hits[i], hit)
@@ -240,6 +258,8 @@ class Loop:
     def _arrived(self, state: State, moment: Moment) -> State:
         """Return the state with its stationarity, CONVERGED where that has fallen to `gtol`."""
         state = replace(state, stationarity=moment.stationarity, peak=max(state.peak, moment.stationarity))
+        if not np.isfinite(moment.loss):
+            return state.over(Status.NOT_FINITE, f" The loss was {moment.loss:g} at t={state.t:.6g}.")
         return state.over(Status.CONVERGED) if state.stationarity <= self.limits.gtol else state
 
     def _check_start(self, state: State) -> State:
@@ -263,6 +283,11 @@ class Loop:
         if state.status is None and self.field.nfev >= self.limits.budget:
             return state.over(Status.MAX_EVALUATIONS)
         return state
+
+
+def _without_a_number(state: State, event: Event, t: float) -> State:
+    """Return the state, over because an event said nothing."""
+    return state.over(Status.NOT_FINITE, f" Event {event.name!r} returned nan near t={t:.6g}.")
 
 
 def _ahead(state: State, solver: Any) -> float:

@@ -61,7 +61,7 @@ class Status(enum.Enum):
         "Nothing moves any more, but the stationarity stays above `gtol`: the limit has lower rank, or `gtol` lies"
         " below roundoff. Look at the singular values; lower the rank or raise `gtol`."
     )
-    NOT_FINITE = "The velocity is not finite. Check the loss and its gradient, or start nearer."
+    NOT_FINITE = "The velocity or the loss is not finite. Check the loss and its gradient, or start nearer."
     STEP_TOO_SMALL = "The step fell below roundoff. Loosen rtol, or use a method for stiff problems such as RKC."
     INTERRUPTED = "Interrupted; what was computed is kept."
 

@@ -45,13 +45,13 @@ class Completion:
     ------
     ValueError, TypeError
         If there are no observations, the three arrays differ in length, a position lies outside the
-        shape or occurs twice, a value is not finite, or the largest lies outside 1e-150 .. 1e150.
+        shape or occurs twice, a value is not finite, or the largest lies outside 1e-35 .. 1e35.
 
     Notes
     -----
     The gradient is a sparse array on one pattern, sorted once; a call only replaces its data. Value
     and gradient cost O(p k) for W of inner size k, and never form m x n. The loss keeps 16 bytes an
-    observation (positions as int32 below 2^31, which samples as fast as intp), a gradient 8.
+    observation (positions as int32 below 2^31, which samples as fast as intp), a gradient 12.
 
     Examples
     --------
@@ -91,7 +91,8 @@ class Completion:
         pattern = sparse.coo_array((y, (r, c)), shape=self.shape).tocsr()
         if pattern.nnz < y.size:  # it added up what stood at one position
             refuse_repeated(r, c)
-        self.values, self._cols, self._indptr = pattern.data, pattern.indices, pattern.indptr
+        self.values = validation.read_only(pattern.data)
+        self._cols, self._indptr = pattern.indices, pattern.indptr
         self._rows = np.repeat(np.arange(m, dtype=self._cols.dtype), np.diff(self._indptr))
         self.reduction = reduction
         self._weight = 1.0 if reduction == "sum" else 1.0 / y.size
@@ -102,9 +103,15 @@ class Completion:
         if not sparse.issparse(matrix):
             raise TypeError(f"`matrix` must be a scipy sparse matrix, got {validation.describe(matrix)}.")
         validation.require_real("matrix", matrix)
-        coo: Any = sparse.coo_array(matrix)  # type: ignore[call-overload]
+        stored: Any = matrix
+        coo: Any = sparse.coo_array(stored)
+        values = coo.data
+        if stored.format == "dia":  # the one format that loses its zeros on the way
+            places = np.arange(1, stored.data.size + 1).reshape(stored.data.shape)
+            coo = sparse.dia_array((places, stored.offsets), shape=stored.shape).tocoo()
+            values = stored.data.ravel()[coo.data - 1]
         rows, cols = coo.coords
-        return cls(rows, cols, coo.data, coo.shape, reduction=reduction)
+        return cls(rows, cols, values, coo.shape, reduction=reduction)
 
     @property
     def rows(self) -> NDArray[np.intp]:
@@ -141,7 +148,8 @@ class Completion:
         """Return data times the weight on the pattern; `data` is overwritten."""
         if self._weight != 1.0:
             data *= self._weight
-        return cast(MatrixLike, sparse.csr_array((data, self._cols, self._indptr), shape=self.shape))
+        # positions of its own: eliminate_zeros() and its like write into them
+        return cast(MatrixLike, sparse.csr_array((data, self._cols.copy(), self._indptr.copy()), shape=self.shape))
 
     def value(self, w: MatrixOrArray) -> float:
         """Return L(W)."""

@@ -55,7 +55,7 @@ class LeastSquares:
     Raises
     ------
     ValueError, TypeError
-        If an array is empty, not finite or not a matrix, its largest entry lies outside 1e-150 .. 1e150,
+        If an array is empty, not finite or not a matrix, its largest entry lies outside 1e-35 .. 1e35,
         the numbers of samples differ, all inputs are zero, or a choice is unknown.
 
     Notes
@@ -111,11 +111,11 @@ class LeastSquares:
             yq = y @ q
             self._constant = 0.5 * float(linalg.norm(y - yq @ q.T) ** 2)
             x, y = np.ascontiguousarray(r.T), yq
-        self._inputs, self._targets = x, y
+        self._inputs, self._targets = validation.read_only(x), validation.read_only(y)
         # few samples: keep C = X X^T and B = Y X^T as products, so that no n x n array appears
         few = x.shape[1] < x.shape[0]
         self._gram: Any = Product(x, x.T) if few else x @ x.T
-        self._minus_cross: Any = Product(-y, x.T) if few else -(y @ x.T)
+        self._minus_cross: Any = Product(validation.read_only(-y), x.T) if few else validation.read_only(-(y @ x.T))
 
     @property
     def normalisation(self) -> str:
@@ -168,7 +168,10 @@ class LeastSquares:
         whitened = self._targets @ vt[:q].T  # Q: the targets seen from the row space of the inputs
         floor = self._constant + 0.5 * float(linalg.norm(self._targets - whitened @ vt[:q]) ** 2)
         target_u, sigma, target_vt = linalg.svd(whitened, full_matrices=False, check_finite=False)
-        return Spectrum(u[:, :q], s[:q] ** 2, target_u, sigma, target_vt, floor)
+        basis, eigenvalues, left, values, right = map(
+            validation.read_only, (u[:, :q], s[:q] ** 2, target_u, sigma, target_vt)
+        )
+        return Spectrum(basis, eigenvalues, left, values, right, floor)
 
     @property
     def curvature(self) -> float:

@@ -72,7 +72,7 @@ class Inputs(_Sums):
     """
 
     def __init__(self, inputs: ArrayLike, rows: int) -> None:
-        self._x = validation.as_matrix("inputs", inputs)
+        self._x = validation.own(validation.as_matrix("inputs", inputs))
         _check_size("inputs", self._x)
         m = validation.require_integer("rows", rows, low=1)
         self.samples = self._x.shape[1]
@@ -146,13 +146,16 @@ class _Pattern:
         order = csr.data.astype(np.intp) - 1
         #: which of the positions come where in memory; None: they were given so
         self.order = None if np.array_equal(order, key) else order
-        self.rows, self.cols, self._indices, self._indptr = rows, cols, csr.indices, csr.indptr
+        self.rows, self.cols = validation.own(rows), validation.own(cols)
+        self._indices, self._indptr = csr.indices, csr.indptr
 
     def with_data(self, r: Array) -> MatrixLike:
         """Return the sparse array with the values r at the positions."""
         # mode="clip" skips numpy's bounds check, a sixth of the time: the order is a permutation
         data = r if self.order is None else np.take(r, self.order, mode="clip")
-        return cast(MatrixLike, sparse.csr_array((data, self._indices, self._indptr), shape=self.shape))
+        # positions of its own: eliminate_zeros() and its like write into them
+        indices, indptr = self._indices.copy(), self._indptr.copy()
+        return cast(MatrixLike, sparse.csr_array((data, indices, indptr), shape=self.shape))
 
     def in_order(self) -> _Pattern:
         """Return the same pattern made of positions in memory order."""
@@ -200,7 +203,8 @@ class Bilinear(_Sums):
     def __init__(
         self, left: ArrayLike, right: ArrayLike, rows: ArrayLike | None = None, cols: ArrayLike | None = None
     ) -> None:
-        self._left, self._right = validation.as_matrix("left", left), validation.as_matrix("right", right)
+        self._left = validation.own(validation.as_matrix("left", left))
+        self._right = validation.own(validation.as_matrix("right", right))
         _check_size("left", self._left)
         _check_size("right", self._right)
         (a, m), (b, n) = self._left.shape, self._right.shape

@@ -88,10 +88,10 @@ class _Pointwise:
 
 
 def as_reals(name: str, values: ArrayLike) -> Array:
-    """Return finite real numbers of any shape."""
+    """Return finite real numbers of any shape, to keep."""
     array = np.asarray(validation.as_real(name, values), dtype=np.float64)
     validation.require_finite(name, array)
-    return array
+    return validation.own(array)
 
 
 def _numpy_of(z: Any) -> Any:
@@ -473,4 +473,4 @@ def as_labels(name: str, labels: ArrayLike, classes: int | None) -> NDArray[np.i
         raise ValueError(
             f"`{name}` must lie between 0{upper or ' and the number of classes - 1'}, got {low} .. {high}."
         )
-    return values.astype(np.intp)
+    return validation.own(values.astype(np.intp))

@@ -60,6 +60,8 @@ class Schatten:
         """Return the value, from the singular values of W."""
         if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
             require_matrix("w", w, self.shape)
+        if not (np.linalg.norm(w) if isinstance(w, np.ndarray) else w.norm()) > 0:
+            return 0.0
         return self.strength * self.depth / 2 * float((_low_rank(w).s ** (2 / self.depth)).sum())
 
     def gradient(self, w: MatrixOrArray) -> Product:

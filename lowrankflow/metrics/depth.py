@@ -58,7 +58,7 @@ class DepthMetric:
 
     def coefficients(self, s: Array) -> Coefficients:
         if math.isinf(self.depth):
-            return Coefficients(core=logarithmic_mean(s * s), up=np.zeros_like(s), vp=np.zeros_like(s))
+            return Coefficients(core=_mean_of_squares(s), up=np.zeros_like(s), vp=np.zeros_like(s))
         outer = s ** (2 - 2 / self.depth)
         return Coefficients(core=positive_sum(s, self.depth, 2 / self.depth), up=outer, vp=outer)
 
@@ -102,11 +102,16 @@ class DepthMetric:
         if not math.isinf(self.depth):
             x = np.append(s, 0.0) ** (2 / self.depth)
             return over(second_difference_of_power(x, float(self.depth)), positive_sum(x, self.depth, 1.0))
-        r, core = s.size, logarithmic_mean(s * s)
+        r, core = s.size, _mean_of_squares(s)
         d = np.zeros((r + 1,) * 3)
         d[:r, :r, :r] = over(second_difference_of_exponential(2 * np.log(s)), core)
-        d[:r, r, :r] = d[r, :r, :r] = core / (s * s)[:, None]
+        d[:r, r, :r] = d[r, :r, :r] = core / s[:, None] / s[:, None]
         return d
+
+
+def _mean_of_squares(s: Array) -> Array:
+    """Return the logarithmic mean of s_i^2 and s_k^2, without the squares, which underflow: that of s times their mean."""
+    return logarithmic_mean(s) * (s[:, None] + s) / 2
 
 
 @dataclass(frozen=True)

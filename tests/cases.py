@@ -35,20 +35,24 @@ def covering(rows, strength=2):
 
 def every_pair(**values):
     """Mark a test as `parametrize` does, one over the other, but only any two values of two arguments meet in a case."""
-    return _parametrize(values, 2)
+    return _covering_marks(values, 2)
 
 
 def every_value(**values):
     """The same where a case is dear and its arguments have little to do with each other: each value alone is in one."""
-    return _parametrize(values, 1)
+    return _covering_marks(values, 1)
 
 
-def _parametrize(values, strength):
-    columns = [[x if isinstance(x, type(pytest.param())) else _case(x, str(x)) for x in column] for column in values.values()]
+def _covering_marks(values, strength):
+    columns = [[_named(x) for x in column] for column in values.values()]
     rows = covering(product(*(range(len(column)) for column in columns)), strength)
     cases = [[column[i] for column, i in zip(columns, row, strict=True)] for row in rows]
     together = [pytest.param(*(x.values[0] for x in case), id="-".join(x.id for x in case)) for case in cases]
     return pytest.mark.parametrize(list(values), together)
+
+
+def _named(x):
+    return x if isinstance(x, type(pytest.param())) else pytest.param(x, id=getattr(x, "__name__", str(x)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def covering(rows, strength=2):
     One row after the other is taken that brings the most pairs along, of several the one whose values were taken least.
     With `strength` 1 each value alone stands in one of them, with 3 any three stand together.
     """
-    brings = {row: set(combinations(enumerate(row), strength)) for row in map(tuple, rows)}
+    brings = {row: set(combinations(enumerate(row), min(strength, len(row)))) for row in map(tuple, rows)}
     order, missing, worn, taken = list(brings), set().union(*brings.values()), Counter(), set()
     while missing:
         brings = {row: news for row, pairs in brings.items() if (news := pairs & missing)}

@@ -125,7 +125,7 @@ def child(folder, steps, then, options):
     return subprocess.Popen([sys.executable, "-c", code], cwd=folder)
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize("name", ["auto", "RK4"])  # what each method keeps is tested above
 def test_a_killed_process_loses_nothing(name, tmp_path):
     """SIGKILL twice: in the middle of an interval between checkpoints, and in the second life again."""
     for steps in (18, 10):
@@ -307,7 +307,7 @@ def test_what_is_kept_is_written_once(tmp_path):
 
     def counted(call):
         def counting(journal, checkpoint):
-            before = journal._end if call is append else 0
+            before = path.stat().st_size if call is append and path.exists() else 0
             done = call(journal, checkpoint)
             sizes.append((path.stat().st_size - before) if done is not False else 0)
             return done

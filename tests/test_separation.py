@@ -93,9 +93,8 @@ def test_alignment_is_that_of_the_velocity(rng):
         def margins(self, w):
             return np.ones(1)
 
-    from lowrankflow.separation import _row
-
-    assert abs(_row(Fixed(), w, metric)[2] - 1) < 1e-14
+    found = lrf.separation.follow_margin(Fixed(), w, metric, max_evaluations=1)
+    assert abs(found.alignment[0] - 1) < 1e-14
 
 
 def test_data_that_are_not_separable_come_to_rest(rng):

@@ -75,11 +75,12 @@ def test_hessian_is_self_adjoint(metric, case, rng):
     h = hessian(w, loss, metric)
     hx, hy = h(x), h(y)
     size = hx.norm() * q.norm() + hy.norm() * p.norm()
-    assert abs(hx.dot(q) - hy.dot(p)) < 1000 * EPS * size
+    close = 1000 * EPS * size
+    assert abs(hx.dot(q) - hy.dot(p)) < close
     other = hessian(w, loss, lrf.EmbeddedMetric())  # control
     constant = isinstance(metric, lrf.metrics.ScaledGDMetric) and case.m == case.n == case.rank  # then A = 2 at every W
     if not (isinstance(metric, lrf.EmbeddedMetric) or constant):
-        assert abs(other(x).dot(q) - other(y).dot(p)) > 1e-6 * size
+        assert abs(other(x).dot(q) - other(y).dot(p)) > 10 * close
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -102,15 +102,13 @@ def anew(monkeypatch, numba):
     return module.sampled_product
 
 
-@pytest.fixture(params=["numpy", "many", "compiled", "plain"])
+@pytest.fixture(params=["numpy", "many", "compiled"])
 def sampled(request, monkeypatch):
-    """The product by numpy, as it is taken for few positions and for many without numba; by numba; and the loop itself."""
+    """The product by numpy, as it is taken for few positions and for many without numba, and by numba; how many are taken."""
     if request.param == "compiled":
         pytest.importorskip("numba")
-    if request.param in ("numpy", "compiled"):
-        return entries.sampled_product, 40_000 if request.param == "numpy" else MANY
-    plain = SimpleNamespace(njit=lambda **options: lambda loop: loop, config=SimpleNamespace())
-    return anew(monkeypatch, plain if request.param == "plain" else None), MANY
+    sample = anew(monkeypatch, None) if request.param == "many" else entries.sampled_product
+    return sample, 40_000 if request.param == "numpy" else MANY
 
 
 def factors_and_positions(index, rng, size):
@@ -131,6 +129,14 @@ def test_kernels_agree_with_the_dense_product(sampled, index, rng):
     # the control: one term of three left out, one position beside
     for wrong in (sample(left[:, :-1], right[:-1], rows, cols), sample(left, right, rows, cols[::-1])):
         assert (np.abs(wrong - want) > bound).mean() > 0.9
+
+
+def test_the_loop_that_is_compiled_agrees_too(monkeypatch, rng):
+    """As Python runs it."""
+    sample = anew(monkeypatch, SimpleNamespace(njit=lambda **options: lambda loop: loop, config=SimpleNamespace()))
+    left, right, rows, cols = factors_and_positions(np.int32, rng, MANY)
+    bound = left.shape[1] * EPS * (np.abs(left) @ np.abs(right))[rows, cols]
+    assert (np.abs(sample(left, right, rows, cols) - (left @ right)[rows, cols]) <= bound).all()
 
 
 def test_kernels_hand_on_what_is_not_finite(sampled, rng):

@@ -34,7 +34,7 @@ def main(quick=False, out=None):
     x, y, preparation = data.prepare(data.load(name))
     loss = LogCosh(x, y)
     start = lrf.random_point(*loss.shape, rank, rng=0, singular_values=np.full(rank, 0.1))
-    t_end = (2 if quick else 20) * lrf.natural_time_unit(loss, start, depth=3)
+    t_end = (5 if quick else 20) * lrf.natural_time_unit(loss, start, depth=3)
 
     check = lrf.check_loss(loss, start)
     check.raise_if_failed()

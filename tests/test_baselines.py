@@ -114,7 +114,7 @@ def from_a_small_one(depth, smallest):
 
 @pytest.mark.parametrize(
     ("name", "depth"),
-    [("PERK4", 2), ("PERK4", 3), ("PERK4", 5), ("midpoint BUG", 3), ("midpoint BUG", 5), ("PERK2", 5), ("KSL2", 5)],
+    [("PERK4", 3), ("PERK4", 5), ("midpoint BUG", 3), ("PERK2", 5), ("KSL2", 5)],
 )
 def test_tiny_singular_values_cost_the_order(name, depth):
     """Stages that miss sigma_r by h^2 see x_r = sigma_r^(2/N) wrong by h^(4/N): about the order that is left."""
@@ -124,7 +124,7 @@ def test_tiny_singular_values_cost_the_order(name, depth):
     assert order_of(name, *from_a_small_one(depth, 3e-9)) < min(4 / depth + 0.5, order - 0.5)
 
 
-@pytest.mark.parametrize("name", ["PERK1", "PERK2", "KSL2", "midpoint BUG"])
+@pytest.mark.parametrize("name", ["PERK1", "KSL2", "midpoint BUG"])
 def test_depth_two_costs_no_more_than_order_two(name):
     """Control: at N = 2 the same start leaves order 2, so nothing else is wrong with it."""
     assert abs(order_of(name, *from_a_small_one(2, 3e-9)) - METHODS[name].order) < 0.15

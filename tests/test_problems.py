@@ -134,7 +134,7 @@ def test_the_command_line_states_the_problem_or_nothing(command, rng):
 
 
 RUNS = {
-    "bundled": ["verify", "--data", "iris", "--rank", "2", *FAST],
+    "bundled": ["check-loss", "--data", "iris", "--rank", "2", "--quiet"],
     "files": ["verify", "--inputs", "x.npy", "--targets", "y.csv", "--depth", "2", "--widths", "4", "--seed", "3", *FAST],
     "loss by name": ["check-loss", "--inputs", "x.npy", "--loss", "huber", "--loss-arg", "delta=0.5", "--quiet"],
     "observed": ["check-loss", "--observed", "o.npz", "--rank", "2", "--scale", "0.2", "--quiet"],

@@ -39,7 +39,7 @@ PROBLEMS = {
     "depth3-wide-layers": (least_squares(5, 7, 1), 3, dict(depth=3, widths=(9, 6), t_end=3.0)),
     "depth2": (least_squares(6, 6, 2), 2, dict(depth=2, t_end=2.0)),
     "depth5-full-rank": (least_squares(3, 4, 3), 3, dict(depth=5, t_end=5.0)),
-    "depth4-rank1": (least_squares(4, 6, 4), 1, dict(depth=4, t_end=2.0)),
+    "depth4-rank1": (least_squares(4, 6, 4), 1, dict(depth=4, t_end=4.0)),
     "depth3-completion": (completion(8, 6, 5), 2, dict(depth=3, t_end=8.0)),
 }
 

@@ -54,12 +54,14 @@ def interrupted(path, steps, **options):
         run(path, callback=callback, **options)
 
 
+#: of runs whose steps are many: those of low order, and those that begin anew with tiny ones after a checkpoint
+END = {"RK23": 2, "RKC": 2, "BDF": 0.5, "LSODA": 0.5}
 METHODS = ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "RKC", "ROCK4", "auto"]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_goes_on_to_the_same_bits(method, tmp_path):
-    options = {"method": method, "t_span": (0, 2 if method in ("BDF", "LSODA") else 8)}  # these begin anew with tiny steps
+    options = {"method": method, "t_span": (0, END.get(method, 8))}
     whole = run(tmp_path / "whole.npz", **options)
     interrupted(tmp_path / "part.npz", 17, **options)
     assert_same(run(tmp_path / "part.npz", **options), whole)
@@ -67,7 +69,8 @@ def test_a_run_goes_on_to_the_same_bits(method, tmp_path):
 
 @pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "RKC", "ROCK4", "auto"])
 def test_checkpoints_do_not_change_a_runge_kutta_run(method, tmp_path):
-    assert_same(run(tmp_path / "a.npz", method=method), run(method=method), counts=False)
+    options = {"method": method, "t_span": (0, END.get(method, 8))}
+    assert_same(run(tmp_path / "a.npz", **options), run(**options), counts=False)
 
 
 def test_the_control_another_tolerance_changes_the_bits(tmp_path):
@@ -163,7 +166,7 @@ def test_an_interrupted_process_can_go_on(tmp_path):
     assert_same(run(tmp_path / "run.npz", method="RKC"), run(tmp_path / "whole.npz", method="RKC"))
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize("name", ["DOP853", "ROCK4", "auto", "RK4"])
 def test_the_end_can_be_moved(name, tmp_path):
     """A finished run goes on to a later end; one that lies on a checkpoint of a longer run is over."""
     options = KILLED[name]
@@ -173,7 +176,7 @@ def test_the_end_can_be_moved(name, tmp_path):
     np.testing.assert_array_equal(longer.loss[: first.t.size], first.loss)
     again = run(tmp_path / "run.npz", t_span=(0, 8), **options)
     assert_same(again, longer)
-    # as near to the run that was never stopped as that is to the flow: rtol^(2/3) for RKC, h^4 for RK4, less for others
+    # as near to the run that was never stopped as that is to the flow: h^4 for RK4, less for others
     whole, error = run(t_span=(0, 8), **options), 1e-4
     assert np.linalg.norm(longer.points[-1].to_dense() - whole.points[-1].to_dense()) < error
 

@@ -25,11 +25,11 @@ def on_data(quick):
     return compare_problem(lrf.Problem(data=name, rank=rank, metrics=METRICS, rtol=rtol))
 
 
-def in_units(unit, clock):
+def in_units(unit, clock, depths=DEPTHS):
     """Return when each mode is learnt under each depth, an array (modes, depths), with W in some unit."""
     loss = lrf.losses.LeastSquares(np.eye(6), unit * np.diag([*SIGMA, 0.05, 0.02, 0.01]))
     start = lrf.random_point(6, 6, 3, rng=0, singular_values=np.full(3, 0.02 * unit))
-    report = lrf.compare_metrics(loss, start, [lrf.DepthMetric(n) for n in DEPTHS], clock=clock)
+    report = lrf.compare_metrics(loss, start, [lrf.DepthMetric(n) for n in depths], clock=clock)
     report.raise_if_failed()
     return np.array([row[1:] for row in report.table("modes").rows[: len(SIGMA)]], dtype=float)
 
@@ -38,14 +38,15 @@ def main(quick=False, out=None):
     report = on_data(quick)
     report.raise_if_failed()
     limits, cost = report.table("limits"), report.table("cost")
-    times = {clock: {unit: in_units(unit, clock) for unit in (1, 100)} for clock in ("operator", "factors")}
+    depths = DEPTHS[:2] if quick else DEPTHS
+    times = {clock: {unit: in_units(unit, clock, depths) for unit in (1, 100)} for clock in ("operator", "factors")}
     numbers = {
         "limits": dict(zip(limits.column("metric"), limits.column("limit"), strict=True)),
         "arc length": dict(zip(cost.column("metric"), cost.column("arc length"), strict=True)),
         "times": times,
     }
     print(report)
-    print("\nwhen the first mode is learnt, by depth " + ", ".join(map(str, DEPTHS)))
+    print("\nwhen the first mode is learnt, by depth " + ", ".join(map(str, depths)))
     for clock, by_unit in times.items():
         for unit, found in by_unit.items():
             print(f"clock {clock:8} singular values up to {SIGMA[0] * unit:4g}: " + "  ".join(f"{t:9.4g}" for t in found[0]))
@@ -70,6 +71,6 @@ def draw(folder, report):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="iris instead of digits")
+    parser.add_argument("--quick", action="store_true", help="iris instead of digits, and two depths")
     parser.add_argument("--out", metavar="DIR", help="write compare_metrics.png there")
     main(**vars(parser.parse_args()))

@@ -34,7 +34,7 @@ def main(quick=False, out=None):
     x, y, preparation = data.prepare(data.load(name))
     loss = LogCosh(x, y)
     start = lrf.random_point(*loss.shape, rank, rng=0, singular_values=np.full(rank, 0.1))
-    t_end = 20 * lrf.natural_time_unit(loss, start, depth=3)
+    t_end = (5 if quick else 20) * lrf.natural_time_unit(loss, start, depth=3)
 
     check = lrf.check_loss(loss, start)
     check.raise_if_failed()
@@ -57,6 +57,6 @@ def main(quick=False, out=None):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small data set")
+    parser.add_argument("--quick", action="store_true", help="a small data set, a short time")
     parser.add_argument("--out", metavar="DIR", help="write own_loss.html there")
     main(**vars(parser.parse_args()))

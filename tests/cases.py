@@ -1,6 +1,8 @@
 """The cases through which every law runs. To put a new metric, loss, start, chart or solver to the test, add a line."""
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import autograd.numpy as anp
 import numpy as np
@@ -9,6 +11,49 @@ import pytest
 import lowrankflow as lrf
 from lowrankflow import losses
 from lowrankflow.steppers import RK4, RKC, ROCK4, Euler
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pairs instead of products: most mistakes show where two values meet, whatever the others are
+
+
+def covering(rows, strength=2):
+    """Return some of the rows, in which any two values stand together, at their places, that do so in any row.
+
+    One row after the other is taken that brings the most pairs along, of several the one whose values were taken least.
+    With `strength` 1 each value alone stands in one of them, with 3 any three stand together.
+    """
+    brings = {row: set(combinations(enumerate(row), min(strength, len(row)))) for row in map(tuple, rows)}
+    order, missing, worn, taken = list(brings), set().union(*brings.values()), Counter(), set()
+    while missing:
+        brings = {row: news for row, pairs in brings.items() if (news := pairs & missing)}
+        best = max(brings, key=lambda row: (len(brings[row]), -sum(map(worn.__getitem__, enumerate(row)))))
+        missing -= brings[best]
+        worn.update(enumerate(best))
+        taken.add(best)
+    return [row for row in order if row in taken]
+
+
+def every_pair(**values):
+    """Mark a test as `parametrize` does, one over the other, but only any two values of two arguments meet in a case."""
+    return _covering_marks(values, 2)
+
+
+def every_value(**values):
+    """The same where a case is dear and its arguments have little to do with each other: each value alone is in one."""
+    return _covering_marks(values, 1)
+
+
+def _covering_marks(values, strength):
+    columns = [[_named(x) for x in column] for column in values.values()]
+    rows = covering(product(*(range(len(column)) for column in columns)), strength)
+    cases = [[column[i] for column, i in zip(columns, row, strict=True)] for row in rows]
+    together = [pytest.param(*(x.values[0] for x in case), id="-".join(x.id for x in case)) for case in cases]
+    return pytest.mark.parametrize(list(values), together)
+
+
+def _named(x):
+    return x if isinstance(x, type(pytest.param())) else pytest.param(x, id=getattr(x, "__name__", str(x)))
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # metrics: the library's, and one as a user would write it

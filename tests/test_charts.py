@@ -11,6 +11,8 @@ from cases import (
     TAME_STARTS,
     Start,
     completion,
+    every_pair,
+    every_value,
     few_samples,
     least_squares,
     log_cosh,
@@ -61,9 +63,7 @@ def dense_loss_gradient(loss):
 # velocities
 
 
-@pytest.mark.parametrize("case", STARTS)
-@pytest.mark.parametrize("metric", ALL_METRICS)
-@pytest.mark.parametrize("chart", ROOTS)
+@every_pair(chart=ROOTS, metric=ALL_METRICS, case=STARTS)
 def test_velocity_of_the_singular_frame(chart, metric, case, rng):
     """-A_W(G) for every metric and root; at tiny singular values too."""
     w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
@@ -79,9 +79,7 @@ def test_velocity_of_the_singular_frame(chart, metric, case, rng):
     assert np.abs(2 * got - want).max() > 100 * bound  # control: another clock
 
 
-@pytest.mark.parametrize("case", TAME_STARTS)
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("chart", CHARTS)
+@every_pair(chart=CHARTS, depth=DEPTHS, case=TAME_STARTS)
 def test_velocity_is_the_product_rule(chart, depth, case, rng):
     """Whole depth, all charts, and an oracle that knows no coefficients."""
     w, loss = case.draw(rng), completion(case.m, case.n, rng)
@@ -143,18 +141,14 @@ def test_a_motion_gives_velocity_and_dissipation(metric, case, rng):
     np.testing.assert_allclose(system.measure(system.y0)[1].stationarity, np.linalg.norm(projected), rtol=1000 * EPS)
 
 
-@pytest.mark.parametrize("metric", ALL_METRICS)
-@pytest.mark.parametrize("case", TAME_STARTS)
-@pytest.mark.parametrize("chart", [lrf.SingularFrame(), lrf.SingularFrame(root=2)], ids=["own", "root2"])
+@every_pair(chart=[ROOTS[0], ROOTS[2]], case=TAME_STARTS, metric=ALL_METRICS)
 def test_measuring_gives_the_power(chart, metric, case, rng):
     """g(W', W') from the gradient of the stopping test: the slope of the loss along the flow."""
     w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
     check_power(chart.bind(lrf.RiemannianFlow(loss, metric), w), loss)
 
 
-@pytest.mark.parametrize("case", TAME_STARTS)
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("chart", [lrf.Lifted(), lrf.Factors()], ids=["lifted", "factors"])
+@every_pair(chart=[lrf.Lifted(), lrf.Factors()], depth=DEPTHS, case=TAME_STARTS)
 def test_measuring_the_factors(chart, depth, case, rng):
     w, loss = case.draw(rng), completion(case.m, case.n, rng)
     if isinstance(chart, lrf.Lifted):
@@ -188,8 +182,8 @@ def check_power(system, loss):
 # ---------------------------------------------------------------------------------------------------------------------
 # the spectral radius of the Jacobian, for stabilised steppers
 
-BOUNDED = [pytest.param(lrf.SingularFrame(), d, id=f"frame-{d:g}") for d in (2, 2.3, 2.7, 3, 5, 20, np.inf)]
-BOUNDED += [pytest.param(lrf.Lifted(), d, id=f"lifted-{d}") for d in DEPTHS]
+BOUNDED = [pytest.param((lrf.SingularFrame(), d), id=f"frame-{d:g}") for d in (2, 2.3, 2.7, 3, 5, 20, np.inf)]
+BOUNDED += [pytest.param((lrf.Lifted(), d), id=f"lifted-{d}") for d in DEPTHS]
 
 
 def radius(system, y, h=1e-3):
@@ -212,33 +206,28 @@ def bind(chart, depth, loss, w):
     return chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w), h
 
 
-@pytest.mark.parametrize("case", STARTS)
-@pytest.mark.parametrize("make", [least_squares, few_samples, completion])
-@pytest.mark.parametrize(("chart", "depth"), BOUNDED)
-def test_spectral_bound(chart, depth, make, case, rng):
+@every_pair(bounded=BOUNDED, make=[least_squares, few_samples, completion], case=STARTS, size=[0.03, 1.0, 30.0])
+def test_spectral_bound(bounded, make, case, size, rng):
     """Never below the radius of the dense Jacobian: random points, and gradients of every size against the curvature."""
-    loss = make(case.m, case.n, rng)
-    for size in (0.03, 1.0, 30.0):
-        w = case.draw(rng)
-        w = lrf.LowRankMatrix(w.u, size * w.s, w.vt)
-        system, h = bind(chart, depth, loss, w)
-        assert radius(system, system.y0, h) < (1 + SLACK) * system.spectral_bound(system.y0)
+    loss, w = make(case.m, case.n, rng), case.draw(rng)
+    system, h = bind(*bounded, loss, lrf.LowRankMatrix(w.u, size * w.s, w.vt))
+    assert radius(system, system.y0, h) < (1 + SLACK) * system.spectral_bound(system.y0)
 
 
 @pytest.mark.parametrize("case", STARTS)
-@pytest.mark.parametrize(("chart", "depth"), BOUNDED)
-def test_spectral_bound_at_a_minimiser(chart, depth, case, rng):
+@pytest.mark.parametrize("bounded", BOUNDED)
+def test_spectral_bound_at_a_minimiser(bounded, case, rng):
     """There the radius is the sharpness, N lambda_1 s_1^(2-2/N) for whitened inputs, and so is the bound where G = 0."""
     x = linalg.qr(rng.standard_normal((case.n, case.n)))[0]
     w = case.draw(rng)
     loss = lrf.losses.LeastSquares(2 * x, 2 * w.to_dense() @ x)
-    system, h = bind(chart, depth, loss, w)
+    depth, (system, h) = bounded[1], bind(*bounded, loss, w)
     sharpness = 4 * (1.0 if np.isinf(depth) else depth) * w.s[0] ** (2 - (0 if np.isinf(depth) else 2 / depth))
     np.testing.assert_allclose(radius(system, system.y0, h), sharpness, rtol=SLACK)
     # G is roundoff, of which the bound sees sqrt(100 eps) of the loss's scale
     np.testing.assert_allclose(system.spectral_bound(system.y0), sharpness, rtol=1e-6)
     loss.__class__ = Halved  # control: a loss that declares half its curvature
-    system, _ = bind(chart, depth, loss, w)  # what a loss says is asked once
+    system, _ = bind(*bounded, loss, w)  # what a loss says is asked once
     assert system.spectral_bound(system.y0) < 0.6 * sharpness
 
 
@@ -247,11 +236,11 @@ class Halved(lrf.losses.LeastSquares):
 
 
 @pytest.mark.parametrize("case", TAME_STARTS)
-@pytest.mark.parametrize(("chart", "depth"), BOUNDED)
-def test_spectral_bound_is_tight_where_the_flow_ends(chart, depth, case, rng):
+@pytest.mark.parametrize("bounded", BOUNDED)
+def test_spectral_bound_is_tight_where_the_flow_ends(bounded, case, rng):
     """At the best matrix of a rank, whatever the data: within 20 of the radius, and not below it."""
     loss = least_squares(case.m, case.n, rng)
-    system, h = bind(chart, depth, loss, loss.minimiser(case.rank))
+    system, h = bind(*bounded, loss, loss.minimiser(case.rank))
     measured_radius = radius(system, system.y0, h)
     bound = system.spectral_bound(system.y0)
     assert (1 - SLACK) * measured_radius < bound < 20 * measured_radius
@@ -377,8 +366,7 @@ def measured(flow, start, chart, rtol=1e-8):
     return a, gap(a, b) + roundoff
 
 
-@pytest.mark.parametrize("case", STARTS)
-@pytest.mark.parametrize("depth", DEPTHS)
+@every_value(depth=DEPTHS, case=STARTS)
 def test_charts_agree(depth, case, rng):
     """Lifted = SingularFrame, root N or 1 = Factors: gaps within three times the errors measured on both sides."""
     w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
@@ -392,12 +380,11 @@ def test_charts_agree(depth, case, rng):
         path, e_other = measured(*other)
         assert gap(reference, path) < 3 * (e + e_other)
     # control: a hundredth more depth
-    wrong, _ = measured(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth + 0.01)), w, lrf.SingularFrame())
+    wrong, _ = run(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth + 0.01)), w, lrf.SingularFrame(), 1e-8)
     assert gap(reference, wrong) > 30 * e
 
 
-@pytest.mark.parametrize("case", TAME_STARTS)
-@pytest.mark.parametrize("depth", DEPTHS)
+@every_value(depth=DEPTHS, case=TAME_STARTS)
 def test_flow_against_a_factor_flow_by_hand(depth, case, rng):
     """LSODA on factors differentiated by hand: at rtol = 1e-12 its several hundred steps accumulate up to 10^4 rtol."""
     w, loss = case.draw(rng), completion(case.m, case.n, rng)
@@ -406,25 +393,24 @@ def test_flow_against_a_factor_flow_by_hand(depth, case, rng):
     assert gap(got, [chain(fs) for fs in want]) < 1e-8
 
 
-ORACLES = [
-    pytest.param(lrf.EmbeddedMetric(), embedded_flow, id="embedded"),
-    pytest.param(lrf.metrics.TwoFactorMetric(), two_factor_flow, id="twofactors"),
-    pytest.param(lrf.metrics.ScaledGDMetric(), scaled_flow, id="scaledgd"),
-    pytest.param(lrf.metrics.SubspaceProjectionMetric(), subspace_flow, id="subspace"),
-    pytest.param(lrf.metrics.PolarMetric(), polar_flow, id="polar"),
-    pytest.param(lrf.metrics.MNMetric(), mn_flow, id="mn"),
-]
+FLOWS = {
+    lrf.EmbeddedMetric(): embedded_flow,
+    lrf.metrics.TwoFactorMetric(): two_factor_flow,
+    lrf.metrics.ScaledGDMetric(): scaled_flow,
+    lrf.metrics.SubspaceProjectionMetric(): subspace_flow,
+    lrf.metrics.PolarMetric(): polar_flow,
+    lrf.metrics.MNMetric(): mn_flow,
+}
 
 
-@pytest.mark.parametrize("case", TAME_STARTS)
-@pytest.mark.parametrize(("metric", "oracle"), ORACLES)
-def test_metrics_of_the_literature(metric, oracle, case, rng):
+@every_value(metric=[pytest.param(m, id=type(m).__name__) for m in FLOWS], case=TAME_STARTS)
+def test_metrics_of_the_literature(metric, case, rng):
     """Each against its flow in its own factors or on the dense matrix (by LSODA, see above)."""
     w = case.draw(rng)
     # the target is near: under the metrics without weight at s = 0 the flow may leave the manifold in finite time
     x, z = rng.standard_normal((case.n, 2 * case.n)), rng.standard_normal(w.shape)
     loss = lrf.losses.LeastSquares(x, (w.to_dense() + 0.2 * z / np.linalg.norm(z)) @ x)
-    want = oracle(dense_loss_gradient(loss), w, TIMES[:3])
+    want = FLOWS[metric](dense_loss_gradient(loss), w, TIMES[:3])
     for chart in (lrf.SingularFrame(), lrf.SingularFrame(root=2)):  # one oracle for both: it takes most of the time
         got, _ = run(lrf.RiemannianFlow(loss, metric), w, chart, 1e-11, TIMES[:3])
         assert gap(got, want) < 1e-8

@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from cases import METRICS, SOLVERS, STARTS, TAME_STARTS, Start, completion, least_squares
+from cases import METRICS, SOLVERS, STARTS, TAME_STARTS, Start, completion, every_value, least_squares
 from oracles import EPS
 from scipy.integrate import quad
 from test_flow import Circle
@@ -38,50 +38,63 @@ def problem(rng):
 # integrals
 
 
-@pytest.mark.parametrize("controlled", [True, False], ids=["controlled", "free"])
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_integrals_under_every_method(solver, controlled, problem):
-    """Against quadrature along a fine path: of the time, of a function of W, of the length."""
-    options = {} if "step_size" in solver else {"rtol": 1e-6}
-    rates = {"t2": lambda at: at.t, "norm": lambda at: at.w.norm(), "length": length}
-    save = Save(times=[0.4, 1.0], exact=True, integrals=rates, controlled=controlled)
-    path = lrf.integrate(*problem, t_span=(0, 1), save=save, **solver, **options)
-    flow, start = problem
+@pytest.fixture(scope="module")
+def integrated():
+    """A flow of depth 3, its start, and by time the integrals of the time, of a function of W and of the speed."""
+    rng = np.random.default_rng(0)
+    start = Start(5, 4, (1.0, 0.6)).draw(rng)
+    flow = lrf.RiemannianFlow(least_squares(5, 4, rng), lrf.DepthMetric(3))
     fine = lrf.integrate(flow, start, t_span=(0, 1), rtol=1e-12, save=Save(dense=True))
 
     def speed(t):
         w = fine(t)
         return lrf.riemannian_gradient(w, flow.loss.gradient(w), flow.metric).norm()
 
+    want = {
+        t: {"t2": t**2 / 2, "norm": quad(lambda x: fine(x).norm(), 0, t)[0], "length": quad(speed, 0, t)[0]}
+        for t in (0.4, 1.0)
+    }
+    return flow, start, want
+
+
+@pytest.mark.parametrize("controlled", [True, False], ids=["controlled", "free"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_integrals_under_every_method(solver, controlled, integrated):
+    """Against quadrature along a fine path."""
+    flow, start, want = integrated
+    options = {} if "step_size" in solver else {"rtol": 1e-6}
+    rates = {"t2": lambda at: at.t, "norm": lambda at: at.w.norm(), "length": length}
+    save = Save(times=[*want], exact=True, integrals=rates, controlled=controlled)
+    path = lrf.integrate(flow, start, t_span=(0, 1), save=save, **solver, **options)
     # the methods' own errors, see test_event_is_located; Euler's is h times the change of a rate of order one
     bound = {"Euler": 0.05, "RKC": 1e-3}.get(solver["method"], 2e-4)
-    for i, t in ((1, 0.4), (2, 1.0)):
+    for i, (t, integrals) in enumerate(want.items(), start=1):
         assert path.t[i] == t
-        want = {"t2": t**2 / 2, "norm": quad(lambda x: fine(x).norm(), 0, t)[0], "length": quad(speed, 0, t)[0]}
-        for name, value in want.items():
+        for name, value in integrals.items():
             assert abs(path.columns[name][i] - value) < bound * max(1.0, value), name
             assert abs(path.columns[name][i] - 1.2 * value) > bound * value  # control
     assert [a[0] for a in path.columns.values()] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("case", STARTS)
-@pytest.mark.parametrize("metric", METRICS)
-def test_the_power_is_the_loss_that_was_spent(metric, case, rng):
-    """Free integrals are as good as the path: L(0) - L(t) = q(t) for every metric, near targets."""
+@pytest.mark.parametrize("controlled", [True, False], ids=["controlled", "free"])
+@every_value(metric=METRICS, case=STARTS)
+def test_the_power_is_the_loss_that_was_spent(metric, case, controlled, rng):
+    """q' = g(W', W'): L(0) - L(t) = q(t) for every metric, near targets. Free integrals are as good as the path."""
     w, x = case.draw(rng), rng.standard_normal((case.n, 2 * case.n))
     z = rng.standard_normal(w.shape)
     loss = lrf.losses.LeastSquares(x, (w.to_dense() + 0.2 * z / np.linalg.norm(z)) @ x)
     if min(case.s) < 1e-8 and not isinstance(metric, lrf.DepthMetric):
         w = Start(case.m, case.n, case.s[:-1]).draw(rng)  # their frames move at the rate 1/s_r: no flow to speak of
-    save = Save(integrals={"q": power}, controlled=False)
+    save = Save(integrals={"q": power}, controlled=controlled)
     path = lrf.integrate(lrf.RiemannianFlow(loss, metric), w, t_span=(0, 0.2), rtol=1e-10, save=save)
+    assert path.status is lrf.Status.FINISHED
     spent = path.loss[0] - path.loss
+    assert spent[-1] > 1e-3 * path.loss[0]
     np.testing.assert_allclose(path.columns["q"], spent, rtol=0, atol=1e-8 * path.loss[0])
     assert np.abs(1.005 * path.columns["q"] - spent).max() > 1e-7 * path.loss[0]  # control
 
 
-@pytest.mark.parametrize("case", TAME_STARTS)
-@pytest.mark.parametrize("kind", ["frame", "root2", "lifted", "factors"])
+@every_value(kind=["frame", "root2", "lifted", "factors"], case=TAME_STARTS)
 def test_every_chart_hands_over_the_same_motion(kind, case, rng):
     """Length of W and power, in whatever coordinates; in the factors by the product rule."""
     w, loss = case.draw(rng), completion(case.m, case.n, rng)
@@ -130,8 +143,7 @@ def test_free_integrals_leave_the_path_alone(problem):
 SCALES = {"tiny": 1e-200, "roundoff": 1e-16, "large": 1e100}
 
 
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
-@pytest.mark.parametrize("solver", SOLVERS)
+@every_value(solver=SOLVERS, scale=[pytest.param(x, id=name) for name, x in SCALES.items()])
 def test_free_integrals_of_any_size_and_number(solver, scale, problem):
     """Thirty, of sizes that would stop the steps or overflow in the norm of y, and one that is noise."""
     options = {} if "step_size" in solver else {"rtol": 1e-6}

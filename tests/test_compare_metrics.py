@@ -46,7 +46,7 @@ def problem(seed=0, m=4, n=5, rank=2, scale=0.3):
 @pytest.fixture(scope="module")
 def everything():
     _, _, loss, start = problem()
-    return lrf.compare_metrics(loss, start, list(SHIPPED.values()), rtol=1e-6, max_evaluations=4000)
+    return lrf.compare_metrics(loss, start, list(SHIPPED.values()), rtol=1e-5, max_evaluations=4000)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Restless:
 
 def test_a_metric_that_is_no_function_of_w_fails_the_claim_of_the_clock():
     _, _, loss, start = problem()
-    report = lrf.compare_metrics(loss, start, [Restless()], rtol=1e-5, max_evaluations=500)
+    report = lrf.compare_metrics(loss, start, [Restless()], rtol=1e-5, max_evaluations=200)
     assert report["clock"].verdict != "passed"
 
 
@@ -503,10 +503,10 @@ def test_names_and_depths_stand_for_their_metrics():
     named = ["Embedded", 3, np.float64(2.5), math.inf, " scaledgd ", "lambda:0.1"]
     metrics = [lrf.EmbeddedMetric(), lrf.DepthMetric(3), lrf.DepthMetric(2.5), lrf.DepthMetric(math.inf)]
     metrics += [lrf.metrics.ScaledGDMetric(), lrf.metrics.LambdaBalancedMetric(0.1)]
-    a, b = (lrf.compare_metrics(loss, start, chosen, clock_end=0.5, rtol=1e-5) for chosen in (named, metrics))
+    a, b = (lrf.compare_metrics(loss, start, chosen, clock_end=0.1, rtol=1e-5) for chosen in (named, metrics))
     assert list(a.attachments["ends"]) == list(b.attachments["ends"])
     assert [c.measured for c in a.claims] == [c.measured for c in b.claims]
-    labelled = lrf.compare_metrics(loss, start, {"mine": "mn", "deep": 2}, clock_end=0.5, rtol=1e-5)
+    labelled = lrf.compare_metrics(loss, start, {"mine": "mn", "deep": 2}, clock_end=0.1, rtol=1e-5)
     assert list(labelled.attachments["ends"]) == ["mine", "deep"]
 
 

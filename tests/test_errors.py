@@ -163,13 +163,13 @@ class UserMisfit:
     """A misfit of a user whose parts return what they are given."""
 
     def __init__(self, value=0.0, gradient=(0.0, 0.0)):
-        self._value, self._gradient = value, gradient
+        self.of, self.slope = value, gradient
 
     def value(self, z):
-        return self._value
+        return self.of
 
     def gradient(self, z):
-        return self._gradient
+        return self.slope
 
 
 def entries(rows=(0, 1), cols=(0, 1), shape=SHAPE):

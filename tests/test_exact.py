@@ -19,7 +19,7 @@ def aligned(start, target):
 
 
 @pytest.mark.parametrize("chart", [None, lrf.SingularFrame(root=1), lrf.Lifted()], ids=str)
-@pytest.mark.parametrize("scale", [1e-1, 1e-4, 1e-8])
+@pytest.mark.parametrize("scale", [1e-1, 1e-8])
 def test_scalar_modes_of_depth_two(chart, scale):
     """s(t) = s0 s* e^(2 s* t) / (s* - s0 + s0 e^(2 s* t)): through the plateau and the sharp rise of each mode."""
     start, target = scale * np.array([1.0, 0.8, 0.5]), np.array([2.0, 1.0, 0.6])
@@ -142,18 +142,17 @@ def check_optimum(end, r, loss):
     assert abs(loss.value(other) - optimum) > 0.1
 
 
-@pytest.mark.parametrize("r", [1, 2, 5, 10])
-@pytest.mark.parametrize("depth", [2, 3, 5, 10])
+@pytest.mark.parametrize(("depth", "r"), [(2, 1), (2, 10), (3, 5), (5, 2), (10, 1), (10, 5)])
 def test_autoencoder(depth, r):
     """W(200) = U_r U_r^T within 1e-6, from partial isometries; rtol = 1e-7 holds the stable fixed point to that.
 
-    Stiff: explicit steps are limited by N lambda_1. With few unknowns an implicit method is ten times faster.
+    Stiff: explicit steps are limited by N lambda_1. With few unknowns an implicit method is up to ten times faster.
     """
     x, _, _ = autoencoder()
     loss = lrf.losses.LeastSquares(x, x)
     start = lrf.random_point(20, 20, r, rng=np.random.default_rng(1000 * depth + r), singular_values=np.ones(r))
     flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
-    method = "LSODA" if r <= 2 else "DOP853"
+    method = "LSODA" if r <= 5 else "DOP853"
     path = lrf.integrate(flow, start, t_span=(0, 200), rtol=1e-7, method=method, save=lrf.Save(steps=False))
     check_optimum(path.points[-1], r, loss)
 

@@ -1,6 +1,7 @@
 """Each example runs on its small data set, and the numbers that it prints are asserted."""
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ def numbers(written):
     class Numbers(dict):
         def __missing__(self, name):
             options = {"out": written / name} if name in FIGURES else {}
-            self[name] = load(name).main(quick=True, **options)
+            with pytest.MonkeyPatch.context() as patch:  # the page of a report has tests of its own
+                patch.setattr(lrf, "write_html", lambda report, path: path.write_text(str(report), encoding="utf-8"))
+                self[name] = load(name).main(quick=True, **options)
             return self[name]
 
     return Numbers()
@@ -168,7 +171,7 @@ def test_compare_metrics(numbers):
     assert set(found["limits"].values()) == {"A"}  # one limit,
     lengths = list(found["arc length"].values())
     assert max(lengths) > 1.2 * min(lengths)  # by other ways
-    times, depths = found["times"], np.array(load("compare_metrics").DEPTHS)
+    times, depths = found["times"], np.array(load("compare_metrics").DEPTHS[:2])  # the quick ones
     # W -> c W makes A c^(2-2/N) times as large and leaves G as linear as it was: the path is scaled, and only the clock
     # of the factors sees it. Events are located on interpolants, a thousand times less accurate than rtol = 1e-8
     np.testing.assert_allclose(times["operator"][100], times["operator"][1], rtol=1e-5)
@@ -178,7 +181,8 @@ def test_compare_metrics(numbers):
     assert np.all(np.diff(times["factors"][1][0]) > 0) and np.all(np.diff(times["factors"][100][0]) < 0)
 
 
-def test_compare_metrics_sees_wrong_depths(wrong_depth):
+def test_compare_metrics_sees_wrong_depths(wrong_depth, monkeypatch):
+    monkeypatch.setattr(lrf, "compare_metrics", partial(lrf.compare_metrics, rtol=1e-5))
     example = load("compare_metrics")
     slower = example.in_units(1, "factors") / example.in_units(100, "factors")
     assert np.abs(slower / 100 ** (2 - 2 / np.array(example.DEPTHS)) - 1).min() > 0.1
@@ -277,14 +281,13 @@ def test_lqr_policy_costs_what_a_simulation_says():
     assert loss.value(k) == pytest.approx(cost, rel=1e-10)
 
 
-@pytest.mark.parametrize("factor", [-1, 0.5, 1.01])
-def test_lqr_policy_with_a_wrong_gradient_is_refused(factor, monkeypatch):
+def test_lqr_policy_with_a_wrong_gradient_is_refused(monkeypatch):
     example = load("lqr_policy")
     right = example.PolicyCost.value_and_gradient
 
     def wrong(self, w):
         value, gradient = right(self, w)
-        return value, factor * gradient
+        return value, 1.01 * gradient
 
     monkeypatch.setattr(example.PolicyCost, "value_and_gradient", wrong)
     with pytest.raises(Exception, match="gradient"):

@@ -1,8 +1,10 @@
 """The driver: why it ends, what it keeps, and that a file holds what was computed."""
 
+from functools import cache
+
 import numpy as np
 import pytest
-from cases import DEPTHS, METRICS, SOLVERS, STARTS, LogCosh, Start, least_squares
+from cases import DEPTHS, SOLVERS, STARTS, LogCosh, Start, least_squares
 from oracles import EPS, fitted_slope
 
 import lowrankflow as lrf
@@ -25,13 +27,13 @@ class Scalar:
     shape = (1, 1)
 
     def __init__(self, value, slope):
-        self._value, self._slope = value, slope
+        self.of, self.slope = value, slope
 
     def value(self, w):
-        return float(self._value(w.to_dense()[0, 0]))
+        return float(self.of(w.to_dense()[0, 0]))
 
     def gradient(self, w):
-        return np.array([[self._slope(w.to_dense()[0, 0])]])
+        return np.array([[self.slope(w.to_dense()[0, 0])]])
 
 
 def scalar_start(x):
@@ -117,7 +119,7 @@ def test_event_is_located(solver):
     """Depth 2, one mode: s(t) has a closed form, and so has the time at which it crosses 1/2."""
     loss = Scalar(lambda x: (x - 1) ** 2 / 2, lambda x: x - 1)
     event = Event("half", lambda t, w: w.s[0] - 0.5, terminal=True)
-    options = {"rtol": 1e-10} if "step_size" not in solver else {}
+    options = {"rtol": 1e-8 if solver["method"] == "RK23" else 1e-10} if "step_size" not in solver else {}
     path = lrf.integrate(
         lrf.RiemannianFlow(loss, lrf.DepthMetric(2)),
         scalar_start(0.1),
@@ -247,6 +249,18 @@ def test_rank_lost_in_two_equal_modes(rng):
     assert path.status is Status.RANK_LOST
 
 
+@cache
+def past_a_tiny_singular_value(depth):
+    """A flow, its start, the end of time, and the trajectory in the lifted chart."""
+    rng = np.random.default_rng(0)
+    x = np.linalg.qr(rng.standard_normal((12, 12)))[0] * np.linspace(1, 0.5, 12)
+    teacher = lrf.random_point(12, 12, 3, rng=rng, singular_values=[2.0, 1.5, 1.0])
+    start = lrf.random_point(12, 12, 3, rng=rng, singular_values=[0.5, 0.4, 3e-9])
+    flow, end = lrf.RiemannianFlow(lrf.losses.LeastSquares(x, teacher @ x), lrf.DepthMetric(depth)), 40 if depth == 2 else 4
+    want = lrf.integrate(flow, start, t_span=(0, end), chart=lrf.Lifted(), rtol=1e-10, save=lrf.Save(steps=False))
+    return flow, start, end, want
+
+
 @pytest.mark.parametrize("solver", [{"method": m} for m in ("DOP853", "RK45", "RKC", "ROCK4", "auto")], ids=str)
 @pytest.mark.parametrize("depth", [2, 3])
 def test_long_steps_past_a_tiny_singular_value_are_no_loss(depth, solver):
@@ -254,14 +268,9 @@ def test_long_steps_past_a_tiny_singular_value_are_no_loss(depth, solver):
 
     The other road is the lifted chart, which has no T.
     """
-    rng = np.random.default_rng(0)
-    x = np.linalg.qr(rng.standard_normal((12, 12)))[0] * np.linspace(1, 0.5, 12)
-    teacher = lrf.random_point(12, 12, 3, rng=rng, singular_values=[2.0, 1.5, 1.0])
-    start = lrf.random_point(12, 12, 3, rng=rng, singular_values=[0.5, 0.4, 3e-9])
-    flow, end = lrf.RiemannianFlow(lrf.losses.LeastSquares(x, teacher @ x), lrf.DepthMetric(depth)), 40 if depth == 2 else 4
+    flow, start, end, want = past_a_tiny_singular_value(depth)
     path = lrf.integrate(flow, start, t_span=(0, end), save=lrf.Save(steps=False), **solver)
     assert path.status is Status.FINISHED
-    want = lrf.integrate(flow, start, t_span=(0, end), chart=lrf.Lifted(), rtol=1e-10, save=lrf.Save(steps=False))
     # rtol off in T is N rtol / s_3^(1/N) off in s_3, relative: 4e-4 at depth 2, for some thirty steps while it is small
     gap = np.linalg.norm(path.points[-1].to_dense() - want.points[-1].to_dense())
     assert gap < 1e-2
@@ -586,12 +595,21 @@ def test_landing_costs_at_most_a_step_for_each_time(problem, method):
     assert exact.nsteps <= plain.nsteps + (10 if method == "LSODA" else 1) * times.size
 
 
+@pytest.fixture(scope="module")
+def solved():
+    """A flow of depth 3, its start, and a fine dense output."""
+    rng = np.random.default_rng(0)
+    start = Start(5, 4, (1.0, 0.6)).draw(rng)
+    flow = lrf.RiemannianFlow(least_squares(5, 4, rng), lrf.DepthMetric(3))
+    return flow, start, lrf.integrate(flow, start, t_span=(0, 1), rtol=1e-12, save=Save(dense=True))
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_dense_output(problem, solver):
+def test_dense_output(solved, solver):
     """Between the steps as accurate as at them, and exact at them."""
     options = {} if "step_size" in solver else {"rtol": 1e-7}
+    *problem, fine = solved
     path = lrf.integrate(*problem, t_span=(0, 1), save=Save(dense=True), **solver, **options)
-    fine = lrf.integrate(*problem, t_span=(0, 1), rtol=1e-12, save=Save(dense=True))
     for t, w in zip(path.t, path.points, strict=True):
         np.testing.assert_allclose(path(t).to_dense(), w.to_dense(), rtol=0, atol=1e-12)
     at_steps = max(np.linalg.norm(w.to_dense() - fine(t).to_dense()) for t, w in zip(path.t, path.points, strict=True))
@@ -642,25 +660,6 @@ def test_integrating_leaves_the_start_alone(problem):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # dissipation as a state (claim 7)
-
-
-@pytest.mark.parametrize("case", STARTS)
-@pytest.mark.parametrize("metric", METRICS)
-def test_dissipation_is_the_loss_that_was_spent(metric, case, rng):
-    """q' = g(W', W'): |L(0) - L(t) - q(t)| <= 1e-8 L(0) at rtol = 1e-10, for every metric; near targets."""
-    w, x = case.draw(rng), rng.standard_normal((case.n, 2 * case.n))
-    z = rng.standard_normal(w.shape)
-    loss = lrf.losses.LeastSquares(x, (w.to_dense() + 0.2 * z / np.linalg.norm(z)) @ x)
-    if min(case.s) < 1e-8 and not isinstance(metric, lrf.DepthMetric):
-        w = Start(case.m, case.n, case.s[:-1]).draw(rng)  # their frames move at the rate 1/s_r: no flow to speak of
-    path = lrf.integrate(lrf.RiemannianFlow(loss, metric), w, t_span=(0, 0.2), rtol=1e-10, save=Save(integrals=DISSIPATED))
-    assert path.status is Status.FINISHED
-    assert path.dissipated[0] == 0
-    spent = path.loss[0] - path.loss
-    assert spent[-1] > 1e-3 * path.loss[0]
-    np.testing.assert_allclose(path.dissipated, spent, rtol=0, atol=1e-8 * path.loss[0])
-    # control: half a percent of dissipation too much is seen
-    assert np.abs(1.005 * path.dissipated - spent).max() > 1e-7 * path.loss[0]
 
 
 def test_dissipation_of_the_factor_flow(rng):

@@ -69,24 +69,18 @@ def test_hessian_is_the_second_derivative_of_the_factors_loss_along_the_lift(cas
 @pytest.mark.parametrize("metric", DIFFERENTIABLE)
 @pytest.mark.parametrize("case", STARTS)
 def test_hessian_is_self_adjoint(metric, case, rng):
-    """g(Hess[X], Y) = g(X, Hess[Y]); not so if the correction of the connection is left out."""
+    """g(Hess[X], Y) = g(X, Hess[Y]); not so for the Hessian under the connection of another metric."""
     w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
     (x, p), (y, q) = tangent(w, metric, rng), tangent(w, metric, rng)
     h = hessian(w, loss, metric)
     hx, hy = h(x), h(y)
     size = hx.norm() * q.norm() + hy.norm() * p.norm()
-    assert abs(hx.dot(q) - hy.dot(p)) < 1000 * EPS * size
-    # control: the derivative of the gradient field, A(Hess_E f[X]) + D A[X] G, without the connection
-    operator = RiemannianHessian(w, lrf.project(w, loss.gradient(w)), metric)._operator
-
-    def naive(v):
-        g = lrf.project(w, loss.gradient(w))
-        flat = embedded_hessian(w, v, loss.gradient(w), loss.hessian(w, v.at(w)))
-        return metric.coefficients(w.s).apply(flat) + operator.derivative(v, g)
-
+    close = 1000 * EPS * size
+    assert abs(hx.dot(q) - hy.dot(p)) < close
+    other = hessian(w, loss, lrf.EmbeddedMetric())  # control
     constant = isinstance(metric, lrf.metrics.ScaledGDMetric) and case.m == case.n == case.rank  # then A = 2 at every W
     if not (isinstance(metric, lrf.EmbeddedMetric) or constant):
-        assert abs(naive(x).dot(q) - naive(y).dot(p)) > 1e-6 * size
+        assert abs(other(x).dot(q) - other(y).dot(p)) > 10 * close
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from cases import (
     TAME_STARTS,
     Start,
     completion,
+    every_value,
     least_squares,
 )
 from hypothesis import given
@@ -199,8 +200,7 @@ def drift(loss, net, **options):
     return max(np.linalg.norm(a - b) for w in path.points for a, b in zip(imbalances(w.factors), start, strict=True))
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4, 5])
-@pytest.mark.parametrize("make", [least_squares, completion])
+@every_value(depth=[2, 3, 4, 5], make=[least_squares, completion])
 def test_imbalances_are_conserved(depth, make, rng):
     """Claim 1, unbalanced factors at rtol = 1e-10: the drift is the integrator's alone, within a few rtol ||W_j||^2."""
     net, loss = gaussian(depth, rng), make(5, 4, rng)
@@ -210,14 +210,13 @@ def test_imbalances_are_conserved(depth, make, rng):
     assert drift(loss, net, method="Euler", step_size=0.01) > 1e-4
 
 
-@pytest.mark.parametrize(("depth", "widths"), [(2, None), (3, (6, 5)), (4, (5, 7, 4))])
-@pytest.mark.parametrize("case", TAME_STARTS)
-def test_factor_flow_is_the_riemannian_flow(depth, widths, case, rng):
+@every_value(sizes=[(2, None), (3, (6, 5)), (4, (5, 7, 4))], case=TAME_STARTS)
+def test_factor_flow_is_the_riemannian_flow(sizes, case, rng):
     """Claim 2, T = 5, full widths (at depth 2 the rank): the largest gap over time within 3 (e_a + e_b) + roundoff.
 
     Each error is that side at rtol = 1e-11 against itself at 1e-13; the gap at 1e-13 is then about 1e-12.
     """
-    w, loss = case.draw(rng), least_squares(case.m, case.n, rng)
+    (depth, widths), w, loss = sizes, case.draw(rng), least_squares(case.m, case.n, rng)
     net = lrf.LinearNetwork.balanced(w, depth, widths=widths and [max(d, case.rank) for d in widths], rng=rng)
     save = lrf.Save(times=np.linspace(0, 5, 6))
 
@@ -271,8 +270,7 @@ def test_spectra_of_unbalanced_factors_differ(rng):
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 5])
-@pytest.mark.parametrize("draw", range(3))
-def test_weights_stay_bounded(depth, draw, rng):
+def test_weights_stay_bounded(depth, rng):
     """Claim 9: ||W_j(t)||^2 <= M^(2/N) + N(N-1)/2 delta, M = (sqrt(2 L(0)) + ||Y||)/sigma_min(X), X of full rank."""
     x, y = rng.standard_normal((4, 8)), rng.standard_normal((5, 8))
     loss, net = lrf.losses.LeastSquares(x, y), gaussian(depth, rng)
@@ -299,8 +297,7 @@ def test_weight_bound_needs_the_imbalance(rng):
     assert m ** (2 / 3) < largest < m ** (2 / 3) + 3 * delta
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("case", STARTS)
+@every_value(depth=DEPTHS, case=STARTS)
 def test_loss_falls(depth, case, rng):
     w, loss = case.draw(rng), completion(case.m, case.n, rng)
     path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w, t_span=(0, 3))

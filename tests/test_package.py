@@ -113,8 +113,21 @@ def test_all_is_sorted_and_true():
         assert hasattr(lrf, name)
 
 
+#: names of the package before 1.0, by the room in which they live now
+FORMER = {
+    name: room
+    for room, names in {
+        "flow": "CheckpointFailed Passage",
+        "geometry": "RiemannianHessian embedded_hessian geodesic_acceleration",
+        "gradients": "convert_gradient inner_product log_volume product_rule pullback tangent_kernel_spectrum tangent_norm",
+        "metrics": "BuresWassersteinMetric KappaBalancedMetric LambdaBalancedMetric MNMetric PolarMetric ScaledGDMetric"
+        " SubspaceProjectionMetric TwoFactorMetric",
+        "separation": "Separation follow_margin least_margin",
+    }.items()
+    for name in names.split()
+}
 PUBLIC = [getattr(lrf, name) for name in lrf.__all__]
-PUBLIC += [getattr(getattr(lrf, room), name) for name, room in lrf._FORMER.items()]
+PUBLIC += [getattr(getattr(lrf, room), name) for name, room in FORMER.items()]
 FUNCTIONS = [f for f in PUBLIC if inspect.isfunction(f)]
 
 
@@ -185,9 +198,11 @@ def declared():
 
 
 def test_python_and_type_checkers_see_the_same_names():
-    assert declared() == dict.fromkeys(lrf._ROOMS, "") | lrf._HOMES
-    assert set(lrf.__all__) == {*lrf._HOMES, "losses"}
-    assert set(dir(lrf)) == {*lrf.__all__, *lrf._ROOMS, "__version__"}
+    for name, room in declared().items():
+        home = importlib.import_module(f"lowrankflow.{room or name}")
+        assert getattr(lrf, name) is (getattr(home, name) if room else home)
+    assert set(lrf.__all__) == {name for name, room in declared().items() if room} | {"losses"}
+    assert set(dir(lrf)) == {*declared(), "__version__"}
     assert 35 <= len(lrf.__all__) <= 45  # each a promise
 
 
@@ -195,12 +210,13 @@ def test_python_and_type_checkers_see_the_same_names():
 def test_rooms_and_names_are_found_late(statement):
     """In a new Python, where nothing else has asked for them."""
     code = f"import lowrankflow as lrf\n{statement}\n"
-    for name, room in lrf._HOMES.items():
-        code += f"assert lrf.{name} is lrf.{room}.{name}\n"
+    rooms = [name for name, room in declared().items() if not room]
+    for name, room in declared().items():
+        code += "" if not room else f"assert lrf.{name} is lrf.{room}.{name}\n"
     if "*" in statement:
         code += f"assert {{*{lrf.__all__!r}}} <= {{*globals()}} and 'ScaledGDMetric' not in globals()\n"
     code += "from lowrankflow import data, integrate, losses\nassert losses is lrf.losses and integrate is lrf.integrate\n"
-    assert fresh(code + "print(all(hasattr(lrf, room) for room in lrf._ROOMS))") == "True"
+    assert fresh(code + f"print(all(hasattr(lrf, room) for room in {rooms!r}))") == "True"
 
 
 def test_pickles_by_name_are_read_before_anything_was_imported():
@@ -208,9 +224,9 @@ def test_pickles_by_name_are_read_before_anything_was_imported():
     assert fresh(f"import pickle; print(pickle.loads({text!r})[1])") == repr(lrf.DepthMetric(3))
 
 
-@pytest.mark.parametrize("name", lrf._FORMER)
+@pytest.mark.parametrize("name", FORMER)
 def test_a_name_that_moved_says_where_it_lives(name):
-    room = lrf._FORMER[name]
+    room = FORMER[name]
     with pytest.warns(DeprecationWarning, match=rf"^lowrankflow.{name} has moved to lowrankflow.{room}.{name}.$") as caught:
         assert getattr(lrf, name) is getattr(getattr(lrf, room), name)
     assert caught[0].filename == __file__
@@ -309,6 +325,50 @@ def test_no_print_and_no_global_random_state_in_the_library():
                 assert "Generator" in parent or "default_rng" in parent or lent, (path, parent)
 
 
+#: of others: what a namedtuple has, and what matplotlib does not say otherwise
+LENT = {"_replace", "_dash_pattern"}
+
+
+def private_names(tree):
+    """The names with one underscore in front that a file imports, reads as attributes, or hands to others."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found += [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Attribute):
+            found += [node.attr]
+        elif isinstance(node, ast.Call):  # setattr(x, "_name", y), setattr("package.module._name", y), replace(x, _name=y)
+            found += [x.value for x in node.args if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+            found += [keyword.arg or "" for keyword in node.keywords]
+    parts = {part for name in found if re.fullmatch(r"[\w.]+", name) for part in name.split(".")}
+    return {part for part in parts if re.match("_[^_]", part)} - LENT
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=lambda p: p.stem)
+def test_no_test_knows_a_private_name(path):
+    """What stands behind them may change without a test having to."""
+    if path.stem == "mutants":  # which are changes of the source
+        pytest.skip("its texts are pieces of the source")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert private_names(tree) <= own
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lowrankflow.flow.checkpoint import Checkpoint, _write_record", "import lowrankflow._version",
+        "from lowrankflow._version import __version__", "path._dense", "assert journal._end == 3", "replace(path, _dense=None)",
+        'monkeypatch.setattr(entries, "_compiled", None)', 'monkeypatch.setattr("lowrankflow.entries._compiled", None)',
+        'getattr(loss, "_pattern", None)',
+    ],
+)  # fmt: skip
+def test_private_names_are_seen(line):
+    """Control."""
+    assert private_names(ast.parse(line))
+    assert not private_names(ast.parse(line.replace("_", "")))
+
+
 def test_packages_are_found_below_the_package():
     names = {m.name for m in pkgutil.iter_modules([str(PACKAGE)])}
     assert {"gradients", "flow", "compare"} <= names  # the three that people look for
@@ -322,6 +382,8 @@ def blocks(name):
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md"])
 def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lrf.render, "write_html", lambda report, path: Path(path).write_text(str(report), encoding="utf-8"))
+    monkeypatch.setattr(lrf, "write_html", lrf.render.write_html)  # the page has tests of its own
     found = blocks(page)
     assert found
     namespace = {}

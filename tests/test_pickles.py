@@ -3,11 +3,12 @@
 import enum
 import multiprocessing
 import pickle
+import time
 import types
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from copy import copy, deepcopy
-from dataclasses import replace
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -76,7 +77,8 @@ def content(value):
 def test_content_sees_a_last_bit(rng):
     loss = least_squares(5, 4, rng)
     other = deepcopy(loss)
-    other._targets[0, 0] *= 1 + 2 * EPS
+    held = [a for a in vars(other).values() if isinstance(a, np.ndarray)]
+    held[0][0, 0] *= 1 + 2 * EPS
     assert content(other) != content(loss)
 
 
@@ -172,9 +174,9 @@ HELD = (
         "path-factors": factor_path,
         "path-descent": lambda rng: workers.descend(least_squares(5, 4, rng), network(rng), 0.1),
         "separation": separation,
-        "report": lambda rng: lrf.verify_equivalence(least_squares(5, 4, rng), start(rng), depth=2, t_end=1.0),
+        "report": lambda rng: lrf.verify_equivalence(least_squares(5, 4, rng), start(rng), depth=2, t_end=0.01),
         "report-metrics": lambda rng: lrf.compare_metrics(
-            least_squares(5, 4, rng), start(rng), metrics=[lrf.DepthMetric(2), lrf.EmbeddedMetric()]
+            least_squares(5, 4, rng), start(rng), [lrf.DepthMetric(2), lrf.EmbeddedMetric()], clock_end=0.1, rtol=1e-5
         ),
         "report-loss": lambda rng: lrf.check_loss(least_squares(5, 4, rng), start(rng)),
         "claim": lambda rng: lrf.check_metric(lrf.DepthMetric(2), start(rng)).claims[0],
@@ -286,15 +288,14 @@ def test_a_copied_problem_goes_on_with_counts_and_a_log_of_its_own(copied, rng):
     assert numbers(problem.log) == before
 
 
-def test_the_clock_of_a_copied_problem_goes_on(rng):
+@pytest.mark.parametrize("zero", [-1e6, 0.0, 1e6])
+def test_the_clock_of_a_copied_problem_goes_on(zero, rng, monkeypatch):
     """From where it stood: a pickle may be read another day, on a machine whose clock has another zero."""
     w = start(rng)
     problem = problem_at(w, None, rng)
-    problem._start -= 1e6
-    problem.riemannian_gradient(w)
-    state = problem.__getstate__()
-    assert abs(state["_start"] - 1e6) < 100  # the state knows the time that has gone by, not when it began
-    again = pickled(problem)
+    text, clock = pickle.dumps(problem), time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() - zero)
+    again = pickle.loads(text)
     again.riemannian_gradient(w)
     assert 0 <= again.log[-1].time - problem.log[-1].time < 100
 
@@ -491,7 +492,9 @@ def test_dense_trajectories(kind, method, copied, rng):
     back = copied(path)
     for t in (0.0, 0.123, 1.0):
         np.testing.assert_array_equal(back(t).to_dense(), path(t).to_dense())
-    assert content(replace(back, _dense=None)) == content(replace(path, _dense=None))
+    for field in fields(path):
+        if field.repr:  # all but the interpolants
+            assert content(getattr(back, field.name)) == content(getattr(path, field.name)), field.name
 
 
 def test_the_loss_of_that_cannot_be_pickled():
@@ -509,10 +512,9 @@ def test_solver_classes_that_were_made_of_steppers(stepper, copied):
     assert copied(steppers.ode_solver.SteppedSolver) is steppers.ode_solver.SteppedSolver
 
 
-def test_a_dense_trajectory_comes_back_from_a_process(rng):
+def test_a_dense_trajectory_comes_back_from_a_process(pool, rng):
     loss, start = least_squares(5, 4, rng), lrf.random_point(5, 4, 2, rng=rng)
     flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(3))
     options = {"save": lrf.Save(dense=True), "method": steppers.as_ode_solver(steppers.RKC()), "rtol": 1e-4}
-    with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
-        there = pool.submit(workers.flow, flow, start, options).result(timeout=TIMEOUT)
+    there = pool.submit(workers.flow, flow, start, options).result(timeout=TIMEOUT)
     np.testing.assert_array_equal(there(0.3).to_dense(), workers.flow(flow, start, options)(0.3).to_dense())

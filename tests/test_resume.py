@@ -54,19 +54,23 @@ def interrupted(path, steps, **options):
         run(path, callback=callback, **options)
 
 
+#: of runs whose steps are many: those of low order, and those that begin anew with tiny ones after a checkpoint
+END = {"RK23": 2, "RKC": 2, "BDF": 0.5, "LSODA": 0.5}
 METHODS = ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "RKC", "ROCK4", "auto"]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_goes_on_to_the_same_bits(method, tmp_path):
-    whole = run(tmp_path / "whole.npz", method=method)
-    interrupted(tmp_path / "part.npz", 17, method=method)
-    assert_same(run(tmp_path / "part.npz", method=method), whole)
+    options = {"method": method, "t_span": (0, END.get(method, 8))}
+    whole = run(tmp_path / "whole.npz", **options)
+    interrupted(tmp_path / "part.npz", 17, **options)
+    assert_same(run(tmp_path / "part.npz", **options), whole)
 
 
 @pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "RKC", "ROCK4", "auto"])
 def test_checkpoints_do_not_change_a_runge_kutta_run(method, tmp_path):
-    assert_same(run(tmp_path / "a.npz", method=method), run(method=method), counts=False)
+    options = {"method": method, "t_span": (0, END.get(method, 8))}
+    assert_same(run(tmp_path / "a.npz", **options), run(**options), counts=False)
 
 
 def test_the_control_another_tolerance_changes_the_bits(tmp_path):
@@ -125,7 +129,7 @@ def child(folder, steps, then, options):
     return subprocess.Popen([sys.executable, "-c", code], cwd=folder)
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize("name", ["auto", "RK4"])  # what each method keeps is tested above
 def test_a_killed_process_loses_nothing(name, tmp_path):
     """SIGKILL twice: in the middle of an interval between checkpoints, and in the second life again."""
     for steps in (18, 10):
@@ -139,8 +143,8 @@ def test_a_killed_process_loses_nothing(name, tmp_path):
 
 def test_killed_from_outside_whenever_it_comes(tmp_path):
     """After every checkpoint there is one more; between any two bytes the process may die."""
-    options, kills = {"method": "ROCK4", "rtol": 1e-9, "checkpoint_every": 3}, 0
-    for delay in (0.0, 0.05, 0.2):
+    options, kills = {"method": "ROCK4", "rtol": 1e-8, "checkpoint_every": 3}, 0
+    for delay in (0.0, 0.1):
         going = child(tmp_path, 1, "open('begun', 'w').close()", options)
         deadline = time.monotonic() + 60
         while not (tmp_path / "begun").exists() and going.poll() is None and time.monotonic() < deadline:
@@ -162,7 +166,7 @@ def test_an_interrupted_process_can_go_on(tmp_path):
     assert_same(run(tmp_path / "run.npz", method="RKC"), run(tmp_path / "whole.npz", method="RKC"))
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize("name", ["DOP853", "ROCK4", "auto", "RK4"])
 def test_the_end_can_be_moved(name, tmp_path):
     """A finished run goes on to a later end; one that lies on a checkpoint of a longer run is over."""
     options = KILLED[name]
@@ -172,7 +176,7 @@ def test_the_end_can_be_moved(name, tmp_path):
     np.testing.assert_array_equal(longer.loss[: first.t.size], first.loss)
     again = run(tmp_path / "run.npz", t_span=(0, 8), **options)
     assert_same(again, longer)
-    # as near to the run that was never stopped as that is to the flow: rtol^(2/3) for RKC, h^4 for RK4, less for others
+    # as near to the run that was never stopped as that is to the flow: h^4 for RK4, less for others
     whole, error = run(t_span=(0, 8), **options), 1e-4
     assert np.linalg.norm(longer.points[-1].to_dense() - whole.points[-1].to_dense()) < error
 
@@ -321,7 +325,7 @@ def test_what_is_kept_is_written_once(tmp_path):
 
     def counted(call):
         def counting(journal, checkpoint):
-            before = journal._end if call is append else 0
+            before = path.stat().st_size if call is append and path.exists() else 0
             done = call(journal, checkpoint)
             sizes.append((path.stat().st_size - before) if done is not False else 0)
             return done

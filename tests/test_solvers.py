@@ -1,5 +1,6 @@
 """The choice of a method, runs to the limit, and the saddles on the way."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,15 +48,16 @@ def test_auto_changes_on_a_stiff_one_and_says_why(rtol, name):
 
 def test_auto_leaves_rock4_where_it_is_too_stiff_for_it():
     """Condition number 1e5: fewer velocities than ROCK4 alone, and no worse. Tight tolerances stay with order 4."""
-    flow, start = stiff(1e5, n=10)
-    auto, alone = (last(flow, start, 3e5, method=method, rtol=1e-6) for method in ("auto", "ROCK4"))
+    flow, start = stiff(1e5, n=5)
+    start = last(flow, start, 2e4, method="Radau", rtol=1e-6).points[-1]  # where the steps have grown
+    auto, alone = (last(flow, start, 1e4, method=method, rtol=1e-6) for method in ("auto", "ROCK4"))
     assert "; RKC (order 2) from t=" in auto.method and "too stiff for the finish of ROCK4" in auto.method
     assert auto.nfev < 0.8 * alone.nfev
-    want = last(flow, start, 3e5, method="Radau", rtol=1e-8).points[-1]
+    want = last(flow, start, 1e4, method="Radau", rtol=1e-8).points[-1]
     # RKC, second, adds up its steps to rtol^(2/3)
     assert difference(auto.points[-1], want).norm() < 1e-4 * want.norm()
-    # control: not at tight tolerances
-    assert "RKC" not in last(flow, start, 1e4, method="auto", rtol=3e-8).method
+    # control: not at tight tolerances, though its steps become as stiff in that time
+    assert "RKC" not in last(flow, start, 1e4, method="auto", rtol=9e-8).method
 
 
 class Stub:
@@ -114,7 +116,7 @@ def test_every_flow_takes_them(name, method, rng):
     """Where the system knows a bound on its spectrum and where it knows none."""
     flow, w = stiff(300.0)
     moving = KINDS[name](flow.loss, w, rng)
-    rtol, t_end = (1e-6 if method == "RKC" else 1e-8), 20.0
+    rtol, t_end = (1e-6 if method == "RKC" else 1e-8), 1.0 if name == "deep" else 10.0
     path = last(*moving, t_end, method=method, rtol=rtol)
     want = last(*moving, t_end, rtol=1e-12)
     assert path.status is want.status is lrf.Status.FINISHED
@@ -133,7 +135,9 @@ def test_stable_limit_of_the_explicit_method():
             k[i] = -z * (1 + DOP853.A[i, :i] @ k[:i])
         return abs(1 + DOP853.B @ k)
 
-    assert r(solvers._REAL_LIMIT - 0.05) < 1 < r(solvers._REAL_LIMIT + 0.05)
+    said = last(*stiff(1e3, n=6), 100, method="auto", rtol=1e-4).method
+    limit = float(re.search(r"is stable up to ([\d.]+)", said).group(1))
+    assert r(limit - 0.05) < 1 < r(limit + 0.05)
 
 
 @pytest.mark.parametrize("name", ["auto", "dop853", "Rk23", "radau", "lsoda", "rock4", "RKC"])
@@ -164,13 +168,13 @@ def test_auto_takes_no_step_size():
 # to the limit
 
 
-@pytest.mark.parametrize("depth", [2, 3, 5])
-def test_runs_to_the_limit_past_every_saddle(depth):
+@pytest.mark.parametrize(("depth", "small"), [(2, 1e-6), (3, 1e-6), (5, 1e-4)])
+def test_runs_to_the_limit_past_every_saddle(depth, small):
     """Whitened data, a small start: the critical values 1/2 sum of the sigma_i^2 not yet learned, in their order."""
     n, sigma, rng = 12, np.array([4.0, 2.0, 1.0]), np.random.default_rng(0)
     teacher = lrf.random_point(n, n, 3, rng=rng, singular_values=sigma)
     loss = lrf.losses.LeastSquares(np.eye(n), teacher.to_dense())
-    start = lrf.random_point(n, n, 3, rng=rng, singular_values=np.full(3, 1e-6))
+    start = lrf.random_point(n, n, 3, rng=rng, singular_values=np.full(3, small))
     flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
     path = lrf.integrate(flow, start, t_span=(0, np.inf), gtol=1e-6, rtol=1e-7, method="auto")
     assert path.status is lrf.Status.CONVERGED and path.stationarity[-1] <= 1e-6
@@ -182,22 +186,21 @@ def test_runs_to_the_limit_past_every_saddle(depth):
     assert np.all(np.diff([p.t for p in path.passages]) > 0)
 
 
-LIMIT = stiff(100.0, n=8)
-EVERY = ["RK45", "DOP853", "RKC", "ROCK4", "auto", "LSODA", "Radau"]
+LIMIT = stiff(30.0, n=6)
+EVERY = [(method, 1e-4) for method in ("RK45", "DOP853", "RKC", "ROCK4", "auto", "LSODA", "Radau")]
 
 
-@pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-7])
-@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize(("method", "rtol"), [*EVERY, ("DOP853", 1e-2), ("auto", 1e-2), ("DOP853", 1e-7), ("auto", 1e-7)])
 def test_the_limit_is_reached_at_every_tolerance(method, rtol):
     """The stationarity falls to gtol though rtol is a hundred to ten million times that, as is its floor otherwise."""
-    path = last(*LIMIT, np.inf, method=method, rtol=rtol, gtol=1e-9, max_evaluations=40_000)
+    path = last(*LIMIT, np.inf, method=method, rtol=rtol, gtol=1e-9, max_evaluations=6_000)
     assert path.status is lrf.Status.CONVERGED, path.message
 
 
 def test_errors_of_constant_size_do_not_reach_it(monkeypatch):
     """Control: without tightening, the explicit method hovers above gtol."""
     monkeypatch.setattr(loop.Loop, "accuracy", lambda self, state: self.limits.rtol)
-    path = last(*LIMIT, np.inf, method="DOP853", rtol=1e-4, gtol=1e-9, max_evaluations=40_000)
+    path = last(*LIMIT, np.inf, rtol=1e-4, gtol=1e-9, method="DOP853", max_evaluations=6_000)
     assert path.status is lrf.Status.MAX_EVALUATIONS and path.stationarity[-1] > 1e-6
 
 
@@ -264,7 +267,7 @@ def test_auto_takes_no_sign_from_what_decays(rtol, name):
     assert lrf.integrate(flow, start, method="ROCK4", **options).status is lrf.Status.RANK_LOST
 
 
-@pytest.mark.parametrize("s0", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("s0", [1e-3, 1e-9])
 @pytest.mark.parametrize("depth", [2, 3])
 def test_a_plateau_is_no_standstill(depth, s0):
     """However long: from 1e-9 at depth 3 the loss stays to fifteen digits for most of the time."""

@@ -1,9 +1,11 @@
 """Sparse observations: the same answers as dense ones, and nothing of size m x n on the way."""
 
 import gc
+import importlib.util
 import subprocess
 import sys
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,123 +89,111 @@ def test_trajectory_is_that_of_the_dense_loss(depth, rng):
 # two kernels, one answer
 
 
+MANY = 2**19  # from so many entries on numba compiles a loop of its own
 INDICES = pytest.mark.parametrize("index", [np.int32, np.intp], ids=["int32", "intp"])
 
 
-def plain(*args):
-    """The loop that numba would compile, as Python runs it."""
-    entries._one_by_one(*args)
+def anew(monkeypatch, numba):
+    """The module as it is imported where this is numba, or None; the one in use keeps what it has compiled."""
+    monkeypatch.setitem(sys.modules, "numba", numba)
+    spec = importlib.util.spec_from_file_location("lowrankflow.entries", entries.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.sampled_product
 
 
-def compiled(*args):
-    pytest.importorskip("numba")
-    entries._compiled()(*args)
+@pytest.fixture(params=["numpy", "many", "compiled"])
+def sampled(request, monkeypatch):
+    """The product by numpy, as it is taken for few positions and for many without numba, and by numba; how many are taken."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    sample = anew(monkeypatch, None) if request.param == "many" else entries.sampled_product
+    return sample, 40_000 if request.param == "numpy" else MANY
 
 
-def sample(kernel, left, right, rows, cols):
-    out = np.full(rows.size, -7.0)
-    kernel(np.ascontiguousarray(left), np.ascontiguousarray(right.T), rows, cols, out)
-    return out
-
-
-def factors_and_positions(index, rng, size=40_000):
-    """More positions than two chunks hold; sizes of the terms over six decades, so that they cancel."""
-    scale = np.logspace(0, 3, 9)
-    left, right = rng.standard_normal((70, 9)) * scale, rng.standard_normal((50, 9)) * scale
+def factors_and_positions(index, rng, size):
+    """Sizes of the terms over six decades, so that they cancel."""
+    scale = np.logspace(0, 3, 3)
+    left, right = rng.standard_normal((70, 3)) * scale, rng.standard_normal((50, 3)) * scale
     return left, right.T, rng.integers(0, 70, size).astype(index), rng.integers(0, 50, size).astype(index)
 
 
 @INDICES
-@pytest.mark.parametrize("kernel", [entries._by_chunks, plain, compiled])
-def test_kernels_agree_with_the_dense_product(kernel, index, rng):
-    left, right, rows, cols = factors_and_positions(index, rng)
+def test_kernels_agree_with_the_dense_product(sampled, index, rng):
+    sample, size = sampled
+    left, right, rows, cols = factors_and_positions(index, rng, size)
     # a sum of k products, in any order: k eps / 2 times the sum of their sizes, on either side
     bound = left.shape[1] * EPS * (np.abs(left) @ np.abs(right))[rows, cols]
     want = (left @ right)[rows, cols]
-    assert (np.abs(sample(kernel, left, right, rows, cols) - want) <= bound).all()
-    # the control: one term of nine left out, one position beside
-    for wrong in (sample(kernel, left[:, :-1], right[:-1], rows, cols), sample(kernel, left, right, rows, cols[::-1])):
+    assert (np.abs(sample(left, right, rows, cols) - want) <= bound).all()
+    # the control: one term of three left out, one position beside
+    for wrong in (sample(left[:, :-1], right[:-1], rows, cols), sample(left, right, rows, cols[::-1])):
         assert (np.abs(wrong - want) > bound).mean() > 0.9
 
 
-@INDICES
-@pytest.mark.parametrize("kernel", [entries._by_chunks, plain, compiled])
-def test_kernels_hand_on_what_is_not_finite(kernel, index, rng):
+def test_the_loop_that_is_compiled_agrees_too(monkeypatch, rng):
+    """As Python runs it."""
+    sample = anew(monkeypatch, SimpleNamespace(njit=lambda **options: lambda loop: loop, config=SimpleNamespace()))
+    left, right, rows, cols = factors_and_positions(np.int32, rng, MANY)
+    bound = left.shape[1] * EPS * (np.abs(left) @ np.abs(right))[rows, cols]
+    assert (np.abs(sample(left, right, rows, cols) - (left @ right)[rows, cols]) <= bound).all()
+
+
+def test_kernels_hand_on_what_is_not_finite(sampled, rng):
     """Trial states may hold NaN and infinity; a compiler told that there are none could drop them."""
-    left, right, rows, cols = factors_and_positions(index, rng, 5000)
-    left[3, 4], left[5, 0], right[8, 7] = np.nan, np.inf, -np.inf
+    sample, size = sampled
+    left, right, rows, cols = factors_and_positions(np.int32, rng, size)
+    left[3, 2], left[5, 0], right[1, 7] = np.nan, np.inf, -np.inf
     finite = (rows != 3) & (rows != 5) & (cols != 7)
     with np.errstate(invalid="ignore"):  # inf - inf, as in `integrate`
-        got = sample(kernel, left, right, rows, cols)
+        got = sample(left, right, rows, cols)
     assert np.isnan(got[rows == 3]).all()
     assert np.isinf(got[(rows == 5) & (cols != 7)]).all()
     np.testing.assert_array_equal(np.isfinite(got), finite)
 
 
-@INDICES
-@pytest.mark.parametrize("kernel", [entries._by_chunks, plain, compiled])
-def test_kernels_never_read_outside(kernel, index, rng):
-    left, right, rows, cols = factors_and_positions(index, rng, 100)
+def test_kernels_never_read_outside(sampled, rng):
+    sample, size = sampled
+    left, right, rows, cols = factors_and_positions(np.int32, rng, size)
     rows[:2], cols[2:4] = (-9, 1000), (-9, 1000)
-    got = sample(kernel, left, right, rows, cols)
-    np.testing.assert_array_equal(got, sample(kernel, left, right, rows.clip(0, 69), cols.clip(0, 49)))
-
-
-def counting(kernel, calls):
-    def counted(*args):
-        calls.append(args[2].dtype)
-        kernel(*args)
-
-    return counted
+    got = sample(left, right, rows, cols)
+    np.testing.assert_array_equal(got, sample(left, right, rows.clip(0, 69), cols.clip(0, 49)))
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_the_loss_is_the_same_through_either_kernel(reduction, rng, monkeypatch):
+def test_the_loss_is_the_same_through_the_compiled_kernel(reduction, rng):
     pytest.importorskip("numba")
-    loss, w = problem(60, 50, 700, 3, rng)
-    loss = lrf.losses.Completion(loss.rows, loss.cols, loss.values, loss.shape, reduction=reduction)
-    z = lrf.project(w, rng.standard_normal(w.shape)).at(w)
-
-    def answers():
-        value, gradient = loss.value_and_gradient(w)
-        return value, loss.value(w), gradient.data, loss.gradient(w).data, loss.hessian(w, z).data
-
-    numpy_alone, calls = answers(), []
-    kernel = counting(entries._compiled(), calls)
-    monkeypatch.setattr(entries, "_WORTH_COMPILING", 1)
-    monkeypatch.setattr(entries, "_compiled", lambda: kernel)
-    # entries of inner size 3 and 6, relative to their largest; the value squares and sums 700 of them
-    for got, want in zip(answers(), numpy_alone, strict=True):
+    rows, cols = np.divmod(rng.permutation(900 * 700)[:MANY], 700)
+    loss = lrf.losses.Completion(rows, cols, rng.standard_normal(MANY), (900, 700), reduction=reduction)
+    w = lrf.random_point(900, 700, 3, rng=rng)
+    z, weight = lrf.project(w, rng.standard_normal(w.shape)).at(w), 1.0 if reduction == "sum" else 1 / MANY
+    dense, moved = DenseMask(loss), z.to_dense()[loss.rows, loss.cols]
+    # entries of inner size 3 and 6, relative to their largest; the value squares and sums 2^19 of them
+    for got, want in (
+        (loss.value(w), weight * dense.value(w)),
+        (loss.gradient(w).data, weight * dense.gradient(w)[loss.rows, loss.cols]),
+        (loss.hessian(w, z).data, weight * moved),
+    ):
         np.testing.assert_allclose(got, want, rtol=0, atol=100 * EPS * np.abs(want).max())
-    assert calls == [np.dtype(np.int32)] * 4
-
-    def wrong(left, *others):
-        kernel(left * (1 + 1e-9), *others)
-
-    monkeypatch.setattr(entries, "_compiled", lambda: wrong)
-    for got, want in zip(answers(), numpy_alone, strict=True):  # the control: the comparison sees a relative 1e-9
-        assert np.abs(got - want).max() > 100 * EPS * np.abs(want).max()
+        # the control: the comparison sees a relative 1e-9
+        assert np.abs((1 + 1e-9) * got - want).max() > 100 * EPS * np.abs(want).max()
 
 
-def test_which_kernel_depends_on_the_number_of_entries_alone(monkeypatch):
-    monkeypatch.setattr(entries, "_compiled", lambda: plain)
-    many, few = (np.zeros(size, np.int32) for size in (entries._WORTH_COMPILING, entries._WORTH_COMPILING - 1))
-    assert entries._kernel(many, many) is plain
-    assert entries._kernel(few, few) is entries._by_chunks
-    # and on what the compiled loop is made for
-    assert entries._kernel(many, few) is entries._by_chunks
-    assert entries._kernel(many.astype(">i4"), many) is entries._by_chunks
+@pytest.mark.parametrize("compiled", [True, False])
+def test_which_kernel_depends_on_the_number_of_entries_alone(compiled, monkeypatch):
+    """And on what the compiled loop is made for."""
+    made = []
 
+    def njit(**options):
+        made.append(options)
+        return lambda loop: loop
 
-@pytest.mark.parametrize("missing", ["not installed", "compiler off"])
-def test_without_numba_numpy_samples(missing, monkeypatch):
-    many = np.zeros(entries._WORTH_COMPILING, np.int32)
-    if missing == "not installed":
-        monkeypatch.setitem(sys.modules, "numba", None)
-    else:
-        monkeypatch.setattr(pytest.importorskip("numba").config, "DISABLE_JIT", 1)
-    monkeypatch.setattr(entries, "_compiled", entries._compiled.__wrapped__)
-    assert entries._kernel(many, many) is entries._by_chunks
+    numba = SimpleNamespace(njit=njit, config=SimpleNamespace(DISABLE_JIT=not compiled))
+    left, right, many = np.ones((2, 1)), np.ones((1, 2)), np.zeros(MANY, np.int32)
+    for rows, cols, pays in ((many[:-1], many[:-1], False), (many.astype(">i4"), many, False), (many, many, True)):
+        assert (anew(monkeypatch, numba)(left, right, rows, cols) == 1).all()
+        assert len(made) == (pays and compiled)
+    assert not compiled or made[0]["fastmath"] == {"reassoc", "contract"}  # no NaN or infinity is assumed away
 
 
 def test_numba_is_loaded_where_it_pays_and_leaves_no_trace(tmp_path):
@@ -211,13 +201,12 @@ def test_numba_is_loaded_where_it_pays_and_leaves_no_trace(tmp_path):
     pytest.importorskip("numba")
     code = """
 import sys, threading, numpy as np, lowrankflow as lrf
-from lowrankflow import entries
 def value(p):
     rows, cols = np.divmod(np.arange(p) * 7, 4096)
     return lrf.losses.Completion(rows, cols, np.ones(p), (p // 512, 4096)).value(w(p // 512))
 def w(m):
     return lrf.Product(np.ones((m, 1)), np.ones((1, 4096)))
-value(2048), print("numba" in sys.modules), value(entries._WORTH_COMPILING), print("numba" in sys.modules)
+value(2048), print("numba" in sys.modules), value(2**19), print("numba" in sys.modules)
 print(threading.active_count(), "numba.np.ufunc.omppool" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
@@ -310,7 +299,8 @@ def test_memory_of_building_a_completion(rng):
     assert more + 3 * order.nbytes > 24 * rows.size + slack
     # a gradient: its data; the positions are those of the loss
     w = lrf.random_point(n, n, 3, rng=rng)
-    blocks = 2 * entries._CHUNK * 3 * 8 + 6 * n * 3 * 8
+    # two gathered blocks of rows, and the frames
+    blocks = 2 * 16384 * 3 * 8 + 6 * n * 3 * 8
     for call in (lambda: loss.gradient(w), lambda: loss.value_and_gradient(w), lambda: loss.hessian(w, w)):
         assert traced(call)[1] < 8 * rows.size + blocks + slack
     assert traced(lambda: lrf.losses.Completion(rows, cols, values, (n, n)).gradient(w).toarray())[1] > 8 * n * n

@@ -307,7 +307,8 @@ def generative(rng):
 def test_both_flows_agree(make, rng):
     loss, start = make(rng), lrf.random_point(5, 4, 2, rng=rng, singular_values=[0.8, 0.4])
     # the rank, so that trial steps stay near the matrices of rank 2
-    report = lrf.verify_equivalence(loss, start, depth=3, widths=2, t_end=1.0, rtol=1e-7, rng=rng)
+    claims = ["pointwise", "trajectory"]
+    report = lrf.verify_equivalence(loss, start, depth=3, widths=2, t_end=1.0, rtol=1e-7, rng=rng, claims=claims)
     for name in ("trajectory", "pointwise"):
         claim = report[name]
         assert claim.verdict == "passed", claim

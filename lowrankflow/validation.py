@@ -200,11 +200,11 @@ def require_real(name: str, value: Any) -> None:
         raise TypeError(f"`{name}` must be real, got dtype {dtype}.")
 
 
-def require_peak(name: str, array: Array) -> None:
-    """Refuse data whose squares over- or underflow; zero alone is left to the caller."""
+def require_peak(name: str, array: Array, largest: float = _LARGEST) -> None:
+    """Refuse data of which what a flow squares over- or underflows; zero alone is left to the caller."""
     peak = float(abs(array).max())
-    if peak != 0 and not 1 / _LARGEST <= peak <= _LARGEST:
-        side = f"stay below {_LARGEST:g}" if peak > 1 else f"reach {1 / _LARGEST:g}"
+    if peak != 0 and not 1 / largest <= peak <= largest:
+        side = f"stay below {largest:g}" if peak > 1 else f"reach {1 / largest:g}"
         raise ValueError(f"`{name}` must {side} in size, got {peak:.3g}. Change the unit.")
 
 

@@ -462,8 +462,8 @@ REFUSED = {
         "`start` must be symmetric positive semidefinite under BuresWassersteinMetric, got shape (4, 5)."),
     "critical": (
         lambda: lrf.compare_metrics(CRITICAL, lrf.LowRankMatrix.from_dense(np.eye(2)), [lrf.DepthMetric(2)]), ValueError,
-        "`start` must not be a critical point under depth 2, got a projected gradient of 0 there."
-        " Draw another with random_point."),
+        "`start` must not be a critical point, the one of the singular pairs J = {1, 2}, got a projected gradient of 0,"
+        " which is roundoff: nothing moves. Start elsewhere, for instance at random_point(m, n, rank, rng=0)."),
     "nan": (
         lambda: lrf.compare_metrics(Infinite(), START, [lrf.DepthMetric(2)]), ValueError,
         "`loss.gradient(start)` must be finite, got a projected gradient of nan under depth 2."),

@@ -624,7 +624,7 @@ CALLS = [
     (lambda: prepare(DataSet("d", 0 * some)), ValueError, "`inputs` must not be all zero."),
     (lambda: prepare(DataSet("d", some, 0 * some), steps="none"), ValueError, "`targets` must not be all zero."),
     (lambda: prepare(DataSet("d", 1e200 * some)), ValueError,
-     "`inputs` must stay below 1e+35 in size, got 5e+200. Change the unit."),
+     "`inputs` must stay below 1e+150 in size, got 5e+200. Change the unit."),
     (lambda: DataSet("d", np.zeros((0, 3))), ValueError, "`inputs` must not be empty, got shape (0, 3)."),
     (lambda: DataSet("d", some, np.ones(2)), ValueError,
      "`targets` must have as many rows (samples) as `inputs`, got 2 and 3."),

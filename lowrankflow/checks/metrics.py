@@ -285,7 +285,7 @@ def ties(check: _Check) -> Measurement:
         " a random matrix. Measured: its order, fitted over five halvings; infinite where the remainder is roundoff."
         " Bound: at least 1.95."
     ),
-    hypotheses="the coefficients are positive, within 1e6 of one another, and their squares do not underflow",
+    hypotheses="the coefficients are positive, and can be inverted to six digits",
     controls="the gradient times 1.1",
 )
 def gradient(check: _Check) -> Measurement:
@@ -313,14 +313,11 @@ def gradient(check: _Check) -> Measurement:
 
         return order(rest, floor=100 * EPS * float(np.linalg.norm(g) * np.linalg.norm(first)))
 
-    spectrum = check.c.spectrum(w.shape, symmetric=check.symmetric_points)
-    least, most = float(spectrum.min()), float(spectrum.max())
-    # the inner product divides by them, pairs of them by their squares
-    inverted = Hypothesis(
-        "coefficients within 1e6 of one another",
-        least > max(1e-6 * most, _SMALL),
-        least / most,
-    )
+    # the last digits of s, by which a pair block of two very different eigenvalues is inverted wrongly
+    near = LowRankMatrix._trusted(w.u, w.s * (1 + EPS * rng.choice([-1.0, 1.0], w.rank)), w.vt)
+    other = np.nan if check.degenerate else inner_product(near, rgrad, z, check.metric)
+    noise = abs(other / slope - 1) if slope else 0.0
+    inverted = Hypothesis("a metric that is inverted to six digits", not 100 * noise > 1e-6, noise)
     return Measurement(
         remainder(1.0), ">=", 1.95, (check.regular, inverted),
         (Control("gradient times 1.1", remainder(1.1), 1.95, ">="),),
@@ -404,9 +401,6 @@ def ties_of_differences(check: _Check) -> Measurement | None:
         (Control("differences plus 1 % of the largest", gap(d + 0.01 * size), bound),),
         f"quotient over a relative distance of {_NEAR:g}",
     )  # fmt: skip
-
-
-_SMALL = float(np.sqrt(np.finfo(np.float64).tiny)) / EPS  # whose square still has all its digits
 
 
 def _unit(a: Array) -> Array:

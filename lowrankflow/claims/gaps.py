@@ -84,8 +84,8 @@ def gap(a: Matrix, b: Matrix) -> float:
 
 
 def slope(x: Array, y: Array) -> float:
-    """Return the slope of log y against log x by least squares; nan where a value is not positive."""
-    if not (len(x) > 1 and np.all(np.isfinite(y)) and np.all(y > 0) and np.all(x > 0)):
+    """Return the slope of log y against log x by least squares; nan where a value is not positive, or x is one value."""
+    if not (len(x) > 1 and np.all(np.isfinite(y)) and np.all(y > 0) and np.all(x > 0) and np.ptp(np.log(x)) > 1e-6):
         return np.nan
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 

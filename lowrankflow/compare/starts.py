@@ -33,7 +33,7 @@ def require_moving(loss: Loss, start: LowRankMatrix) -> None:
     left, right = (part * (1 + EPS * rng.choice([-1.0, 1.0], part.shape)) for part in start.split())
     there = project(start, loss.gradient(start))
     noise = _ROUNDOFF * (project(start, loss.gradient(Product(left, right))) - there).norm()
-    if there.norm() > noise:
+    if not there.norm() <= noise:  # what is not finite is another mistake
         return
     which = ""
     if Modes.known(loss):

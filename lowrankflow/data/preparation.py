@@ -17,6 +17,7 @@ from .values import DataSet, Observations
 __all__ = ["RANGE", "STEPS", "ObservedPreparation", "Preparation", "as_steps", "prepare", "prepare_observed"]
 
 STEPS = ("center", "scale", "range")  #: the steps of `prepare`, in the order in which they are done
+_LARGEST = 1e150  # of data that are divided by their RMS: their squares are finite, that of the inverse is not zero
 RANGE = 1e-10  #: "range" keeps the eigenvectors of X X^T whose eigenvalue exceeds this times the largest
 
 
@@ -195,7 +196,7 @@ def _standardise(name: str, x: Array, steps: tuple[str, ...]) -> tuple[Array, Ar
     """Centre and scale samples in rows: return the new array, the means and the RMS after centring."""
     if not x.any():
         raise ValueError(f"`{name}` must not be all zero.")
-    validation.require_peak(name, x)
+    validation.require_peak(name, x, _LARGEST)
     mean = np.zeros(x.shape[1])
     if "center" in steps:
         mean = x.mean(axis=0)
@@ -251,7 +252,7 @@ def prepare(data: DataSet, *, steps: str | Iterable[str] = STEPS) -> tuple[Array
     ------
     ValueError, TypeError
         If a step is unknown, there is a single sample, or inputs or targets are all zero, constant where they
-        are centred, or their largest entry lies outside 1e-35 .. 1e35; if `data` is not a DataSet.
+        are centred, or their largest entry lies outside 1e-150 .. 1e150; if `data` is not a DataSet.
 
     Notes
     -----
@@ -319,7 +320,7 @@ def prepare_observed(
     ------
     ValueError, TypeError
         If a step is unknown, or the values are constant where they are centred, or the largest lies outside
-        1e-35 .. 1e35; if `observations` are not Observations.
+        1e-150 .. 1e150; if `observations` are not Observations.
     """
     if not isinstance(observations, Observations):
         raise TypeError(

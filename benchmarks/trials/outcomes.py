@@ -29,7 +29,8 @@ REFUSALS = (
     r"^`start` .*(critical point|gradient is zero)",
     r"^`(start|rank|inputs)` .*samples",
     r"^`(start|rank|depth|widths)` .*(sign of the determinant|determinant)",
-    r"^`(inputs|targets|values|matrices|left|right)` must have its largest (absolute )?(value|entry)",
+    r"^`start` must not exceed the rank of the inputs",
+    r"^`\w+` must (stay below|reach) \S+ in size",
     r"^`rank` must be at least 1, got the zero matrix",
 )
 

@@ -26,8 +26,13 @@ from .sides import Runs, Sides
 BAH = "Bah, Rauhut, Terstiege, Westdickenberg (2022)"
 
 
-def _samples(x: Sides, runs: Runs, count: int, rng: np.random.Generator, *, resolved: bool) -> list[LinearNetwork]:
-    """Return networks along the path: balanced factors of its points, or the factor flow's own where it is unbalanced.
+def _samples(
+    x: Sides, runs: Runs, count: int, rng: np.random.Generator, *, resolved: bool
+) -> list[tuple[LinearNetwork, LowRankMatrix]]:
+    """Return networks along the path with their products: balanced factors of its points, or the factor flow's own.
+
+    Where the factors are balanced the product is the point that they were made of: one computed from them would have lost
+    its small singular values to the roundoff of the large ones.
 
     If `resolved`, those alone whose product has the rank r in double precision: of the others it has no r-th frame.
     """
@@ -41,11 +46,11 @@ def _samples(x: Sides, runs: Runs, count: int, rng: np.random.Generator, *, reso
         chosen = chosen[s[:, x.rank - 1] > 10 * max(x.start.shape) * EPS * s[:, 0]]
     points = [path.points[i] for i in chosen]
     if not x.balanced.met:
-        return points
-    return [LinearNetwork.balanced(w, x.depth, widths=x.network.widths, rng=rng) for w in points]
+        return [(net, net.to_low_rank(x.rank)) for net in points]
+    return [(LinearNetwork.balanced(w, x.depth, widths=x.network.widths, rng=rng), w) for w in points]
 
 
-def _ranked(nets: list[LinearNetwork]) -> Hypothesis:
+def _ranked(nets: list[tuple[LinearNetwork, LowRankMatrix]]) -> Hypothesis:
     """Whether sigma_r is above the roundoff of W somewhere along the path."""
     return Hypothesis("sigma_r above the roundoff of W", bool(nets), f"at {len(nets)} of the points along the path")
 
@@ -70,9 +75,9 @@ def _ranked(nets: list[LinearNetwork]) -> Hypothesis:
 def gradient(x: Sides, runs: Runs) -> Measurement:
     """The factor gradients against a fresh differentiation."""
     rng = x.rng("gradient")
-    nets = _samples(x, runs, 4, rng, resolved=x.said.fixed_rank)
-    if x.said.fixed_rank:  # no direction of a wider network may lead out of that rank
-        nets = [LinearNetwork.balanced(net.to_low_rank(x.rank), x.depth) for net in nets]
+    samples = _samples(x, runs, 4, rng, resolved=x.said.fixed_rank)
+    # of a loss of that rank alone no direction of a wider network may lead out of it
+    nets = [LinearNetwork.balanced(w, x.depth) if x.said.fixed_rank else net for net, w in samples]
     results = [(*gradient_error(x.loss, net, rng=rng), net) for net in nets]
     # at W(0) of tiny norm the value has too few digits to be differentiated, at a critical point the gradient has
     told = [found for found in results if found[1] < 1e-4]
@@ -129,8 +134,7 @@ def pointwise(x: Sides, runs: Runs) -> Measurement:
     nets, means = _samples(x, runs, 8, rng, resolved=True), _GeometricMeans(x.depth)
     geometric, changed = "geometric means for c_ik, i not k", 0.0
     worst[geometric] = 0.0
-    for net in nets:
-        w = net.to_low_rank(x.rank)
+    for net, w in nets:
         g = as_array(x.loss.gradient(w))
         norm_a = x.depth * float(w.s[0]) ** (2 - 2 / x.depth)  # the largest coefficient, that of (u_1, v_1)
         scale = norm_a * frobenius(g, rng)
@@ -214,9 +218,8 @@ def one_step(x: Sides, runs: Runs) -> Measurement:
 def lift(x: Sides, runs: Runs) -> Measurement:
     """The norm of the horizontal lift against the metric."""
     found: list[tuple[float, float, float]] = []
-    for net in _samples(x, runs, 8, x.rng("lift"), resolved=True):
+    for net, w in _samples(x, runs, 8, x.rng("lift"), resolved=True):
         net = net if x.balanced.met else net.rebalanced(x.rank)
-        w = net.to_low_rank(x.rank)
         z = riemannian_gradient(w, x.loss.gradient(w), x.metric)
         if not z.norm() > 0:  # an exact fit: nothing moves
             continue

@@ -82,14 +82,17 @@ def span(x: Sides, path: Trajectory) -> Span:
 
 
 def _rank_lost(x: Sides, path: Trajectory) -> float:
-    """Return the time at which sigma_r falls to the roundoff of W, at depth 2; inf where it does not.
+    """Return the time at which W falls to nothing, or sigma_r to the roundoff of W at depth 2; inf where they do not.
 
     A mode that decays there has a partner in the factors that grows: w_1' = -g w_2, w_2' = -g w_1 takes w_1 = w_2 to zero,
     and w_1 = -w_2 away from it, which begins as roundoff. From depth 3 on nothing grows out of zero.
     """
     s = path.singular_values
     gone = s[:, -1] <= 10 * max(x.start.shape) * EPS * s[:, 0]
-    return float(path.t[int(np.argmax(gone))]) if x.depth == 2 and gone.any() and not gone[0] else math.inf
+    if x.depth > 2:
+        gone[:] = False
+    gone |= s[:, 0] <= EPS**2 * s[0, 0]  # W itself goes to zero, and on to where numbers end
+    return float(path.t[int(np.argmax(gone))]) if gone.any() and not gone[0] else math.inf
 
 
 def _growth(x: Sides, path: Trajectory) -> Array:
@@ -111,6 +114,8 @@ def _grid(x: Sides, end: float) -> Array:
 
 def _ended_by(x: Sides, path: Trajectory, horizon: float, lost: float) -> str:
     if lost < horizon:
+        if path.singular_values[:, 0].min() <= EPS**2 * path.singular_values[0, 0]:
+            return "W at the square of the roundoff of W(0): its limit is zero"
         return (
             f"sigma_r at the roundoff of W{_sign_of_determinant(x)}; at depth 2 roundoff drives the factors from there"
         )

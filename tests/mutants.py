@@ -324,6 +324,12 @@ MUTANTS = [
         "test_charts.py::test_spectral_bound_at_a_minimiser",
     ),
     Mutant(
+        "bound-from-zero",
+        "excess = max(value - least, 0.0) + 100 * EPS * abs(value)",
+        "excess = abs(value)",
+        "test_statements.py::test_a_bound_on_the_stiffness_needs_to_know_how_low_the_loss_falls",
+    ),
+    Mutant(
         "bound-at-other-roots",
         "depth < 2 or self.root != self.metric.root:",
         "depth < 2:",

@@ -36,8 +36,8 @@ class Misfit(Protocol):
     """What `Measured` asks of a misfit.
 
     The rest is optional; what is missing or None is absent: ``hessian(z, dz)``, ``margins(z)``; ``convex``, ``curvature``,
-    ``lower_bound``, ``twice``, ``exponential_tail``, ``traceable`` (by autograd); ``targets`` or ``output_shape``, checked against the
-    outputs.
+    ``lower_bound``, ``twice``, ``exponential_tail``, ``traceable`` (by autograd); ``targets`` or ``output_shape``, checked
+    against the outputs.
     """
 
     def value(self, z: Array) -> float:

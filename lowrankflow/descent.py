@@ -135,8 +135,10 @@ def gradient_descent(
 def sharpness(loss: Loss, net: LinearNetwork, *, tol: float = 1e-3) -> float:
     r"""Return the largest eigenvalue of the Hessian of the loss with respect to all factors.
 
-    At a balanced minimiser of the square loss it is :math:`N \lambda_1 \sigma_1^{2-2/N}` where the data are
-    isotropic or aligned; gradient descent is linearly stable there if h < 2 / sharpness.
+    At a balanced minimiser of the square loss among the matrices of a rank, with inputs of full rank, it is at most
+    :math:`N \lambda_1 \sigma_1^{2-2/N}`, sigma_1 of W: equal where the inputs are isotropic, or where the residual is zero
+    and the top right singular vector of W is the top eigenvector of :math:`X X^T`. Gradient descent is linearly stable
+    there if h < 2 / sharpness.
 
     Parameters
     ----------

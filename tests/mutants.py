@@ -241,8 +241,8 @@ MUTANTS = [
     # -- charts ------------------------------------------------------------------------------------------------------
     Mutant(
         "diluted-tolerance",
-        "np.full(size, (rtol * scale + atol) / np.sqrt(total))",
-        "np.full(size, rtol * scale + atol)",
+        "((rtol * scale + atol) or 1.0) / np.sqrt(total)",
+        "((rtol * scale + atol) or 1.0)",
         "test_charts.py::test_tolerances_bound_the_error_of_w",
     ),
     Mutant(
@@ -259,8 +259,8 @@ MUTANTS = [
     ),
     Mutant(
         "repair-by-qr",
-        "np.concatenate([_polar(u).ravel(), core.ravel(), _polar(v).ravel()])",
-        "np.concatenate([_qr(u)[0].ravel(), core.ravel(), _qr(v)[0].ravel()])",
+        "np.concatenate([polar(u).ravel(), core.ravel(), polar(v).ravel()])",
+        "np.concatenate([thin_qr(u)[0].ravel(), core.ravel(), thin_qr(v)[0].ravel()])",
         "test_charts.py::test_repair_restores",
     ),
     Mutant(
@@ -322,6 +322,12 @@ MUTANTS = [
         "curvature * np.vdot(others, others)",
         "curvature * others.max() ** 2",
         "test_charts.py::test_spectral_bound_at_a_minimiser",
+    ),
+    Mutant(
+        "bound-from-zero",
+        "excess = max(value - least, 0.0) + 100 * EPS * abs(value)",
+        "excess = abs(value)",
+        "test_statements.py::test_a_bound_on_the_stiffness_needs_to_know_how_low_the_loss_falls",
     ),
     Mutant(
         "bound-at-other-roots",
@@ -574,7 +580,7 @@ MUTANTS = [
         "test_resume.py::test_another_problem_is_refused",
     ),
     Mutant(
-        "keeper-over", "Status.NOT_FINITE, Status.STEP_TOO_SMALL)", ")", "test_resume.py::test_a_failed_run_keeps_why"
+        "keeper-over", "RANK_LOST, Status.NOT_FINITE, Status.STEP_TOO_SMALL)", "RANK_LOST)", "test_resume.py::test_a_failed_run_keeps_why"
     ),
     Mutant(
         "keeper-budget",

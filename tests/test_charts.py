@@ -300,11 +300,11 @@ def test_what_a_bound_and_a_look_cost(make, chart, rng):
 def test_spectral_bound_is_none_where_none_is_known(rng):
     w, loss = lrf.random_point(5, 4, 2, rng=rng), least_squares(5, 4, rng)
 
-    class Shifted:  # a constant below zero, and no `best_value`: nothing says how far L is from its least value
+    class Shifted:  # no `best_value`: nothing but `lower_bound` says how far L is from its least value
         shape, curvature, gradient = loss.shape, loss.curvature, staticmethod(loss.gradient)
 
-        def __init__(self, constant):
-            self.constant = constant
+        def __init__(self, constant, lower_bound=None):
+            self.constant, self.lower_bound = constant, lower_bound
 
         def value(self, w):
             return loss.value(w) + self.constant
@@ -315,8 +315,9 @@ def test_spectral_bound_is_none_where_none_is_known(rng):
 
     for chart in (lrf.SingularFrame(), lrf.Lifted()):
         known = bound(loss, lrf.DepthMetric(3), chart)
-        assert 0 < known <= bound(Shifted(1.0), lrf.DepthMetric(3), chart)  # the control
-        assert bound(Shifted(-1e3), lrf.DepthMetric(3), chart) is None
+        assert 0 < known <= bound(Shifted(1.0, 0.0), lrf.DepthMetric(3), chart)  # the control
+        assert bound(Shifted(1.0), lrf.DepthMetric(3), chart) is None
+        assert bound(Shifted(-1e3, 0.0), lrf.DepthMetric(3), chart) is None
         assert bound(log_cosh(5, 4, rng), lrf.DepthMetric(3), chart) is None
     for metric, root in ((3, 1), (3, 2), (1.5, None)):
         assert bound(loss, lrf.DepthMetric(metric), lrf.SingularFrame(root=root)) is None

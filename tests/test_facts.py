@@ -38,7 +38,7 @@ class Full(Plain):
     """With all that can be asked."""
 
     curvature, convex, twice_differentiable, fixed_rank, exponential_tail = 1.0, True, True, False, False
-    differentiable_by_autograd, normalisation = False, "half the square"
+    differentiable_by_autograd, normalisation, lower_bound = False, "half the square", 0.0
 
     def hessian(self, w, z):
         return z.to_dense()
@@ -64,6 +64,7 @@ class Full(Plain):
         return Spectrum(np.eye(N), np.ones(N), u, s, vt, 0.0)
 
 
+NUMBERS = ["lower_bound"]
 METHODS = ["hessian", "margins", "best_value", "minimiser", "whiten"]
 UNKNOWN = ["convex", "twice_differentiable"]
 FLAGS = ["fixed_rank", "exponential_tail", "differentiable_by_autograd"]
@@ -79,7 +80,7 @@ def w(rng):
 # each capability: missing, None, there
 
 
-@pytest.mark.parametrize("name", [*METHODS, *UNKNOWN, *LAZY])
+@pytest.mark.parametrize("name", [*METHODS, *UNKNOWN, *LAZY, *NUMBERS])
 def test_what_is_missing_or_none_is_absent(name):
     assert getattr(facts(Plain()), name) is None
     assert getattr(facts(Plain(**{name: None})), name) is None

@@ -28,8 +28,8 @@ __all__ = ["Ambient", "goes_on"]
 #
 # Coefficients that come from factors are functions of W W^T and W^T W. For p of (19) with 0 as a simple root these are
 # analytic: x_i = q(s_i^2) with q the inverse of p, q(t) = t / p'(0) + O(t^2), so that c_ik = p[x_i, x_k] is even in s_i
-# and s_k and tends to p'(0) > 0 as both vanish. Where s_r passes zero, it changes its sign along the analytic singular
-# value decomposition, and u_r does in the sorted one, which is taken here; A_W sees neither. At ties c_ik = c_ii = c_kk.
+# and s_k and tends to p'(0) > 0 as both vanish. Where s_r alone passes zero, it changes its sign in a decomposition with
+# smooth frames, and u_r does in the sorted one, which is taken here; A_W sees neither. At ties c_ik = c_ii = c_kk.
 # At s_j = 0 u_j is any null vector of W^T: there c_jk has to be `up`[k], what new columns weigh. Then A_W does not depend
 # on the frames that a decomposition returns.
 #

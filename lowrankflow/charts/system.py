@@ -61,8 +61,8 @@ class System(Protocol):
     def spectral_bound(self, y: Array) -> float | None:
         """Return a bound on the spectral radius of the Jacobian, for stabilised steppers.
 
-        None where the loss has no ``curvature``, no bound is known or `y` is not finite. Costs at most one value and
-        one gradient of the loss.
+        None where the loss has no ``curvature`` or does not know how low it can fall (``best_value`` or
+        ``lower_bound``), no bound is known or `y` is not finite. Costs at most one value and one gradient of the loss.
         """
         ...
 
@@ -107,12 +107,11 @@ def weighted(blocks: list[tuple[int, float]], rtol: float, atol: float) -> tuple
 def gradient_bound(loss: LossFacts, value: float) -> float | None:
     """Return a bound on ||G||_F without G: a step of G / lambda_1 lowers L by ||G||^2 / (2 lambda_1), not below inf L.
 
-    inf L is the best value at full rank where the loss knows it, else 0 is taken; None where L lies below that, or
-    lambda_1 is not known.
+    inf L is the best value at full rank, or no less than the `lower_bound` that the loss states. None where it knows
+    neither, or no lambda_1, and where L lies below what it states.
     """
-    if loss.curvature is None or (loss.best_value is None and value < 0):
+    least = loss.lower_bound if loss.best_value is None else loss.best_value(min(loss.loss.shape))
+    if loss.curvature is None or least is None or (loss.best_value is None and value < least):
         return None
-    excess = value
-    if loss.best_value is not None:
-        excess = max(value - loss.best_value(min(loss.loss.shape)), 0.0) + 100 * EPS * abs(value)
+    excess = max(value - least, 0.0) + 100 * EPS * abs(value)
     return float(np.sqrt(2 * loss.curvature * excess))

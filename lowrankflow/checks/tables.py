@@ -14,6 +14,7 @@ _LOSS = {
     "hessian": "TrustRegions, the checks of second order",
     "value_and_gradient": "one pass where both are needed",
     "curvature": "the unit of time, bounds on the stiffness",
+    "lower_bound": "bounds on the stiffness",
     "convex": "what theory is claimed",
     "twice_differentiable": "what orders are claimed",
     "fixed_rank": "where it is differentiated: along one rank",

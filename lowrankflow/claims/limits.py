@@ -177,7 +177,7 @@ def _neighbours(limit: Limit) -> list[int] | None:
         " targets the network has learned. J is read off from the overlaps of W with the pairs (above 1/2). Measured: the"
         " relative distance of the whitened W from the sum over J. Bound: twice ||p|| / mu, relative, with p the projected"
         " gradient in whitened coordinates and mu = 1 - sigma_{r+1} / sigma_r the least curvature at the best point: how"
-        " far from it a point with that gradient can be."
+        " far from it a point with that gradient can be, to first order; and 1e-10, for what roundoff leaves of p."
     ),
     hypotheses=(
         "the square loss with full-rank inputs; stationarity; J = {1, ..., r}, the r leading pairs; a gap behind sigma_r,"
@@ -210,10 +210,10 @@ def index_set(x: Sides, runs: Runs) -> Measurement | None:
     meaning=(
         "The least value is known in closed form through whitening. Measured: L(T) minus that value. Bound: what the"
         " gradient left at T allows, ||p||^2 / mu with p the whitened projected gradient and mu = 1 - sigma_{r+1} / sigma_r,"
-        " twice the asymptotic value (near the minimiser the excess is at most ||p||^2 / (2 mu)), plus roundoff of L(0). So"
-        " the bound is not a chosen small number: it shrinks with the square of the gradient that was reached. A run that"
-        " ends at another J is a legitimate outcome of the theorem, which is about almost all starts, and reads not"
-        " claimed."
+        " twice the asymptotic value (near the minimiser the excess is at most ||p||^2 / (2 mu)), plus 100 eps L(0),"
+        " roundoff of the sum of squares at the start. So the bound is not a chosen small number: it shrinks with the square"
+        " of the gradient that was reached. A run that ends at another J is a legitimate outcome of the theorem, which is"
+        " about almost all starts, and reads not claimed."
     ),
     hypotheses="as index_set",
     controls="the value of the critical point with pair r exchanged for the next",

@@ -218,7 +218,7 @@ class Runs:
     times : ndarray
         The grid on which W is compared, up to the horizon.
     control_times : ndarray
-        The first part of it, in which half of the loss is lost: controls must be caught there.
+        The first part of it, in which half of the fall of the loss is done: controls must be caught there.
     riemannian, factors : Trajectory
         Either side at the tolerance of the report.
     reference, factor_reference : Trajectory

@@ -128,11 +128,11 @@ def _singular_values(x: Sides, runs: Runs) -> Figure:
     source=derived("numerics"),
     meaning=(
         "A bound made of error estimates could be kept by a gap that is real but small. So the two flows are integrated by"
-        " RK45, whose error is proportional to its tolerance, at five, from 1e-11 to 1e-7, until half of the loss is"
-        " lost; by RK23 where RK45 takes fewer than twenty steps."
-        " Measured: the slope of log gap against log rtol, over the gaps above roundoff of runs of eight steps or"
-        " more. A method that controls the error per step gives a slope near 1, a true difference between the flows slope"
-        " 0. Bound: at least 0.7, because step control is only roughly proportional."
+        " RK45, whose error is proportional to its tolerance, at five, from 1e-11 to 1e-7, until half of the fall of the"
+        " loss is done; by RK23 where RK45 takes fewer than twenty steps. Measured: the slope of log gap against log rtol,"
+        " over the gaps above roundoff of runs of eight steps or more. A method that controls the error per step gives a"
+        " slope near 1, a true difference between the flows slope 0. Bound: at least 0.7, because step control is only"
+        " roughly proportional."
     ),
     hypotheses=(
         "balanced factors; within the validity horizon; a loss that is twice differentiable; all runs complete; at least"
@@ -143,7 +143,7 @@ def _singular_values(x: Sides, runs: Runs) -> Figure:
 def tolerance(x: Sides, runs: Runs) -> Measurement:
     """The gap must fall with the tolerance of the solvers."""
     # RK45, whose error is proportional to its tolerance; DOP853 takes so few steps that its errors scatter. At one
-    # time, when half of the loss is lost: landing on more of them caps the steps of the loose runs
+    # time, when half of the fall of the loss is done: landing on more of them caps the steps of the loose runs
     rtols = np.array([1e-11, 1e-10, 1e-9, 1e-8, 1e-7])
     times = runs.control_times[-1:]
     # where RK45 takes few steps they obey its guess of the first one: RK23 takes more, its error follows rtol as well
@@ -163,8 +163,8 @@ def tolerance(x: Sides, runs: Runs) -> Measurement:
     measured = slope(rtols[above], values[above])
     figure = Figure(
         "tolerance", "The gap is the solvers' own",
-        "Relative gap between the flows, when half of the loss is lost, at five tolerances; a true difference (control)"
-        " does not fall.",
+        "Relative gap between the flows, when half of the fall of the loss is done, at five tolerances; a true difference"
+        " (control) does not fall.",
         "rtol", "relative gap",
         [
             curve("gap", rtols, values, "gap", points=True),
@@ -226,7 +226,7 @@ class _FirstLayerTwiceAsFast:
     meaning=(
         "True for any start and any loss; balance is not needed. Measured: the largest drift over layers and times, over"
         " the largest ||W_j||_F^2. Bound: three times what the measured error e of the factors themselves allows,"
-        " 4 ||W_j||_2 e (the invariant is quadratic, two factors enter, each off by e), plus roundoff. Equation (13) of"
+        " 4 ||W_j||_2 e (the invariant is quadratic, two factors enter, each off by e), plus roundoff. Equation (1) of"
         " docs/theory.md#balanced-factors."
     ),
     hypotheses="all runs complete; W moves ten times as far as the bound",
@@ -371,8 +371,8 @@ def factor_spectrum(x: Sides, runs: Runs) -> Measurement:
         "The gradient flow identity, which ties loss, metric and velocity together. q' = g(W', W') is integrated as one"
         " more state of the Riemannian flow; the instantaneous form would cancel near stationarity. Measured: the largest"
         " |L(0) - L(t) - q(t)| over L(0) - L(T). Bound: 1e-8, or 100 times the rtol of that run (rtol / 100) if larger, and"
-        " roundoff of the two values that are subtracted. Where the loss has kinks it is ten times rtol for every step:"
-        " an estimate of the error that supposes smoothness is no better across one."
+        " the roundoff of the two values that are subtracted, 100 eps L(0) over L(0) - L(T). Where the loss has kinks it is"
+        " ten times rtol for every step: an estimate of the error that supposes smoothness is no better across one."
     ),
     hypotheses="all runs complete; the loss that is lost exceeds its roundoff",
     controls="the gradient of the loss times 1.001: the length then grows faster than the loss falls",
@@ -461,7 +461,7 @@ def imbalance(x: Sides, runs: Runs) -> Measurement:
     controls = (Control(f"depth {x.depth + 1}", slope(size[-2:], np.array(wrong[-2:])), bound, "in"),)
     told = Hypothesis("the linear term is told from the quadratic one, or vanishes", vanishes or ratio > 1e-3, ratio)
     says = Hypothesis("the order has settled, above the solvers' errors", settled, orders(values))
-    detail = f"{orders(values)}; of the last one, up to t={times[-1]:.4g}, where half of the loss is lost"
+    detail = f"{orders(values)}; of the last one, up to t={times[-1]:.4g}, where half of the fall of the loss is done"
     if vanishes:
         detail = f"the linear term vanishes here, so order 2 is claimed; {detail}"
     return Measurement(

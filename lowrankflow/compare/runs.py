@@ -198,7 +198,7 @@ def _four_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> lis
 
 
 def _control_times(reference: Trajectory, times: Array) -> Array:
-    """Return the first part of the grid, in which half of the loss is lost, eight times at least."""
+    """Return the first part of the grid, in which half of the fall of the loss is done, eight times at least."""
     loss, first = reference.loss[1 : 1 + times.size], reference.loss[0]
     half = int(np.argmax(loss <= first - 0.5 * (first - loss.min())))
     return times[: max(half + 1, min(8, times.size))]

@@ -29,7 +29,8 @@ def distance(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> float:
     r"""Return the geodesic distance of two matrices of one rank.
 
     Bures-Wasserstein: :math:`d^2 = \operatorname{tr} A + \operatorname{tr} B - 2 \|A^{1/2} B^{1/2}\|_*`; depth 2 between
-    positive semidefinite matrices: :math:`\sqrt 2\, d`; commonly sorted aligned pairs at depth N:
+    positive semidefinite matrices: :math:`\sqrt 2\, d`, both also where the ranges are orthogonal and many geodesics are
+    shortest; commonly sorted aligned pairs at depth N:
     :math:`\sqrt N \|s_a^{1/N} - s_b^{1/N}\|`.
 
     Parameters
@@ -51,7 +52,7 @@ def distance(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> float:
         If a point is not symmetric under the Bures-Wasserstein metric.
     """
     if (scale := _bures_scale(metric, a, b)) is not None:
-        return float(scale * np.linalg.norm(_bures_direction(a, b)))
+        return float(scale * np.linalg.norm(_bures_direction(a, b)[0]))
     return float(np.linalg.norm(_commonly_sorted(a, b, metric).step))
 
 
@@ -65,7 +66,11 @@ def logarithm(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> Tangent:
     """
     if _bures_scale(metric, a, b) is not None:
         root = np.sqrt(a.s)
-        direction = _bures_direction(a, b)
+        direction, unique = _bures_direction(a, b)
+        if not unique:
+            raise ValueError(
+                "`point_b` must not be orthogonal to a direction of `point_a`: the geodesic is not unique."
+            )
         core = a.u.T @ direction
         frame = (direction - a.u @ core) * root
         return Tangent(frame, core * root + (core * root).T, frame)
@@ -152,13 +157,16 @@ def _bures_scale(metric: Metric, *points: LowRankMatrix) -> float | None:
     return float(np.sqrt(2)) if metric == DepthMetric(2) and symmetric else None
 
 
-def _bures_direction(a: LowRankMatrix, b: LowRankMatrix) -> Array:
-    """Return Y_b Q - Y_a for the rotation Q that brings Y_b nearest to Y_a; its norm is the distance."""
+def _bures_direction(a: LowRankMatrix, b: LowRankMatrix) -> tuple[Array, bool]:
+    """Return Y_b Q - Y_a for a rotation Q that brings Y_b nearest to Y_a, and whether it is the only one.
+
+    Its norm is the distance in any case: on the way (1 - t) Y_a + t Y_b Q the Gram matrix is (1 - t)^2 Y_a^T Y_a + t^2
+    (Y_b Q)^T Y_b Q plus a positive semidefinite one, so that the rank is kept.
+    """
     ya, yb = a.u * np.sqrt(a.s), b.u * np.sqrt(b.s)
     p, d, qt = thin_svd(ya.T @ yb)
-    if d[-1] <= np.finfo(np.float64).eps * d[0]:
-        raise ValueError("`point_b` must not be orthogonal to a direction of `point_a`: the geodesic is not unique.")
-    return yb @ (p @ qt).T - ya
+    unique = bool(d[-1] > 10 * np.finfo(np.float64).eps * np.sqrt(a.s[0] * b.s[0]))  # roundoff of orthogonal frames
+    return yb @ (p @ qt).T - ya, unique
 
 
 def _commonly_sorted(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> _Pair:

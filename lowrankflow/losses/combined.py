@@ -35,8 +35,8 @@ class Sum:
         (m, n).
     convex : bool or None
         Whether all of them are; None where one does not say.
-    curvature : float
-        The sum of their bounds; missing where one has none, as `hessian` is.
+    curvature, lower_bound : float
+        The sums of their bounds; missing where one has none, as `hessian` is.
 
     Raises
     ------
@@ -109,10 +109,17 @@ class Sum:
 
     @property
     def curvature(self) -> float:
-        """The sum of the bounds."""
-        bounds = [term.curvature for term in self._terms]
+        """The sum of the bounds on the eigenvalues of the Hessians."""
+        return self._sum_of("curvature", [term.curvature for term in self._terms])
+
+    @property
+    def lower_bound(self) -> float:
+        """The sum of the bounds on the values."""
+        return self._sum_of("lower_bound", [term.lower_bound for term in self._terms])
+
+    def _sum_of(self, name: str, bounds: list[float | None]) -> float:
         if None in bounds:
-            raise AttributeError("curvature")
+            raise AttributeError(name)
         return float(sum(c * bound for c, bound in zip(self.weights, bounds, strict=True) if bound is not None))
 
     @property

@@ -62,6 +62,7 @@ class Completion:
 
     differentiable_by_autograd = False  #: autograd cannot trace sampled entries of W
     convex = True  #: in W
+    lower_bound = 0.0
 
     def __init__(
         self,

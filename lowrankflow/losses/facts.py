@@ -46,6 +46,8 @@ class LossFacts:
         What it says of itself; None: not known.
     fixed_rank, exponential_tail, differentiable_by_autograd : bool
         What it says of itself; False where it says nothing.
+    lower_bound : float or None
+        A number that no value is below.
     curvature : float or None
         Asked for on first use, because it may cost a decomposition; positive and finite.
     spectrum : Spectrum or None
@@ -67,6 +69,7 @@ class LossFacts:
     fixed_rank: bool
     exponential_tail: bool
     differentiable_by_autograd: bool
+    lower_bound: float | None
 
     @cached_property
     def curvature(self) -> float | None:
@@ -111,10 +114,9 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
 
     Raises
     ------
-    TypeError
-        If a flag is neither True, False nor None.
     ValueError, TypeError
-        On first use, if the curvature is not a positive finite number.
+        If a flag is neither True, False nor None, or the lower bound is not a finite number; on first use, if the curvature
+        is not a positive finite number.
 
     Examples
     --------
@@ -125,7 +127,7 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
     """
     if isinstance(loss, LossFacts):
         return loss
-    own = optional_method(loss, "value_and_gradient")
+    own, least = optional_method(loss, "value_and_gradient"), optional(loss, "lower_bound")
     return LossFacts(
         loss=loss,
         value_and_gradient=partial(_one_after_the_other, loss) if own is None else own,
@@ -140,6 +142,7 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
         fixed_rank=bool(optional_flag(loss, "fixed_rank", "loss")),
         exponential_tail=bool(optional_flag(loss, "exponential_tail", "loss")),
         differentiable_by_autograd=bool(optional_flag(loss, "differentiable_by_autograd", "loss")),
+        lower_bound=None if least is None else validation.require_finite_number("loss.lower_bound", least),
     )
 
 

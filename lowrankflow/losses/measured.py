@@ -49,6 +49,8 @@ class Measured:
     curvature : float
         A bound on the eigenvalues of the Hessian, attained by the square without weights; missing where the misfit has
         none.
+    lower_bound : float
+        A number that no value is below; missing where the misfit has none.
 
     Raises
     ------
@@ -154,6 +156,14 @@ class Measured:
         if bound is None or norm is None:
             raise AttributeError("curvature")  # missing, not None: what a loss does not have, nobody asks for
         return float(self._weight * bound * norm)
+
+    @property
+    def lower_bound(self) -> float:
+        """That of the misfit, with the same divisor."""
+        bound = optional(self.misfit, "lower_bound")
+        if bound is None:
+            raise AttributeError("lower_bound")
+        return float(self._weight * bound)
 
     def __repr__(self) -> str:
         return f"Measured({self.measurement!r}, {self.misfit!r}, reduction={self.reduction!r})"

@@ -1,8 +1,8 @@
 """Scalar functions of measured outputs: the second half of a `Measured` loss.
 
 A misfit has ``value(z)``, ``gradient(z)`` and ``hessian(z, dz)`` for outputs z of the shape of its targets. What does
-theory ask of it? ``convex``; ``curvature``, a bound on its second derivatives (None where there is none); ``twice``,
-whether the second derivative is continuous.
+theory ask of it? ``convex``; ``curvature``, a bound on its second derivatives (None where there is none); ``lower_bound``,
+one on its values; ``twice``, whether the second derivative is continuous.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Misfit(Protocol):
     """What `Measured` asks of a misfit.
 
     The rest is optional; what is missing or None is absent: ``hessian(z, dz)``, ``margins(z)``; ``convex``, ``curvature``,
-    ``twice``, ``exponential_tail``, ``traceable`` (by autograd); ``targets`` or ``output_shape``, checked against the
-    outputs.
+    ``lower_bound``, ``twice``, ``exponential_tail``, ``traceable`` (by autograd); ``targets`` or ``output_shape``, checked
+    against the outputs.
     """
 
     def value(self, z: Array) -> float:
@@ -56,6 +56,7 @@ class _Pointwise:
     convex = True  #: in the outputs, hence in W
     twice = True  #: twice continuously differentiable
     curvature: float | None = 1.0  #: largest second derivative
+    lower_bound: float | None = 0.0  #: no value is below it
 
     def __init__(self, targets: ArrayLike, name: str = "targets") -> None:
         self.targets = as_reals(name, targets)
@@ -294,6 +295,7 @@ class Poisson(_Pointwise):
     """
 
     curvature = None  #: e^z is not bounded
+    lower_bound = None  #: negative for counts above e, and of no use without a curvature
 
     def __init__(self, counts: ArrayLike) -> None:
         super().__init__(counts, "counts")
@@ -335,6 +337,7 @@ class Softmax:
     traceable = True
     exponential_tail = True  #: falls to zero for ever as the margins grow, and never reaches it
     convex, twice, curvature = True, True, 0.5  #: the largest eigenvalue of diag(p) - p p^T is at most 1/2
+    lower_bound = 0.0
 
     def __init__(self, labels: ArrayLike, classes: int | None = None) -> None:
         self.labels: NDArray[np.intp] = as_labels("labels", as_reals("labels", labels), classes)
@@ -410,6 +413,7 @@ class Traced:
     traceable = True
     convex: bool | None = None  #: not known
     curvature: float | None = None
+    lower_bound: float | None = None
     twice: bool | None = None
 
     def __init__(self, function: Callable[[Any], Any]) -> None:

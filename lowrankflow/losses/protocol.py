@@ -20,8 +20,10 @@ class Loss(Protocol):
     ``value_and_gradient(w)``
         Both at once, sharing the residual.
     ``curvature``
-        The largest eigenvalue of the Hessian with respect to W, positive and finite; sets the unit of time. A loss with
-        one that does not know its ``best_value`` is taken to be non-negative where the stiffness is bounded.
+        The largest eigenvalue of the Hessian with respect to W, positive and finite; sets the unit of time.
+    ``lower_bound``
+        A number that no value is below: 0 for a sum of squares. The stiffness is bounded with it, or with ``best_value``,
+        and not at all for a loss that has neither.
     ``convex``, ``twice_differentiable``
         True, False or None (not known): what theory may be claimed.
     ``fixed_rank``

@@ -32,7 +32,8 @@ class KappaBalancedMetric:
     Parameters
     ----------
     imbalances : sequence of float
-        :math:`\lambda_1, \ldots, \lambda_{N-1}`; all zero gives ``DepthMetric(N)``.
+        :math:`\lambda_1, \ldots, \lambda_{N-1}`; all zero gives ``DepthMetric(N)``. Their order matters, that of the
+        :math:`\kappa_l` does not: (1, -1) keeps the rank, (-1, 1) does not.
 
     Raises
     ------
@@ -133,6 +134,10 @@ class LambdaBalancedMetric:
     Unless lambda = 0 the flow of the factors does not keep the rank of W (`preserves_rank`): at any width a singular
     value can vanish in finite time, c_ik being at least the size of lambda. The rank as width keeps it from growing.
     `integrate` goes on beyond, in the chart `charts.Ambient`: always with the rank as width, at full rank with the others.
+
+    Over the size of lambda, the operator of the factors tends to the identity as that grows with the rows or columns as
+    width, and that on the matrices of fixed rank, which is given here, to their projection P_T. With the rank as width one
+    side freezes: A(Z) tends to U U^T Z, or for negative lambda to Z V V^T.
 
     References
     ----------

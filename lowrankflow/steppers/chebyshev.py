@@ -1,8 +1,10 @@
 """Stabilised explicit Runge-Kutta methods: many cheap stages for one long step.
 
-A gradient flow has a real spectrum. On [-beta, 0] a polynomial of degree s can stay below one in modulus
-for beta proportional to s^2, so a step of length h costs sqrt(h rho) evaluations, rho the spectral
-radius, where a classical explicit method pays h rho.
+A gradient flow has a real spectrum in coordinates that are Euclidean, as the factors are, and at critical points in any.
+On [-beta, 0] a polynomial of degree s can stay below one in modulus for beta proportional to s^2, so a step of length h
+costs sqrt(h rho) evaluations, rho the spectral radius, where a classical explicit method pays h rho. Elsewhere rates may be
+complex, in the singular frame for instance: these methods are stable near the real axis alone (`RKC`), and beyond that only
+the control of the step protects (docs/theory.md#stiffness).
 """
 
 from __future__ import annotations
@@ -177,6 +179,8 @@ def _chebyshev(s: int) -> _Chebyshev:
 
 class RKC(Stabilised):
     r"""The Runge-Kutta-Chebyshev method of order 2, stable on about [-2/3 (s^2 - 1), 0] with s stages.
+
+    Off the axis, on the ellipse about that interval of half axis sqrt(w_0^2 - 1) / w_1, about 0.18 s.
 
     With shifted Chebyshev polynomials :math:`P_j(z) = 1 - b_j T_j(w_0) + b_j T_j(w_0 + w_1 z)`, damped by
     :math:`w_0 = 1 + \tfrac{2}{13} s^{-2}`. The error estimate is :math:`\tfrac{4}{5}(y_n - y_{n+1}) +

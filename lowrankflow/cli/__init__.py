@@ -17,6 +17,7 @@ from ..compare import Interrupted, check_problem, compare_problem, explain, veri
 from ..problems import Built
 from ..problems.named_losses import is_code
 from ..report import Report
+from ..workers import Tell
 from .arguments import BAD_INPUT, parser
 from .output import output_folder, progress_bar, show, write
 from .problem import read_problem
@@ -31,6 +32,7 @@ def _carry_out(args: argparse.Namespace) -> int:
     from threadpoolctl import threadpool_limits
 
     threads = validation.require_integer("threads", args.threads, low=1)
+    workers = validation.require_integer("workers", getattr(args, "workers", 1), low=1)
     if args.json is not None and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
         raise ValueError(f"`json` must be a file in a folder that exists, got {args.json!r}.")
     with threadpool_limits(threads):
@@ -40,7 +42,7 @@ def _carry_out(args: argparse.Namespace) -> int:
             status = PASSED
             try:
                 with progress_bar(args.quiet) as progress:
-                    report = _COMMANDS[args.command](built, progress)
+                    report = _COMMANDS[args.command](built, progress, workers)
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
                 print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
@@ -54,10 +56,10 @@ def _carry_out(args: argparse.Namespace) -> int:
     return PASSED if report.passed else FAILED
 
 
-_COMMANDS: dict[str, Callable[[Built, Callable[[str, float], None] | None], Report]] = {
-    "verify": lambda built, progress: verify_problem(built, progress=progress),
-    "compare": lambda built, progress: compare_problem(built, progress=progress),
-    "check-loss": lambda built, progress: check_problem(built),
+_COMMANDS: dict[str, Callable[[Built, Tell | None, int], Report]] = {
+    "verify": lambda built, progress, workers: verify_problem(built, progress=progress, workers=workers),
+    "compare": lambda built, progress, workers: compare_problem(built, progress=progress, workers=workers),
+    "check-loss": lambda built, progress, workers: check_problem(built),
 }
 
 

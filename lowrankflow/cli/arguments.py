@@ -114,7 +114,8 @@ def parser() -> argparse.ArgumentParser:
     run = _add_run(verify)
     run.add_argument(
         "--natural-end", type=float, metavar="UNITS",
-        help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N)) (default: a projected gradient 1e-4 of its start)",
+        help="end time in natural units 1 / (N lambda_1 sigma_1^(2-2/N)) (default: a projected gradient 1e-4 of its"
+        " start; less where a known limit is still far)",
     )  # fmt: skip
     _add_former(run, "--t-end", "natural_end")
     run.add_argument("--rtol", type=float, help="tolerance of both flows (default 1e-8)")
@@ -173,8 +174,11 @@ def _add_loss(problem: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_run(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _add_run(parser: argparse.ArgumentParser, *, shared: bool = True) -> argparse._ArgumentGroup:
     run = parser.add_argument_group("run")
+    if shared:
+        help = "processes that share the runs, each on a core of its own (default 1); the numbers are the same"
+        run.add_argument("--workers", type=int, default=1, metavar="N", help=help)
     run.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1: faster on small matrices)")
     return run
 
@@ -247,5 +251,5 @@ def _add_check_loss(commands: Any) -> None:
     )
     _add_data(check)
     _add_loss(_add_problem(check))
-    _add_run(check)
+    _add_run(check, shared=False)
     _add_output(check, "write report.html, report.json and the figures")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,10 +40,29 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<34}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
+    )  # fmt: skip
+    began = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
+        task = bar.add_task("", total=1.0, left="")
+
+        def tell(stage: str, fraction: float) -> None:
+            left = time_left(time.monotonic() - began, fraction)
+            bar.update(task, description=stage, completed=fraction, left=left)
+
+        yield tell
+
+
+def time_left(elapsed: float, fraction: float) -> str:
+    """Return what is left at the pace so far, in words; nothing as long as that says little."""
+    if elapsed < 2 or fraction < 0.03:
+        return ""
+    seconds = elapsed * (1 - fraction) / fraction
+    if seconds < 60:
+        return f"about {seconds:.0f} s left"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min left" if minutes < 60 else f"about {minutes // 60} h {minutes % 60} min left"
 
 
 def write(report: Report, folder: Path | None, json_file: str | None) -> list[Path]:

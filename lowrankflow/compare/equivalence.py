@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,11 @@ from ..losses.requirements import require_loss, require_value
 from ..matrices import LinearNetwork, LowRankMatrix
 from ..matrices.requirements import require_depth, require_point
 from ..report import Report
-from ..statements import Statement
+from ..statements import Measurement, Statement
+from ..workers import Job, Tell, carry_out
 from . import theory
-from .runs import Span, scout, shared_runs, span
+from .progress import Shares, one_of
+from .runs import CONTROLS, SIDES, Span, scout, shared_runs, span
 from .starts import require_moving, require_seen
 
 __all__ = ["Interrupted", "default_widths", "verify_equivalence", "what_w_is"]
@@ -32,6 +36,8 @@ _LEAD = (
     " same loss is computed on the matrices of fixed rank with the depth-N metric. The theory says that, from balanced"
     " factors, both are the same flow. Here both were computed separately from one start, and compared."
 )
+_KNOWN = {claim.name: claim for claim in VERIFIED}
+_SCOUT = "finding the end of the run"
 _WIDEST = 128  # default hidden width at most: the theorem holds for any width above the rank, time does not
 
 
@@ -110,6 +116,7 @@ def verify_equivalence(
     claims: Iterable[str] | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
+    workers: int = 1,
 ) -> Report:
     """Measure whether training the factors is the Riemannian gradient flow, on one problem.
 
@@ -130,7 +137,8 @@ def verify_equivalence(
     t_end : float, optional
         End time in the units of the loss, as `t_span` of `integrate`: ``20 * natural_time_unit(loss, start, depth)`` is
         what ``--natural-end 20`` is at the command line. None: when the Frobenius-projected gradient is 1e-4 of its
-        start, at the validity horizon, or when the budget is spent, whichever comes first.
+        start (further where the limit is the best rank-r matrix, known, and W not yet near it), at the validity horizon, or
+        when the budget is spent, whichever comes first.
     rtol : float
         Tolerance of both flows, between 1e-12 and 1e-5; references run at rtol / 100. Loosened, by tens and to 1e-5 at
         most, where the references would not fit `max_evaluations`; the report then says so.
@@ -148,7 +156,12 @@ def verify_equivalence(
     about : mapping, optional
         What the report should say of the data, JSON-ready.
     progress : callable, optional
-        ``progress(stage, fraction)``, called often, for a bar.
+        ``progress(stage, fraction)``, called often, for a bar: what is being done, and the fraction of the whole that is
+        done, so that what is left takes about ``(1 - fraction) / fraction`` of the time so far.
+    workers : int
+        Processes that share the work, each with one BLAS thread; the numbers are the same. More than the cores that are
+        free, or than about eight, gains nothing. A script that asks for them begins with
+        ``if __name__ == "__main__":``, as with `multiprocessing`.
 
     Returns
     -------
@@ -187,6 +200,7 @@ def verify_equivalence(
     if isinstance(chart, Lifted):
         raise ValueError("`chart` must not be Lifted(): it is a factor flow, and would be compared with itself.")
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
+    workers = validation.require_integer("workers", workers, low=1)
     rng = validation.as_rng(rng)
     chosen = _chosen(claims)
     start, network = _sides(loss, start, network, depth, widths, rng)
@@ -196,13 +210,13 @@ def verify_equivalence(
     require_seen(loss, start)
     require_moving(loss, start)
     unit = natural_time_unit(loss, start, network.depth)
-    tell = (lambda stage, fraction: None) if progress is None else progress
+    tell = _silent if progress is None else progress
     seed = int(rng.integers(2**63))
     x = Sides(loss, start, network, rtol, unit, t_end, max_evaluations, chart, seed, tell)
     problem = {"data": dict(about or {}), "loss": facts(loss).normalisation}
     report = Report("verify", problem, title=_TITLE, lead=_LEAD)
     try:
-        _fill(report, x, chosen)
+        _fill(report, x, chosen, workers)
     except KeyboardInterrupt:
         report.interrupted = True
         raise Interrupted(report) from None
@@ -211,29 +225,40 @@ def verify_equivalence(
 
 def _chosen(names: Iterable[str] | None) -> list[Statement[[Sides, Runs]]]:
     """Return the claims of these names."""
-    known = {claim.name: claim for claim in VERIFIED}
     if names is None:
-        return list(known.values())
+        return list(_KNOWN.values())
     given = None if isinstance(names, str) else validation.as_tuple(names)
     if given is None:
         raise TypeError(f"`claims` must be a list of names, got {validation.describe(names)}.")
-    chosen = [known[validation.require_choice("claims", name, known)] for name in given]
+    chosen = [_KNOWN[validation.require_choice("claims", name, _KNOWN)] for name in given]
     if len(set(given)) < len(given) or not given:
         raise ValueError(f"`claims` must name each claim once, and one at least, got {list(given)}.")
     return chosen
 
 
-def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]]) -> None:
-    """Make the shared runs, then measure claim after claim; what is there stays in the report whatever comes after."""
+#: Of the time of the whole, in percent: means over the bundled data sets. A claim that is not named takes next to none.
+_SHARES = {
+    _SCOUT: 5.0, SIDES[0]: 25.0, SIDES[1]: 14.0, CONTROLS: 2.0, "trajectory": 2.0, "tolerance": 24.0, "dissipation": 18.0,
+    "imbalance": 2.0, "discrete": 5.0, "rebalancing": 3.0,
+}  # fmt: skip
+_SHARE_OF_OTHERS = 0.2
+_RUNS = {"trajectory": 2, "tolerance": 12, "dissipation": 2, "imbalance": 4, "discrete": 7, "rebalancing": 6}  # about
+
+
+def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]], workers: int) -> None:
+    """Make the shared runs, then measure the claims; what is there stays in the report whatever comes after."""
 
     def keep(path: Trajectory) -> None:
         report.attachments["trajectory"] = path
 
-    found = span(x, scout(x))
+    parts = (_SCOUT, *SIDES, CONTROLS, *(claim.name for claim in chosen))
+    shares = Shares(x.tell, {name: _SHARES.get(name, _SHARE_OF_OTHERS) for name in parts})
+    found = span(x, scout(replace(x, tell=shares.part(_SCOUT))))
     keep(found.scout)
     _describe(x, found, report)
     asked = x.rtol
-    x, runs = shared_runs(x, found, keep)
+    x = replace(x, tell=_silent)  # whoever works tells for itself
+    x, runs = shared_runs(x, found, keep, shares, workers)
     if x.rtol > asked:
         report.problem["tolerances"] |= {"rtol": x.rtol, "reference rtol": x.reference_rtol, "asked for": asked}
         report.headline += (
@@ -242,15 +267,37 @@ def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]]) -> N
     report.problem["evaluations"] = {"factor flow": runs.factors.nfev, "Riemannian flow": runs.riemannian.nfev}
     end = _end_of(x, runs)
     chosen = [claim for claim in chosen if claim not in ABOUT_THE_LIMIT or claim in end]
-    for number, claim in enumerate(chosen):
-        x.tell(claim.name, number / len(chosen))
-        measurement = claim.measure(x, runs)
-        if measurement is None:
-            continue
-        report.claims.append(claim.judged(measurement))
-        report.figures += measurement.figures
-        report.tables += measurement.tables
+    _measure(report, x, runs, chosen, shares, workers)
     report.tables.insert(0, theory.theorems(x, report.claims, runs.scout.points[-1]))
+
+
+def _silent(stage: str, fraction: float) -> None:
+    pass
+
+
+def _measure(
+    report: Report, x: Sides, runs: Runs, chosen: list[Statement[[Sides, Runs]]], shares: Shares, workers: int
+) -> None:
+    """Measure claim after claim, or several at once; they are in the report in order, also where not all are."""
+    runs.errors  # noqa: B018  # which several claims ask for: computed here, once
+    measurements: dict[int, Measurement | None] = {}
+    jobs = [Job(claim.name, partial(_measure_one, claim.name)) for claim in chosen]
+    try:
+        for i, measurement in carry_out(jobs, (x, runs), workers, [shares.part(claim.name) for claim in chosen]):
+            measurements[i] = measurement
+    finally:
+        for i, measurement in sorted(measurements.items()):
+            if measurement is not None:
+                report.claims.append(chosen[i].judged(measurement))
+                report.figures += measurement.figures
+                report.tables += measurement.tables
+
+
+def _measure_one(name: str, x: Sides, runs: Runs, tell: Tell) -> Measurement | None:
+    tell(name, 0.0)
+    found = _KNOWN[name].measure(replace(x, tell=one_of(_RUNS.get(name, 1), tell)), runs)
+    tell(name, 1.0)
+    return found
 
 
 def _end_of(x: Sides, runs: Runs) -> tuple[Statement[[Sides, Runs]], ...]:

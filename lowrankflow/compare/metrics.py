@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .. import validation
@@ -33,9 +35,11 @@ from ..metrics.names import as_metric
 from ..metrics.requirements import require_metric, require_positive
 from ..report import Report
 from ..statements import measured
+from ..workers import Job, Tell, carry_out
 from . import tables
 from .courses import Modes, run_course
 from .equivalence import Interrupted, what_w_is
+from .progress import Shares
 from .starts import require_moving
 
 __all__ = ["compare_metrics", "metric_label"]
@@ -52,6 +56,7 @@ CLOCKS = {
     "factors": "flow time as it is: the time of gradient descent with one small step on the factors of each metric, whose"
     " scale counts (depth N moves N sigma^(2-2/N) times as fast as the embedded metric)",
 }
+_CLAIMS, _SHARE_OF_CLAIMS = "clocks", 2.0  # the runs of that claim, and their share of the time over that of a flow
 _MODES = 10  # modes whose order is reported, at most; two more than the rank
 _FINEST, _COARSEST = 1e-12, 1e-5  # rtol: roundoff hides rtol / 100; the controls must be told from the claims
 _NAMES: dict[type, str] = {
@@ -90,6 +95,7 @@ def compare_metrics(
     measures: Mapping[str, Callable[[LowRankMatrix], float]] | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
+    workers: int = 1,
 ) -> Report:
     r"""Follow the flows :math:`\dot W = -A_W(\nabla L(W))` of several metrics from one start, and measure each by one ruler.
 
@@ -122,7 +128,9 @@ def compare_metrics(
     about : mapping, optional
         What the report should say of the data, JSON-ready.
     progress : callable, optional
-        ``progress(stage, fraction)``, called often, for a bar.
+        As of `verify_equivalence`.
+    workers : int
+        Processes that share the flows; as of `verify_equivalence`.
 
     Returns
     -------
@@ -169,21 +177,24 @@ def compare_metrics(
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     chosen, functions = _metrics(metrics, start), _measures(measures, start)
     require_moving(loss, start)
-    x = Comparison(loss, start, chosen, rtol, max_evaluations, progress or (lambda stage, fraction: None))
+    workers = validation.require_integer("workers", workers, low=1)
+    shares = Shares(progress or _silent, {**dict.fromkeys(chosen, 1.0), _CLAIMS: _SHARE_OF_CLAIMS * len(chosen)})
+    x = Comparison(loss, start, chosen, rtol, max_evaluations, shares.part(_CLAIMS))
     modes = Modes(loss, min(_MODES, start.rank + 2)) if Modes.known(loss) else None
-    courses: list[Course] = []
+    done: dict[int, Course] = {}
     problem = {"data": dict(about or {}), "loss": loss_facts(loss).normalisation}
     report = Report("compare", problem, title=_TITLE, lead=_LEAD)
     try:
-        for course in _run(x, modes, clock, clock_end, functions):
-            courses.append(course)
+        for i, course in _run(x, modes, clock, clock_end, functions, shares, workers):
+            done[i] = course
         for claim in (power, conversion, clock_change):
-            report.claims += measured([claim], x, courses)
+            report.claims += measured([claim], x, [done[i] for i in sorted(done)])
     except KeyboardInterrupt:
         report.interrupted = True
         raise Interrupted(report) from None
     finally:
         _describe(report, x, clock, clock_end)
+        courses = [done[i] for i in sorted(done)]
         if courses:
             report.tables = tables.tables(courses, modes, loss)
             report.figures = tables.figures(courses, modes, loss, clock)
@@ -197,19 +208,26 @@ def _run(
     clock: str,
     clock_end: float | None,
     measures: dict[str, Callable[[LowRankMatrix], float]],
-) -> Iterator[Course]:
-    """Integrate every flow, one after the other."""
-    for i, (label, metric) in enumerate(x.metrics.items()):
+    shares: Shares,
+    workers: int,
+) -> Iterator[tuple[int, Course]]:
+    """Integrate every flow, one after the other or several at once."""
+    run = partial(_run_one, modes=modes, clock=clock, clock_end=clock_end, measures=measures)
+    jobs = [Job(label, partial(run, label)) for label in x.metrics]
+    return carry_out(jobs, (replace(x, tell=_silent),), workers, [shares.part(label) for label in x.metrics])
 
-        def tell(part: float, label: str = label, done: int = i) -> None:
-            x.tell(label, (done + part) / len(x.metrics))
 
-        tell(0.0)
-        yield run_course(
-            label, metric, x.another(metric) or metric, x.loss, x.start,
-            clock=clock, clock_end=clock_end, rtol=x.rtol, max_evaluations=x.budget, measures=measures, modes=modes,
-            progress=tell,
-        )  # fmt: skip
+def _run_one(label: str, x: Comparison, tell: Tell, **options: Any) -> Course:
+    tell(label, 0.0)
+    metric = x.metrics[label]
+    return run_course(
+        label, metric, x.another(metric) or metric, x.loss, x.start, rtol=x.rtol, max_evaluations=x.budget,
+        progress=lambda part: tell(label, part), **options,
+    )  # fmt: skip
+
+
+def _silent(stage: str, fraction: float) -> None:
+    pass
 
 
 def _metrics(metrics: Any, start: LowRankMatrix) -> dict[str, Metric]:

@@ -30,6 +30,7 @@ def verify_problem(
     chart: Chart | None = None,
     claims: Iterable[str] | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> Report:
     """Measure on a problem whether training the factors is the Riemannian gradient flow.
 
@@ -37,7 +38,7 @@ def verify_problem(
     ----------
     problem : Problem or Built
         What to verify, up to its ``natural_end``. What `Problem.build` already made is taken as it is.
-    chart, claims, progress
+    chart, claims, progress, workers
         As of `verify_equivalence`.
 
     Returns
@@ -66,12 +67,13 @@ def verify_problem(
     run = partial(
         verify_equivalence, built.loss, built.start, network=built.network, depth=p.depth, widths=p.widths, t_end=t_end,
         rng=deepcopy(built.rng), chart=chart, claims=claims, about=built.about, progress=progress,
+        workers=workers,
         **_given(rtol=p.rtol, max_evaluations=p.max_evaluations),
     )  # fmt: skip
     return _signed(run, built, "verify")
 
 
-def compare_problem(problem: Problem | Built, *, progress: Progress | None = None) -> Report:
+def compare_problem(problem: Problem | Built, *, progress: Progress | None = None, workers: int = 1) -> Report:
     """Follow the flows of a problem's metrics from its W(0).
 
     Parameters
@@ -80,7 +82,7 @@ def compare_problem(problem: Problem | Built, *, progress: Progress | None = Non
         Which metrics, ``("embedded", 2, 3, "inf", "scaledgd")`` where it names none, and then not yet built: W(0)
         depends on them; up to its ``clock_end``. To complete a matrix, rtol is 1e-6 and the budget 4000 gradients where
         nothing else is said.
-    progress
+    progress, workers
         As of `compare_metrics`.
 
     Returns
@@ -101,7 +103,7 @@ def compare_problem(problem: Problem | Built, *, progress: Progress | None = Non
     usual = {"rtol": 1e-6, "max_evaluations": 4000} if p.completing else {}
     run = partial(
         compare_metrics, built.loss, built.point, p.metrics, measures=built.measures,
-        about=built.about, progress=progress,
+        about=built.about, progress=progress, workers=workers,
         **(usual | _given(clock_end=p.clock_end, clock=p.clock, rtol=p.rtol, max_evaluations=p.max_evaluations)),
     )  # fmt: skip
     return _signed(run, built, "compare")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from ..claims.gaps import kept, normal_gradient_norm, refined
+from ..claims.limits import Limit
 from ..claims.sides import HORIZON, REDUCTION, Runs, Sides
 from ..descent import sharpness
 from ..flow import Status, Step, Trajectory, integrate
@@ -17,8 +20,10 @@ from ..flows import RiemannianFlow
 from ..gradients import project
 from ..matrices import EPS, LinearNetwork
 from ..validation import Array
+from ..workers import Job, Tell, carry_out
+from .progress import Shares, one_of
 
-__all__ = ["Span", "scout", "shared_runs", "span"]
+__all__ = ["CONTROLS", "SIDES", "Span", "scout", "shared_runs", "span"]
 
 
 class Span(NamedTuple):
@@ -47,10 +52,29 @@ class Span(NamedTuple):
 
 
 def scout(x: Sides) -> Trajectory:
-    """Return a cheap run of the Riemannian flow to where its projected gradient is small, or to the end that was asked."""
+    """Return a cheap run of the Riemannian flow to its end: the one asked for, or where its projected gradient is small.
+
+    Badly conditioned data leave W far from its limit where the gradient has fallen to `REDUCTION` of its start. If that limit
+    is the best rank-r matrix, and known, the run goes on until W is near it.
+    """
+    part = 0.9 * REDUCTION  # a margin for the accuracy of this run
+    path = _scout(x, part)
+    while path.status is Status.CONVERGED and part > _SMALLEST and Limit(x, path).ahead:
+        part /= 4
+        further = _scout(x, part)
+        if further.status is not Status.CONVERGED:
+            break
+        path = further
+    return path
+
+
+_SMALLEST = 1e-6  # part of the first gradient: the tolerance of these runs
+
+
+def _scout(x: Sides, part: float) -> Trajectory:
     stage = "finding the end of the run"
     first = project(x.start, x.loss.gradient(x.start)).norm()
-    gtol = 0.9 * REDUCTION * first if x.t_end is None else 0.0  # a margin for the accuracy of this run
+    gtol = part * first if x.t_end is None else 0.0
 
     def told(p: Step) -> None:
         x.tell(stage, _part(first, p.stationarity, gtol) if gtol else p.t / p.t_end)
@@ -122,6 +146,9 @@ def _ended_by(x: Sides, path: Trajectory, horizon: float, lost: float) -> str:
     if math.isfinite(horizon):
         return "validity horizon"
     if path.status is Status.CONVERGED:
+        reached = float(path.stationarity[-1] / path.stationarity[0])
+        if reached < REDUCTION / 4:
+            return f"projected gradient at {reached:.1g} of its start, near the best matrix of rank {x.rank}"
         return f"projected gradient at {REDUCTION:g} of its start"
     if path.status is Status.FINISHED:
         asked = "the end time that was asked for"
@@ -138,7 +165,9 @@ def _sign_of_determinant(x: Sides) -> str:
     return ", for the flow keeps the sign of det W, and the best W has the other" if next(signs) != next(signs) else ""
 
 
-def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> tuple[Sides, Runs]:
+def shared_runs(
+    x: Sides, found: Span, keep: Callable[[Trajectory], None], shares: Shares, workers: int
+) -> tuple[Sides, Runs]:
     """Make the runs that several claims share, at a tolerance at which the references fit the budget.
 
     Parameters
@@ -149,6 +178,10 @@ def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> tu
         How far.
     keep : callable
         Is given each better path of the Riemannian side as soon as there is one: Ctrl-C may come before the last run.
+    shares : Shares
+        Progress, with the parts of `SIDES` and `CONTROLS`.
+    workers : int
+        With two, either side has a process.
 
     Returns
     -------
@@ -158,43 +191,61 @@ def shared_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> tu
     """
     keep(found.scout)
     while True:
-        made = _four_runs(x, found, keep)
+        made = _both_sides(x, found, keep, shares, workers)
         if made is not None:
             break
         x = replace(x, rtol=10 * x.rtol)
-    riemannian, reference, factors, factor_reference = made
+    (riemannian, reference), (factors, factor_reference) = made
     early = _control_times(reference, found.times)
-    wrong_depth = x.riemannian(max(x.rtol, 1e-8), early, "control: wrong depth", metric=x.wrong_metric)
-    x.tell("sharpness along the path", 0.0)
+    tell = shares.part(CONTROLS)
+    wrong_depth = replace(x, tell=tell).riemannian(
+        max(x.rtol, 1e-8), early, "control: wrong depth", metric=x.wrong_metric
+    )
+    tell("sharpness along the path", 1.0)
     return x, Runs(
         found.scout, found.growth, found.horizon, found.times, early, riemannian, reference, factors, factor_reference,
         wrong_depth, _largest_sharpness(x, reference),
     )  # fmt: skip
 
 
+SIDES = ("Riemannian flow", "factor flow")  #: parts of the work, with their shares of it: about equal parts of the time
+CONTROLS = "control: wrong depth"
+
 _FOR_REFERENCE = 3  # times as many gradients as at rtol, which it has at a hundredth of it; 2.3 to 3 seen
 
+Pair = tuple[Trajectory, Trajectory]  # at rtol, and at the reference tolerance
 
-def _four_runs(x: Sides, found: Span, keep: Callable[[Trajectory], None]) -> list[Trajectory] | None:
-    """Return either side at rtol and at its reference tolerance; None if a looser rtol is worth a try.
 
-    It is where a reference did not fit the budget, or would take more than half of it.
-    """
-    times, fine, looser = found.times, refined(found.times), x.rtol <= 1e-6
-    made: list[Trajectory] = []
-    for side, name in ((x.riemannian, "Riemannian flow"), (x.factors, "factor flow")):
-        first = side(x.rtol, times, name)
-        if name == "Riemannian flow":
-            keep(first)
-        if looser and (not first.status.finished or 2 * _FOR_REFERENCE * first.nfev > x.max_evaluations):
-            return None
-        reference = kept(side(x.reference_rtol, fine, f"{name}, reference"), times)
-        if name == "Riemannian flow":
-            keep(reference)
-        if looser and reference.status is Status.MAX_EVALUATIONS:
-            return None
-        made += [first, reference]
-    return made
+def _both_sides(
+    x: Sides, found: Span, keep: Callable[[Trajectory], None], shares: Shares, workers: int
+) -> list[Pair] | None:
+    """Return either side at rtol and at its reference tolerance; None if a looser rtol is worth a try."""
+    first = keep if workers == 1 else None  # what another process has done is known when it is done
+    jobs = [Job(name, partial(_side, name, found.times, first)) for name in SIDES]
+    made: dict[int, Pair] = {}
+    with closing(carry_out(jobs, (x,), workers, [shares.part(name) for name in SIDES])) as ended:
+        for i, pair in ended:
+            if pair is None:
+                return None
+            made[i] = pair
+            if i == 0:
+                keep(pair[1])
+    return [made[i] for i in range(len(SIDES))]
+
+
+def _side(name: str, times: Array, keep: Callable[[Trajectory], None] | None, x: Sides, tell: Tell) -> Pair | None:
+    """Return one side twice; None where the reference did not fit the budget, or would take more than half of it."""
+    x, looser = replace(x, tell=one_of(2, tell)), x.rtol <= 1e-6
+    run = x.riemannian if name == SIDES[0] else x.factors
+    first = run(x.rtol, times, name)
+    if keep is not None and name == SIDES[0]:
+        keep(first)
+    if looser and (not first.status.finished or 2 * _FOR_REFERENCE * first.nfev > x.max_evaluations):
+        return None
+    reference = kept(run(x.reference_rtol, refined(times), f"{name}, reference"), times)
+    if looser and reference.status is Status.MAX_EVALUATIONS:
+        return None
+    return first, reference
 
 
 def _control_times(reference: Trajectory, times: Array) -> Array:

@@ -150,6 +150,15 @@ class TooSmooth(lrf.losses.LeastSquares):
         return 0.5 * super().curvature
 
 
+class Lowered(lrf.losses.LeastSquares):
+    """Its values are lowered, what it says of them is not."""
+
+    lower_bound = 0.0
+
+    def value(self, w):
+        return super().value(w) - 10.0
+
+
 class Apart(lrf.losses.Completion):
     """value_and_gradient with another weight."""
 
@@ -205,6 +214,7 @@ def test_shipped_losses_and_a_users_pass(w, rng):
         (lambda y: SkewHessian(np.eye(4), y), "hessian symmetric"),
         (lambda y: Saddle(y), "convexity"),
         (lambda y: TooSmooth(np.eye(4), y), "curvature"),
+        (lambda y: Lowered(np.eye(4), y), "lower bound"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value.__code__.co_names[:1]),
 )
@@ -228,6 +238,32 @@ def test_factor_gradients_against_a_fresh_differentiation(autograd, rng):
     assert error < bound <= 1e-6
     wrong, bound, _ = gradient_error(Tampered(loss, 1.0001), net, rng=rng)
     assert wrong > bound
+
+
+@pytest.mark.parametrize("autograd", [True, False])
+def test_a_gradient_of_the_call_before_is_not_taken_for_roundoff(autograd, rng):
+    """The gradient moves with every call, and the bound is what a last-digit change of the factors does to it."""
+
+    class Late(LogCosh):
+        last = np.zeros((5, 4))
+
+        def gradient(self, w):
+            self.last, now = super().gradient(w), self.last
+            return now
+
+    loss = Late(rng.standard_normal((5, 4)))
+    loss.differentiable_by_autograd = autograd
+    error, bound, _ = gradient_error(loss, lrf.LinearNetwork.gaussian((5, 4), 3, widths=(3, 6), rng=rng), rng=rng)
+    assert bound <= 1e-6 < 0.1 < error
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e-6, 1e-5, 1e-3])
+def test_a_value_that_is_a_small_difference_has_the_roundoff_of_its_terms(scale, rng):
+    """log(e^x + e^-x) - log 2 is x^2 / 2 with the roundoff of log 2; its gradient, tanh, is right to the last digit."""
+    loss = LogCosh(scale * rng.standard_normal((3, 6)))
+    report = lrf.check_loss(loss, lrf.random_point(3, 6, 1, rng=rng, singular_values=[scale]))
+    assert not [c.name for c in report if c.verdict == "failed"]
+    assert report["gradient"].verdict == ("passed" if scale == 1e-3 else "not claimed")
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])

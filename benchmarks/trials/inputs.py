@@ -287,6 +287,8 @@ WRONG: dict[str, Wrong] = {
     "loss: Hessian not symmetric": Wrong("check_loss", ("hessian symmetric",), skew_hessian, has("hessian")),
     "loss: a tenth of the curvature": Wrong("check_loss", ("curvature",), lambda loss: Changed(
         loss, curvature=loss.curvature / 10), lambda p: has("hessian")(p) and has("curvature")(p)),
+    "loss: lowered by its value at zero": Wrong("check_loss", ("lower bound",), lambda loss: Changed(
+        loss, value=lambda w, v: v - loss.value(np.zeros(loss.shape))), has("lower_bound")),
     "loss: not convex": Wrong("check_loss", ("convexity",), upside_down, has("convex")),
     "metric: coefficients by place": Wrong("check_metric", ("order",), other_coefficients(
         lambda s, c: {"core": c.core * places(s)})),

@@ -21,7 +21,7 @@ __all__ = ["Problem", "draw", "plain"]
 
 PLAIN_LOSSES = {"well conditioned": 0.6, "LogCosh of inputs": 0.15, "completion, mean": 0.15, "function": 0.1}
 AMPLE = 200_000
-PAST_THE_HORIZON = 150.0  #: natural units of time in which the dormant modes of a wide network of depth 2 wake up
+PAST_THE_HORIZON = 1000.0  #: natural units of time in which the dormant modes of a wide network of depth 2 wake up
 LARGE_DEPTHS = (6, 8, 10, 20)  # for small matrices: a second or two becomes half a minute at depth 20
 
 

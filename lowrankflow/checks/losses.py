@@ -18,7 +18,7 @@ from ..matrices.requirements import require_point
 from ..operators import MatrixLike
 from ..report import Control, Hypothesis, Report
 from ..statements import Measurement, Statement, claim, derived, measured
-from .differentiation import directional_derivative, relative
+from .differentiation import directional_derivative, relative, roundoff
 from .slopes import order
 from .tables import loss_table
 
@@ -42,7 +42,7 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> 
     ----------
     loss : Loss
         Any object with ``shape``, ``value(w)``, ``gradient(w)``; ``hessian(w, z)``, ``value_and_gradient(w)``,
-        ``convex`` and ``curvature`` are checked if present. All that `lowrankflow.losses.Loss` lists is shown.
+        ``convex``, ``curvature`` and ``lower_bound`` are checked if present. All that `lowrankflow.losses.Loss` lists is shown.
     start : LowRankMatrix, (m, n) of rank k
         Where to check; the loss must be differentiable nearby. A loss that says ``fixed_rank = True`` is asked along
         matrices of rank k alone. Where the gradient is roundoff, as at an exact fit, a W half its norm away is taken.
@@ -53,8 +53,8 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> 
     -------
     Report
         Claims ``gradient``, ``gradient order``, ``adjoint``, ``representations``, ``state``, ``hessian``,
-        ``hessian order``, ``hessian symmetric``, ``shared``, ``convexity``, ``curvature`` and ``memory``, those that
-        apply, each with a control; the table "facts" of what the loss can do. ``report.raise_if_failed()`` turns a failure
+        ``hessian order``, ``hessian symmetric``, ``shared``, ``convexity``, ``curvature``, ``lower bound`` and ``memory``, those
+        that apply, each with a control; the table "facts" of what the loss can do. ``report.raise_if_failed()`` turns a failure
         into an exception.
 
     Raises
@@ -132,6 +132,11 @@ class _Check:
         left, right = (part * (1 + EPS * self.rng.choice([-1.0, 1.0], part.shape)) for part in self.w.split())
         return relative(self.loss.gradient(Product(left, right)) @ self.v, self.g @ self.v)
 
+    @cached_property
+    def roundoff(self) -> float:
+        """What the value is off by."""
+        return max(roundoff(lambda h, at=c.at: float(self.loss.value(at(h)))) for c in self.courses[:4])  # type: ignore[misc]
+
     # asking
 
     def _course(self) -> _Course:
@@ -161,12 +166,30 @@ class _Check:
             return float(self.loss.value(course.at(t))) - self.value - t * slope - 0.5 * t * t * second
 
         with np.errstate(over="ignore", invalid="ignore"):
-            return order(rest, floor=1000 * EPS * max(abs(self.value), abs(slope)))
+            return order(rest, floor=1000 * max(self.roundoff, EPS * abs(slope)))
 
     def bend(self, hessian: Callable[[MatrixOrArray, MatrixOrArray], MatrixLike], course: _Course) -> float:
         """Return the second derivative of the loss along a course."""
         bend = _pairing(hessian(self.w, course.first), course.first)
         return bend if course.second is None else bend + 2 * _pairing(self.g, course.second)
+
+    @cached_property
+    def least(self) -> float:
+        """The least value found along the courses and, where the rank may grow, by ten steps of descent."""
+        found = [self.value, *(float(self.loss.value(c.at(t))) for c in self.courses for t in (-1.0, 1.0))]
+        w, step = self.w, self.scale
+        for _ in range(0 if self.said.fixed_rank else 10):
+            g = self.loss.gradient(w)
+            q = np.linalg.qr(np.asarray(g.T @ self.u))[0]
+            down = Product(np.asarray(g @ q), q.T)  # a part of the gradient of rank four, and a direction of ascent
+            if not (size := down.norm()) > 0:
+                break
+            value, step = float(self.loss.value(w)), 4 * step
+            while step > EPS * self.scale and not float(self.loss.value(w - down * (step / size))) < value:
+                step /= 4
+            w = w - down * (step / size)
+            found.append(float(self.loss.value(w)))
+        return float(np.nanmin(found))
 
     @property
     def smooth(self) -> Hypothesis:
@@ -197,9 +220,9 @@ def derivative(check: _Check) -> Measurement:
 
     fresh = np.array([along(course) for course in check.courses])
     ours = np.array([_pairing(check.g, course.first) for course in check.courses])
-    # the value has a roundoff of eps times itself, over a step of about 1e-2
+    # the value has its roundoff, over a step of about 1e-2
     typical = max(float(np.linalg.norm(fresh)), float(np.linalg.norm(ours))) / np.sqrt(fresh.size)
-    bound = max(1e-6, 100 * check.last_digits, 1e4 * EPS * abs(check.value) / typical) if typical > 0 else 1.0
+    bound = max(1e-6, 100 * check.last_digits, 1e4 * check.roundoff / typical) if typical > 0 else 1.0
     told = Hypothesis("a derivative above its roundoff", bound < 1e-4, typical)
     return Measurement(
         relative(ours, fresh), "<=", bound, (told,),
@@ -513,6 +536,33 @@ def smoothness(check: _Check) -> Measurement | None:
 
 
 @claim(
+    "lower bound",
+    statement="No value that ten steps of descent find lies below `lower_bound`.",
+    source=_SOURCE,
+    meaning=(
+        "`lower_bound` bounds the stiffness where the best value is not known. Only a value below it disproves it. Measured:"
+        " what the bound exceeds the least value by that was found, from W along minus the gradient and along random curves,"
+        " over what the loss fell. Bound: 1000 eps of the size of the values over that fall."
+    ),
+    hypotheses="the loss states a `lower_bound`, else there is no claim; the loss falls from W by more than roundoff",
+    controls="the value at W as the bound",
+)
+def floor(check: _Check) -> Measurement | None:
+    """No value is below what the loss states."""
+    if (stated := check.said.lower_bound) is None:
+        return None
+    least, size = check.least, max(abs(check.value), abs(check.least))
+    fall = check.value - least
+    fell = Hypothesis("the loss falls from W by more than roundoff", fall > 1e6 * EPS * size, fall)
+    fall = fall if fall > 0 else 1.0
+    bound = 1000 * EPS * size / fall
+    return Measurement(
+        (stated - least) / fall, "<=", bound, (fell,), (Control("the value at W as the bound", 1.0, bound),),
+        f"least value found: {least:.6g}, stated: {stated:.6g}",
+    )  # fmt: skip
+
+
+@claim(
     "memory",
     statement="Value and gradient at a low-rank W need less memory than half an m x n array (share of one).",
     source=_SOURCE,
@@ -565,5 +615,5 @@ def _pairing(g: MatrixLike, z: Product) -> float:
 
 CLAIMS: tuple[Statement[[_Check]], ...] = (
     derivative, slope, adjoint, representations, state, shared, second_derivative, second_slope, symmetry,
-    convexity, smoothness, memory,
+    convexity, smoothness, floor, memory,
 )  # fmt: skip

@@ -21,7 +21,7 @@ ENDINGS = ("report", "refused", "raised", "slow", "hung", "crashed")
 #: Refusals that a docstring announces: a ValueError of these words, before anything was integrated, is an answer. What else
 #: is raised is a fault of the library.
 REFUSALS = (
-    r"^`loss\.value\(w\)` must be finite at the start",
+    r"^`loss\.value\(w\)` must be finite at (the |`)start",
     r"^`loss(\.gradient\(w\))?` must be finite at (the|`)start",
     r"^`loss\.gradient\(w\)` must be finite at the start",
     r"^`loss` must be curved at `start` to set a unit of time",

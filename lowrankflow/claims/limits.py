@@ -110,13 +110,16 @@ class Limit:
 
     @cached_property
     def whitened_gradient(self) -> float:
-        """Norm of the projected gradient in whitened coordinates, B - Q projected at B; nan where B has lower rank."""
-        spectrum = self.spectrum
+        """Norm of the projected gradient in whitened coordinates, G C^{-1/2} projected at B; nan where B has lower rank.
+
+        From the gradient of the loss, which is B - Q there: the spectrum of Q has no say in it, and a wrong one is seen.
+        """
         b = self.whitened.to_low_rank()
         if b.rank < self.x.rank:
             return math.nan
-        b = self.whitened.to_low_rank(self.x.rank)
-        return project(b, b.to_dense() - (spectrum.u * spectrum.sigma) @ spectrum.vt).norm()
+        b, spectrum = self.whitened.to_low_rank(self.x.rank), self.spectrum
+        g = self.x.loss.gradient(self.w) @ (spectrum.basis / np.sqrt(spectrum.eigenvalues))
+        return project(b, np.asarray(g)).norm()
 
     def pairs(self, indices: list[int]) -> Array:
         """Return sum over J of sigma_i u_i v_i^T (indices from 1)."""
@@ -268,16 +271,20 @@ def departure(x: Sides, runs: Runs) -> Measurement:
     growth, t = runs.growth, runs.scout.t
     if runs.scout.status.converged:  # G no longer moves: the integral goes on linearly
         rate = max(float((growth[-1] - growth[-2]) / (t[-1] - t[-2])), np.finfo(float).tiny)
-        growth, t = np.append(growth, 2 * HORIZON), np.append(t, t[-1] + max(0.0, 2 * HORIZON - growth[-1]) / rate)
+        growth, t = np.append(growth, 4 * HORIZON), np.append(t, t[-1] + max(0.0, 4 * HORIZON - growth[-1]) / rate)
         growth, t = np.maximum.accumulate(growth), np.maximum.accumulate(t)
-    # from the horizon, where the product of dormant modes is at roundoff, until it would be of order one
-    exponents = np.linspace(HORIZON, min(2 * HORIZON, float(growth[-1])), 24)
-    times = np.unique(np.interp(exponents, growth, t))
-    path = x.factors(max(x.rtol, 1e-10), times, stage)
-    predicted = 2 * np.interp(times, t, growth)
-    observed = _next_value(path, x.rank, times)
-    # linear growth only: above roundoff, far below the singular values that the flow has
-    window = (observed > 1e-13) & (observed < 1e-4)
+    # from the horizon, where the product of dormant modes is at roundoff, until it would be of order one; and once more as
+    # far where it is not by then: a prediction that is too fast
+    for last in (2, 4):
+        exponents = np.linspace(HORIZON, min(last * HORIZON, float(growth[-1])), 12 * last)
+        times = np.unique(np.interp(exponents, growth, t))
+        path = x.factors(max(x.rtol, 1e-10), times, stage)
+        predicted = 2 * np.interp(times, t, growth)
+        observed = _next_value(path, x.rank, times)
+        # linear growth only: above roundoff, far below the singular values that the flow has
+        window = (observed > 1e-13) & (observed < 1e-4)
+        if window.sum() >= 5 or not path.status.finished:
+            break
     enough = Hypothesis("five times with 1e-13 < sigma_{r+1}/sigma_1 < 1e-4", int(window.sum()) >= 5, int(window.sum()))
     measured = _exponent(predicted[window], observed[window])
     deeper = LinearNetwork.balanced(x.start, 3, widths=min(x.network.widths), rng=x.rng("departure"))

@@ -25,6 +25,7 @@ from .gaps import gap, gaps
 
 BALANCED = 1e-12  # relative imbalance that passes for balanced: the gap it causes is below every bound used here
 REDUCTION = 1e-4  # default end: the projected gradient, relative to its start
+PARTED = 3  # times the bound from which a claim is broken, whatever runs that ended early would have done
 HORIZON = 0.5 * math.log(1 / EPS)  # a dormant mode then is sqrt(eps), its product at roundoff
 TIME = "t in units of 1/(N λ₁ σ₁^(2-2/N))"  #: the label of an axis of times
 
@@ -262,18 +263,22 @@ def within_horizon(x: Sides, runs: Runs) -> Hypothesis:
     return Hypothesis("within the validity horizon", True, says)
 
 
-def complete(*paths: Trajectory) -> Hypothesis:
-    """Whether all runs that a claim stands on, its controls and the references among them, reached their ends."""
+def complete(*paths: Trajectory, parted: bool = False) -> Hypothesis:
+    """Whether all runs that a claim stands on, its controls and the references among them, reached their ends.
+
+    A claim that is broken by what they did before (`parted`) would not be mended by the rest.
+    """
     short = [p for p in paths if not p.status.finished]
-    return Hypothesis("all runs complete", not short, short[0].message if short else "yes")
+    return Hypothesis("all runs complete", not short or parted, short[0].message if short else "yes")
 
 
-def telling(runs: Runs, bound: float) -> Hypothesis:
+def telling(runs: Runs, bound: float, *, parted: bool = False) -> Hypothesis:
     """Whether W moves so far while the controls are watched that they could be told from the claim.
 
-    A control changes the velocity by a share of order one: it leaves a bound that W itself leaves by ten times.
+    A control changes the velocity by a share of order one: it leaves a bound that W itself leaves by ten times. A claim that
+    is broken by three bounds (`parted`) needs no telling.
     """
-    return Hypothesis("W moves ten times as far as the bound", runs.moved > 10 * bound, runs.moved)
+    return Hypothesis("W moves ten times as far as the bound", runs.moved > 10 * bound or parted, runs.moved)
 
 
 def roundoff(*paths: Trajectory) -> float:

@@ -1,0 +1,189 @@
+"""The square loss with its data taken out: in whitened coordinates, and turned, the target is a diagonal matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from .. import validation
+from ..losses import Loss, facts
+from ..losses.least_squares import Spectrum
+from ..matrices import EPS, LinearNetwork
+from ..matrices.requirements import require_network
+from ..validation import Array
+
+__all__ = ["Whitened", "chain", "relative_to_terms"]
+
+Factors = tuple[Array, ...]
+
+
+def chain(factors: Sequence[Array], size: int) -> Array:
+    """Return the product of factors of which the first acts first; the identity of a size where there is none."""
+    return reduce(lambda a, f: f @ a, factors) if factors else np.eye(size)
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened:
+    r"""The square loss of factors as :math:`\tfrac12 \|F_N \cdots F_1 - T\|_F^2` + floor with a diagonal T.
+
+    With C = X X^T (over the number of samples for a mean), :math:`C^{1/2}` on its range, and
+    :math:`Y X^T C^{-1/2} = U \Sigma V^T`: :math:`F_1 = W_1 C^{1/2} V`, :math:`F_N = U^T W_N`, the others as they are; and all of
+    that transposed, in reverse order, where W has more rows than the inputs have directions, so that T (p, q) has p <= q. A
+    linear change of W_1 and rotations: class, index set and inertia of a point stay what they are. Directions of W_1 that no
+    input has do not change the loss; they are left out.
+
+    Attributes
+    ----------
+    sigma : ndarray, (p,)
+        The diagonal of T, decreasing; :math:`\lambda_i = \sigma_i^2` of the literature, whose loss has no 1/2.
+    shape : tuple of int
+        (p, q).
+    transposed : bool
+    floor : float
+        Least value of the loss without a constraint on the rank.
+    unseen : int
+        Directions of the inputs that no sample has.
+    """
+
+    spectrum: Spectrum
+    size: tuple[int, int]  #: (m, n) of W
+
+    @classmethod
+    def of(cls, loss: Loss) -> Whitened:
+        """Return the coordinates of a loss.
+
+        Raises
+        ------
+        ValueError
+            If it has no ``spectrum``: the exact theory is that of the square loss.
+        """
+        spectrum = facts(loss).spectrum
+        if spectrum is None:
+            raise ValueError(
+                "`loss` must be a square loss of inputs and targets, LeastSquares, for the exact theory,"
+                f" got {validation.describe(loss)}."
+            )
+        return cls(spectrum, (int(loss.shape[0]), int(loss.shape[1])))
+
+    @property
+    def floor(self) -> float:
+        return self.spectrum.floor
+
+    @property
+    def transposed(self) -> bool:
+        return self.size[0] > self.spectrum.eigenvalues.size
+
+    @property
+    def unseen(self) -> int:
+        return self.size[1] - self.spectrum.eigenvalues.size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        m, q = self.size[0], self.spectrum.eigenvalues.size
+        return min(m, q), max(m, q)
+
+    @property
+    def sigma(self) -> Array:
+        return self.spectrum.sigma
+
+    @cached_property
+    def target_rank(self) -> int:
+        """Rank of T in double precision."""
+        s = self.sigma
+        return int((s > 10 * max(self.shape) * EPS * s[0]).sum()) if s[0] > 0 else 0
+
+    @cached_property
+    def target(self) -> Array:
+        t = np.zeros(self.shape)
+        np.fill_diagonal(t, self.sigma)
+        return t
+
+    @cached_property
+    def _frames(self) -> tuple[Array, Array]:
+        """All of U and V: the singular vectors completed."""
+        return tuple(map(_completed, (self.spectrum.u, self.spectrum.vt.T)))  # type: ignore[return-value]
+
+    @property
+    def _root(self) -> Array:
+        """C^{1/2} from its eigenbasis, (n, q)."""
+        return self.spectrum.basis * np.sqrt(self.spectrum.eigenvalues)
+
+    def best_rank(self, sizes: Sequence[int]) -> int:
+        """Return r* of networks with layers of these sizes: the narrowest layer, or the rank of T if less."""
+        return min(*sizes, self.target_rank)
+
+    def value(self, captured: Sequence[int] | Array) -> float:
+        """Return the critical value that belongs to the captured pairs (from 0): floor + half the sum of the other squares."""
+        left = np.ones(self.sigma.size, dtype=bool)
+        left[list(captured)] = False
+        return self.floor + 0.5 * float((self.sigma[left] ** 2).sum())
+
+    def factors(self, network: LinearNetwork) -> Factors:
+        """Return F_1, ..., F_N of a network."""
+        require_network("network", network)
+        validation.require_shape("network", network.shape, self.size)
+        u, v = self._frames
+        first, *middle = network.factors
+        found = [first @ self._root @ v, *middle]
+        found[-1] = u.T @ found[-1]
+        return tuple(f.T for f in reversed(found)) if self.transposed else tuple(found)
+
+    def network(self, factors: Sequence[Array], like: LinearNetwork | None = None) -> LinearNetwork:
+        """Return the network of F_1, ..., F_N; what no input sees as `like` has it, zero where there is none."""
+        found = [f.T for f in reversed(factors)] if self.transposed else list(factors)
+        u, v = self._frames
+        found[0] = found[0] @ v.T @ (self.spectrum.basis / np.sqrt(self.spectrum.eigenvalues)).T
+        if like is not None and self.unseen:
+            first = like.factors[0]
+            found[0] = found[0] + first - (first @ self.spectrum.basis) @ self.spectrum.basis.T
+        found[-1] = u @ found[-1]
+        return LinearNetwork(found)
+
+    def gradients(self, factors: Sequence[Array]) -> list[Array]:
+        """Return the partial gradients (F_N .. F_{j+1})^T (F_N .. F_1 - T) (F_{j-1} .. F_1)^T."""
+        residual = chain(factors, 0) - self.target
+        right, below = [np.eye(self.shape[1])], np.eye(self.shape[1])
+        for f in factors[:-1]:
+            below = f @ below
+            right.append(below)
+        found: list[Any] = []
+        above = residual
+        for f, r in zip(reversed(factors), reversed(right), strict=True):
+            found.append(above @ r.T)
+            above = f.T @ above
+        return found[::-1]
+
+    def relative_gradient(self, factors: Sequence[Array]) -> float:
+        """Return how far factors are from critical, `relative_to_terms`."""
+        product = float(linalg.norm(chain(factors, 0), 2))
+        return relative_to_terms(self.gradients(factors), factors, max(float(self.sigma[0]), product))
+
+
+FLOOR = 1e-8  #: of a factor, relative to the largest or to that of a balanced minimiser, below which it counts as that large
+
+
+def relative_to_terms(gradients: Sequence[Array], factors: Sequence[Array], top: float) -> float:
+    r"""Return the largest :math:`\|\nabla_j\| / (\bar\sigma \prod_{i \ne j} \|F_i\|_2)`, :math:`\bar\sigma` the size of target and product.
+
+    That is what a gradient would be if no term cancelled another: 1 or so at random, roundoff at a critical point. Small
+    factors make a small gradient, and are no nearer to critical for it; below 1e-8 of their scale they pass for zero.
+    """
+    sizes = np.array([float(linalg.norm(f, 2)) if f.size else 0.0 for f in factors])
+    sizes = np.maximum(sizes, FLOOR * max(float(sizes.max()), top ** (1 / len(factors))))
+    if not top > 0:
+        return 0.0
+    found = [
+        float(linalg.norm(g)) / (top * float(np.prod(np.delete(sizes, j)))) for j, g in enumerate(gradients) if g.size
+    ]
+    return max(found, default=0.0)
+
+
+def _completed(frame: Array) -> Array:
+    """Return an orthogonal matrix whose first columns are those of a frame."""
+    rows, columns = frame.shape
+    return frame if rows == columns else np.hstack([frame, linalg.null_space(frame.T, rcond=0.5)[:, : rows - columns]])

@@ -22,7 +22,7 @@ from ..losses import Loss, facts
 from ..losses.facts import loss_label
 from ..losses.requirements import require_gradient, require_loss
 from ..matrices import EPS, LinearNetwork, Product
-from ..matrices.requirements import as_directions, require_network
+from ..matrices.requirements import require_network
 from ..operators import MatrixLike
 from ..validation import Array
 
@@ -97,7 +97,7 @@ class FactorHessian(LinearOperator):
         self.loss, self.network, self.exact = loss, network, exact
         self._shaken: FactorHessian | None = None
         size = sum(f.size for f in network.factors)
-        super().__init__(dtype=np.dtype(np.float64), shape=(size, size))
+        super().__init__(np.dtype(np.float64), (size, size))  # type: ignore[call-arg]  # the stubs know no __init__
         self._product: _Formula | _Differences = _Formula(loss, network) if exact else _Differences(loss, network)
 
     def _matvec(self, x: Array) -> Array:
@@ -307,10 +307,10 @@ class _Formula:
         (right_heads, right_slope), (left_heads, left_slope) = self._right.slopes(below), self._left.slopes(above)
         left, right, g = self._left.value, self._right.value, self._gradient
         image = self._image(Product(np.hstack([left.T, left_slope.T]), np.vstack([right_slope, right])))
-        m = _times(left_slope, g) + _times(left, image)
-        moved = self._right.gradient_slopes(below, right_heads, m)
-        m = _times(right_slope, g.T) + _times(right, image.T)
-        return moved + [e.T for e in reversed(self._left.gradient_slopes(above, left_heads, m))]
+        weight = _times(left_slope, g) + _times(left, image)
+        moved = self._right.gradient_slopes(below, right_heads, weight)
+        weight = _times(right_slope, g.T) + _times(right, image.T)
+        return moved + [e.T for e in reversed(self._left.gradient_slopes(above, left_heads, weight))]
 
 
 def _times(a: Array, g: MatrixLike) -> Array:

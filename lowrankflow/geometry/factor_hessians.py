@@ -28,9 +28,7 @@ from ..validation import Array
 
 __all__ = ["FactorHessian", "factor_hessian", "join_directions", "split_directions"]
 
-_SHAKE = (
-    64 * EPS
-)  # relative change of the factors that stands for roundoff, of theirs and of sums of some thousand terms
+_SHAKE = 64 * EPS  # relative change of the factors that stands for roundoff: theirs, and that of long sums
 
 
 def join_directions(directions: Sequence[ArrayLike]) -> Array:
@@ -179,7 +177,8 @@ def factor_hessian(loss: Loss, network: LinearNetwork, *, exact: bool | None = N
     The differences take two factor gradients a product. Their step :math:`h = \epsilon^{1/3} \|(W_j)\| / \|V\|` balances
     the truncation, :math:`h^2 / 6` times the third derivative of the factor gradients, with roundoff,
     :math:`\epsilon / h`: an error of about :math:`\epsilon^{2/3} = 4 \cdot 10^{-11}` of the Hessian times the number of
-    factors squared, if the third derivative of the loss is of the size that its Hessian lets expect.
+    factors squared, and more where the Hessian of the loss changes over lengths that are short beside W;
+    ``FactorHessian.error`` measures it.
 
     Examples
     --------

@@ -320,6 +320,24 @@ def test_restarts_reach_what_one_basis_does_not(rng):
     np.testing.assert_allclose(found.largest.values, [2, 1.7], atol=1e-12)
 
 
+def test_orthogonal_to_the_last_digit_where_eigenvalues_are_graded(rng):
+    """Orthogonalised once, a basis of vectors that have converged long ago loses its orthogonality."""
+    values = 10.0 ** np.linspace(-14, 0, 60)
+    a = planted(rng, values)
+    found = ritz_values((a + a.T) / 2, smallest=10, largest=10, products=80, basis=60, tolerance=1e-300, vectors=True)
+    x = np.hstack([found.smallest.vectors, found.largest.vectors])
+    np.testing.assert_allclose(x.T @ x, np.eye(20), atol=1e-13)
+    np.testing.assert_allclose(found.largest.values, values[::-1][:10], rtol=0, atol=1e-14)
+
+
+def test_nothing_converges_below_the_error_of_the_operator(rng):
+    net = random_network(rng, 3)
+    loss, _, _ = least_squares(rng, net.shape)
+    found = extreme_eigenvalues(loss, net, exact=False, tolerance=1e-15, products=300)
+    assert found.largest.residuals[0] > 1e-15 * found.scale
+    assert found.largest.converged[0] and found.largest.residuals[0] <= found.largest.errors[0]
+
+
 def test_several_negative_eigenvalues_are_counted(rng):
     values = np.concatenate([[-3.0, -2.0, -1e-3], np.zeros(20), rng.uniform(0.5, 1, 10)])
     a = planted(rng, values)
@@ -442,6 +460,11 @@ def test_the_scale_where_the_hessian_nearly_vanishes(rng):
     g = np.linalg.norm(loss.gradient(np.zeros((3, 3))).to_dense(), 2)
     found = extreme_eigenvalues(loss, net)
     assert found.scale == pytest.approx(max(found.largest.values[0], 2 * g), rel=0.05)
+    # control: W_1 and W_3 that G does not meet; all curvature is that of the loss, a^4 = 16, and the scale is 2 * 50
+    corners = [2 * np.diag(e) for e in np.eye(3)]
+    hidden = lrf.LinearNetwork([corners[0], np.zeros((3, 3)), corners[1]])
+    found = extreme_eigenvalues(lrf.losses.LeastSquares(np.eye(3), 25 * corners[2]), hidden)
+    assert found.largest.values[0] == pytest.approx(16, rel=1e-10) and found.scale == pytest.approx(100, rel=1e-10)
     origin = extreme_eigenvalues(loss, lrf.LinearNetwork([np.zeros((3, 3))] * 3))
     assert origin.scale == 0 and not origin.negative and origin.smallest.converged[0]
     shallow = extreme_eigenvalues(loss, lrf.LinearNetwork([np.zeros((3, 3))] * 2))
@@ -461,6 +484,14 @@ def test_the_spectrum_is_that_of_the_closed_formula(rng):
         np.testing.assert_allclose(found.eigenvalues, want, rtol=0, atol=found.zero)
         assert found.zero < 1e-9 * np.abs(want).max()
         assert np.array_equal(np.sort(np.concatenate([found.bulk, found.spikes])), found.eigenvalues)
+
+
+def test_gaps_that_a_picture_does_not_show_do_not_count():
+    values = np.array([1.0, 0.9, 4e-3, 3e-3, 1e-5, 1e-9])
+    loss = lrf.losses.LeastSquares(np.diag(np.sqrt(values)), np.zeros((1, 6)))
+    found = hessian_spectrum(loss, lrf.LinearNetwork([np.ones((1, 6))]))
+    np.testing.assert_allclose(found.spikes, [0.9, 1.0], rtol=1e-12)  # not 1e-5 / 1e-9, the largest ratio of all
+    np.testing.assert_allclose(found.gap, [4e-3, 0.9], rtol=1e-12)
 
 
 def test_spikes_stand_above_a_gap(rng):

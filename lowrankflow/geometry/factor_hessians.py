@@ -278,7 +278,7 @@ class _Formula:
         self._hessian = hessian
         self._gradient = require_gradient(loss.gradient(network), network.shape)
         if self._cut == 0:  # a single factor is W itself
-            self._w = self._alone(network.factors[0])
+            self._w = Product(*network.split())
             return
         self._right = _Chain(network.factors[: self._cut])
         self._left = _Chain([f.T for f in reversed(network.factors[self._cut :])])
@@ -287,12 +287,6 @@ class _Formula:
         self._right.weigh(_times(left, self._gradient))
         self._left.weigh(_times(right, self._gradient.T))
 
-    @staticmethod
-    def _alone(factor: Array) -> Product:
-        """Return a matrix as a product with the smaller identity."""
-        m, n = factor.shape
-        return Product(np.eye(m), factor) if m < n else Product(factor, np.eye(n))
-
     def _image(self, z: Product) -> MatrixLike:
         """Return H_L[Z]."""
         return require_gradient(self._hessian(self._w, z), self._network.shape, "loss.hessian(w, z)")
@@ -300,8 +294,8 @@ class _Formula:
     def __call__(self, x: Array) -> list[Array]:
         directions = _split(self._network, x)
         if self._cut == 0:
-            image, (m, n) = self._image(self._alone(directions[0])), self._network.shape
-            return [_times(np.eye(m), image) if m < n else image @ np.eye(n)]
+            eye = np.eye(self._network.shape[1])
+            return [self._image(Product(directions[0], eye)) @ eye]
         below, above = directions[: self._cut], [e.T for e in reversed(directions[self._cut :])]
         (right_heads, right_slope), (left_heads, left_slope) = self._right.slopes(below), self._left.slopes(above)
         left, right, g = self._left.value, self._right.value, self._gradient

@@ -439,6 +439,17 @@ def test_negative_curvature_is_proved_at_strict_saddles_alone(depth, kind, rng):
     assert counts[False] >= 10 or (kind == "not strict" and depth > 2)
 
 
+@pytest.mark.parametrize("make", LOSSES)
+def test_no_false_proof_where_a_convex_loss_is_its_own_hessian(make, rng):
+    """A network of one factor: W itself, near zero and far away, where the Hessian of a convex loss has no negative part."""
+    for _ in range(8):
+        m, n = rng.integers(2, 7, 2)
+        loss, size = make(int(m), int(n), rng), 10.0 ** rng.uniform(-3, 2)
+        net = lrf.LinearNetwork([size * rng.standard_normal((m, n))])
+        for exact in (None, False):
+            assert not extreme_eigenvalues(loss, net, exact=exact).negative
+
+
 def test_an_extreme_eigenvalue_is_one_of_the_closed_formula(rng):
     net = random_network(rng, 3)
     loss, x, y = least_squares(rng, net.shape)

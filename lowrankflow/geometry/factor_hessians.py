@@ -110,7 +110,7 @@ class FactorHessian(LinearOperator):
         r"""Return how far ``image``, the computed H x, is from H x, by an independent evaluation.
 
         The product is made again with every entry of the factors changed by up to :math:`64\,\epsilon` of itself, and with
-        twice the step where it is by differences; twice the norm of the change is returned. So it answers for roundoff,
+        twice the step where it is by differences; twice the norm of the change is returned (four times: differences). It answers for roundoff,
         for cancellation inside the loss, for truncation, and for a network that is itself known to some units in the last
         place only. It is an estimate, not an enclosure.
 
@@ -138,7 +138,7 @@ class FactorHessian(LinearOperator):
             self._shaken = FactorHessian(self.loss, LinearNetwork._trusted(moved), exact=self.exact)
             if isinstance(self._shaken._product, _Differences):
                 self._shaken._product.step *= 2
-        return 2 * float(np.linalg.norm(self._shaken @ x - image))
+        return (2 if self.exact else 4) * float(np.linalg.norm(self._shaken @ x - image))
 
 
 def factor_hessian(loss: Loss, network: LinearNetwork, *, exact: bool | None = None) -> FactorHessian:

@@ -175,7 +175,7 @@ def test_the_operator_is_one_of_scipy(rng):
     parts = split_directions(net, v)
     assert [p.shape for p in parts] == [f.shape for f in net.factors]
     assert np.array_equal(join_directions(parts), v)
-    assert not factor_hessian(loss, net, exact=False)(np.zeros(v.size)).any()
+    assert not (factor_hessian(loss, net, exact=False) @ np.zeros(v.size)).any()
 
 
 def test_nothing_of_the_size_of_the_matrix_for_observed_entries(rng):
@@ -476,6 +476,10 @@ def test_the_scale_where_the_hessian_nearly_vanishes(rng):
     hidden = lrf.LinearNetwork([corners[0], np.zeros((3, 3)), corners[1]])
     found = extreme_eigenvalues(lrf.losses.LeastSquares(np.eye(3), 25 * corners[2]), hidden)
     assert found.largest.values[0] == pytest.approx(16, rel=1e-10) and found.scale == pytest.approx(100, rel=1e-10)
+    deep = lrf.LinearNetwork([np.eye(3) + 0.1 * rng.standard_normal((3, 3)) for _ in range(200)])
+    norms = np.prod([np.linalg.norm(f, 2) for f in deep.factors[2:]])  # a product of norms is no scale for a deep network
+    found = extreme_eigenvalues(loss, deep)
+    assert found.scale < 2 * max(found.largest.values[0], -found.smallest.values[0]) < 1e-3 * norms
     origin = extreme_eigenvalues(loss, lrf.LinearNetwork([np.zeros((3, 3))] * 3))
     assert origin.scale == 0 and not origin.negative and origin.smallest.converged[0]
     shallow = extreme_eigenvalues(loss, lrf.LinearNetwork([np.zeros((3, 3))] * 2))

@@ -110,9 +110,9 @@ class FactorHessian(LinearOperator):
         r"""Return how far ``image``, the computed H x, is from H x, by an independent evaluation.
 
         The product is made again with every entry of the factors changed by up to :math:`64\,\epsilon` of itself, and with
-        twice the step where it is by differences; twice the norm of the change is returned (four times: differences). It answers for roundoff,
-        for cancellation inside the loss, for truncation, and for a network that is itself known to some units in the last
-        place only. It is an estimate, not an enclosure.
+        twice the step where it is by differences; the norm of the change is returned, twice (by differences, four times).
+        It answers for roundoff, for cancellation inside the loss, for truncation, and for a network that is itself known
+        to some units in the last place only. It is an estimate, not an enclosure.
 
         Parameters
         ----------

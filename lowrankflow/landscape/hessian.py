@@ -78,8 +78,8 @@ class ExtremeEigenvalues:
         Products with H that were made, those of residuals and errors among them.
     scale : float
         What the values are to be measured against: the largest of their sizes and, of a Hessian of factors,
-        :math:`\|\nabla L(W)\|_2 \max_{i<j} \prod_{k \ne i, j} \|W_k\|_2`, the size that the curvature of the product would
-        have if nothing cancelled. Zero where H is zero.
+        :math:`\|\nabla L(W)\|_2 \max_j \|W_N \cdots W_{j+2}\|_2 \|W_{j-1} \cdots W_1\|_2`, what the curvature of the
+        product along two neighbouring factors would be if the gradient were aligned with the others.
     exact : bool
         False for a Hessian by differences, whose errors are larger.
     """
@@ -341,12 +341,18 @@ def _require_symmetric(low: _Space, high: _Space, size: float) -> None:
 
 
 def _curvature_scale(hessian: FactorHessian) -> float:
-    """Return ||G||_2 times the norms of all factors but the two least: what the curvature of the product is without chance."""
+    """Return ||G||_2 max_j ||W_N ... W_{j+2}||_2 ||W_{j-1} ... W_1||_2; of deep networks, at twenty places j."""
     network = hessian.network
-    if network.depth == 1:
+    size = _spectral_norm(hessian.loss.gradient(network))
+    if network.depth == 1 or size == 0:
         return 0.0
-    norms = sorted(_spectral_norm(f) for f in network.factors)
-    return _spectral_norm(hessian.loss.gradient(network)) * float(np.prod(norms[2:]))
+    places = np.unique(np.linspace(0, network.depth - 2, 20).astype(int))
+    return size * max(_chain_norm(network.factors[j + 2 :]) * _chain_norm(network.factors[:j]) for j in places)
+
+
+def _chain_norm(factors: tuple[Array, ...]) -> float:
+    """Return the spectral norm of a product, one of none."""
+    return _spectral_norm(LinearNetwork._trusted(factors)) if factors else 1.0
 
 
 def _spectral_norm(a: MatrixLike, rounds: int = 10) -> float:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import eigsh
 
 from . import validation
 from .flow import Status, Step, Trajectory
+from .geometry import factor_hessian
 from .gradients import factor_gradients, product_retraction, pullback, squared_norm
 from .losses import Loss
-from .matrices import EPS, LinearNetwork, singular_values
+from .losses.requirements import require_loss
+from .matrices import LinearNetwork, singular_values
 from .matrices.requirements import require_network
 from .validation import Array
 
@@ -160,29 +162,13 @@ def sharpness(loss: Loss, net: LinearNetwork, *, tol: float = 1e-3) -> float:
     """
     require_network("net", net)
     tol = validation.require_number("tol", tol)
-    if not np.isfinite(squared_norm(factor_gradients(loss, net))):
-        raise ValueError(
-            "`loss.gradient(w)` must be finite at the start, got a value that is not. Start elsewhere or nearer."
-        )
-    shapes = [f.shape for f in net.factors]
-    cuts = np.cumsum([a * b for a, b in shapes])
-    norm = np.sqrt(squared_norm(net.factors)) or 1.0
-
-    def split(x: Array) -> list[Array]:
-        return [p.reshape(s) for p, s in zip(np.split(x, cuts[:-1]), shapes, strict=True)]
-
-    def slope(x: Array) -> Array:
-        # the third derivative costs h^2, roundoff eps / h: least error near h = eps^(1/3)
-        h = EPS ** (1 / 3) * norm / np.linalg.norm(x)
-        up, down = (product_retraction(net, split(sign * h * x)) for sign in (1.0, -1.0))
-        pairs = zip(factor_gradients(loss, up), factor_gradients(loss, down), strict=True)
-        return np.concatenate([(a - b).ravel() for a, b in pairs]) / (2 * h)
-
-    size = int(cuts[-1])
+    require_loss(loss)
+    validation.require_shape("net", net.shape, loss.shape)
+    hessian = factor_hessian(loss, net, exact=False)
+    size = hessian.shape[0]
     if size < 3:
-        return float(np.linalg.eigvalsh(np.stack([slope(e) for e in np.eye(size)]))[-1])
-    if not slope(np.ones(size)).any() and not slope(np.arange(1.0, size + 1)).any():
+        return float(np.linalg.eigvalsh(hessian @ np.eye(size))[-1])
+    if not (hessian @ np.ones(size)).any() and not (hessian @ np.arange(1.0, size + 1)).any():
         return 0.0  # a loss that is flat or linear here; Lanczos has nothing to start from
     start = np.random.default_rng(0).standard_normal(size)  # fixed: the answer must not vary between calls
-    operator = LinearOperator((size, size), matvec=lambda x: slope(x.ravel()), dtype=np.float64)
-    return float(eigsh(operator, k=1, which="LA", tol=tol, v0=start, return_eigenvectors=False)[0])
+    return float(eigsh(hessian, k=1, which="LA", tol=tol, v0=start, return_eigenvectors=False)[0])

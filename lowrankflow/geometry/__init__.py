@@ -1,13 +1,18 @@
-"""Second order and steps on the manifold of rank-k matrices: Hessians, retractions, geodesics."""
+"""Second order and steps: Hessians of manifold and factors, retractions, geodesics."""
 
+from .factor_hessians import FactorHessian, factor_hessian, join_directions, split_directions
 from .geodesics import distance, exponential, logarithm
 from .hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
 
 __all__ = [
+    "FactorHessian",
     "RiemannianHessian",
     "distance",
     "embedded_hessian",
     "exponential",
+    "factor_hessian",
     "geodesic_acceleration",
+    "join_directions",
     "logarithm",
+    "split_directions",
 ]

@@ -1,0 +1,1 @@
+"""The landscape of the loss of a deep linear network."""

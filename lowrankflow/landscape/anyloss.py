@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from .. import validation
 from ..gradients import factor_gradients, pullback, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_gradient, require_loss, require_value
-from ..matrices import EPS, LinearNetwork, Product, difference
+from ..matrices import EPS, LinearNetwork, Product, difference, singular_values
 from ..matrices.requirements import require_network
 from ..operators import MatrixLike
 from ..validation import Array
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 _BLOCK = 256  # columns of a gradient that are formed at a time
+_CHUNK = 300  # gradients of a descent between two looks at the proportions of the factors
+_LARGE = 4.0  # times the norms of balanced factors, squared: out of proportion
 _FAR = 1e3  # between a zero gradient and one that is called non-zero: nothing is decided there
 
 
@@ -639,37 +641,72 @@ def descend(
     ------
     ValueError, TypeError
         If the shapes differ, the loss is not finite at the start, or a number is not positive.
+
+    Notes
+    -----
+    A long step across a plateau can leave some factors very large and others very small, where the loss is flat for
+    no good reason. Every 300 gradients such factors, if their product has all the rank that the widths let it have, are
+    balanced anew, which keeps the product.
     """
     budget = validation.require_integer("budget", budget, low=1)
     tolerance = validation.require_number("tolerance", tolerance)
     require_loss(loss)
     require_network("net", net)
     validation.require_shape("net", net.shape, loss.shape)
-    both = facts(loss).value_and_gradient
-    cuts = [0, *accumulate(f.size for f in net.factors)]
-
-    def network(x: Array) -> LinearNetwork:
-        return LinearNetwork._trusted(
-            x[a:b].reshape(f.shape) for a, b, f in zip(cuts[:-1], cuts[1:], net.factors, strict=True)
-        )
-
-    def slope(x: Array) -> tuple[float, Array]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            at = network(x)
-            value, egrad = both(at)
-            return float(value), np.concatenate([g.ravel() for g in pullback(at, egrad)])
-
-    start = np.concatenate([f.ravel() for f in net.factors])
-    value, gradient = slope(start)
+    value, gradient = _slope(loss, net)
     if not (np.isfinite(value) and np.isfinite(gradient).all()):
         raise ValueError(
             "`loss` must be finite at the start, got a value or gradient that is not. Start elsewhere or nearer."
         )
+    smallest, spent, gained = tolerance * float(abs(gradient).max()), 0, True
+    while spent < budget and gained:
+        before = value
+        lower, value, used, ended = _lower(loss, net, value, min(_CHUNK, budget - spent), smallest)
+        spent, gained = spent + used, value < before - 4 * EPS * abs(before)
+        net = _in_proportion(loss, lower)
+        if ended and net is lower:
+            break
+    return net, spent
+
+
+def _lower(
+    loss: Loss, net: LinearNetwork, value: float, budget: int, smallest: float
+) -> tuple[LinearNetwork, float, int, bool]:
+    """Return the end of one L-BFGS run, its value, its gradients, and whether its gradient is small."""
+    cuts = [0, *accumulate(f.size for f in net.factors)]
+
+    def network(x: Array) -> LinearNetwork:
+        return LinearNetwork._trusted(
+            x[a:b].reshape(f.shape) for (a, b), f in zip(pairwise(cuts), net.factors, strict=True)
+        )
+
+    def slope(x: Array) -> tuple[float, Array]:
+        return _slope(loss, network(x))
+
     found: Any = minimize(
         slope,
-        start,
+        np.concatenate([f.ravel() for f in net.factors]),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": budget, "maxfun": budget, "ftol": 0.0, "gtol": tolerance * float(abs(gradient).max())},
+        options={"maxiter": budget, "maxfun": budget, "ftol": 0.0, "gtol": smallest},
     )
-    return (network(found.x) if found.fun <= value else net), int(found.nfev)
+    ended = bool(abs(found.jac).max() <= smallest)
+    if not found.fun <= value:
+        return net, value, int(found.nfev), ended
+    return network(found.x), float(found.fun), int(found.nfev), ended
+
+
+def _slope(loss: Loss, net: LinearNetwork) -> tuple[float, Array]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, egrad = facts(loss).value_and_gradient(net)
+        return float(value), np.concatenate([g.ravel() for g in pullback(net, egrad)])
+
+
+def _in_proportion(loss: Loss, net: LinearNetwork) -> LinearNetwork:
+    """Return balanced factors of the same product where those at hand are far larger and no rank can be lost."""
+    s = singular_values(net)
+    balanced = net.depth * float((s ** (2 / net.depth)).sum())
+    if s.min() <= 1e-8 * s.max() or squared_norm(net.factors) <= _LARGE * balanced:
+        return net
+    calm, value = net.rebalanced(), require_value(loss.value(net))
+    return calm if require_value(loss.value(calm)) <= value + 4 * EPS * abs(value) else net

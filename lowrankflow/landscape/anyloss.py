@@ -618,7 +618,7 @@ def _ending(certificate: GradientCertificate, zero: float, spent: int, budget: i
 def descend(
     loss: Loss, net: LinearNetwork, *, budget: int = 5000, tolerance: float = 1e-12
 ) -> tuple[LinearNetwork, int]:
-    r"""Lower the loss of the factors by L-BFGS, which never raises it.
+    r"""Lower the loss of the factors by L-BFGS, which never raises it by more than roundoff.
 
     Parameters
     ----------
@@ -658,13 +658,13 @@ def descend(
         raise ValueError(
             "`loss` must be finite at the start, got a value or gradient that is not. Start elsewhere or nearer."
         )
-    smallest, spent, gained = tolerance * float(abs(gradient).max()), 0, True
-    while spent < budget and gained:
+    smallest, spent = tolerance * float(abs(gradient).max()), 0
+    while spent < budget:
         before = value
         lower, value, used, ended = _lower(loss, net, value, min(_CHUNK, budget - spent), smallest)
-        spent, gained = spent + used, value < before - 4 * EPS * abs(before)
+        spent += used
         net = _in_proportion(loss, lower)
-        if ended and net is lower:
+        if net is lower and (ended or value >= before - 4 * EPS * abs(before)):
             break
     return net, spent
 
@@ -709,4 +709,4 @@ def _in_proportion(loss: Loss, net: LinearNetwork) -> LinearNetwork:
     if s.min() <= 1e-8 * s.max() or squared_norm(net.factors) <= _LARGE * balanced:
         return net
     calm, value = net.rebalanced(), require_value(loss.value(net))
-    return calm if require_value(loss.value(calm)) <= value + 4 * EPS * abs(value) else net
+    return calm if require_value(loss.value(calm)) <= value + 1e-12 * abs(value) else net

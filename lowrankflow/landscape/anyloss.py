@@ -104,6 +104,11 @@ def width_condition(network: LinearNetwork | Iterable[int]) -> WidthCondition:
     ValueError, TypeError
         If the widths are not at least two whole positive numbers.
 
+    Notes
+    -----
+    The condition is sufficient. A loss that does not see a direction of the outputs needs a unit less: softmax does not
+    see what is added to all classes, so that c - 1 hidden units are enough for c classes (derived here).
+
     References
     ----------
     .. [1] T. Laurent, J. von Brecht, Deep linear networks with arbitrary loss: all local minima are global, ICML 2018.

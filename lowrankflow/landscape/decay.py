@@ -143,17 +143,17 @@ def mode_values(target: float, depth: int, decay: float) -> Array:
     y = validation.require_number("target", target, positive=False)
     if n == 2:
         return np.array([0.0, sqrt(y - gamma)] if y > gamma else [0.0])
-    if y == 0:
+    if y < 0.5 * switch_value(n, gamma):  # also zero, which has no unit
         return np.zeros(1)
     # in units of y^(1/N): t^(2N-2) - t^(N-2) + g, least at t_*
     unit = y ** (1 / n)
-    g = gamma / unit ** (2 * n - 2)
+    g = gamma * y ** (-(2 * n - 2) / n)
     turn = ((n - 2) / (2 * n - 2)) ** (1 / n)
 
     def excess(t: float) -> float:
         return t ** (n - 2) * (t**n - 1) + g
 
-    if not np.isfinite(g) or excess(turn) > 0:
+    if excess(turn) > 0:
         return np.zeros(1)
     if excess(turn) == 0:
         return np.array([0.0, turn * unit])

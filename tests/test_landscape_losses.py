@@ -228,6 +228,18 @@ def test_controls_of_the_kick(rng):
 
 
 @pytest.mark.parametrize("transposed", [False, True])
+def test_the_side_of_the_kick_is_that_of_the_narrower_end(transposed):
+    """Three inputs, one output: W_2 = 0 and W_1 orthogonal to the target; only W_1 has a null direction to move along."""
+    y, w1 = np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 0.0]])
+    net = lrf.LinearNetwork([w1, np.zeros((1, 1))])
+    net, y = (net.T, y.T) if transposed else (net, y)
+    assert norm(dense_factor_gradient(chain(net.factors) - y, net.factors)) == 0
+    moved = kick(net, rng=1)
+    assert moved.side == ("input" if transposed else "output") and sum(moved.free) == 1
+    assert norm(dense_factor_gradient(chain(moved.network.factors) - y, moved.network.factors)) > 1e-2
+
+
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("depth, zeros", [(n, k) for n in (2, 3, 4, 5) for k in range(n - 1)])
 def test_the_gradient_after_a_kick_is_of_order_size_to_the_saddle_order_less_one(depth, zeros, transposed, rng):
     """m = 2 + the number of interior zero blocks, where the first and the last block vanish."""
@@ -330,6 +342,16 @@ def test_the_budget_is_kept_and_descent_never_raises_the_loss():
     assert found.evaluations <= 5 + 20 and "budget of 5" in found.reason  # a line search under way is ended
     values = [loss.value(descend(loss, net, budget=b)[0]) for b in (1, 3, 10, 30, 100)]
     assert all(a >= b for a, b in zip([loss.value(net), *values], values, strict=False))
+
+
+def test_a_descent_that_gains_little_for_long_goes_on():
+    """Inputs of condition 1e3 and a floor that is nearly all of the loss: thousands of gradients, each gaining little."""
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1.0, 1e-3, 6)[:, None] * rng.standard_normal((6, 40))
+    loss = LeastSquares(x, rng.standard_normal((6, 40)))
+    net, spent = descend(loss, start((6, 6, 6, 6), 0, scale=0.3), budget=20_000)
+    assert spent > 600
+    assert loss.value(net) - loss.best_value(6) < 1e-6 * loss.best_value(6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,28 @@
-"""The loss landscape of deep linear networks."""
+"""The loss landscape of deep linear networks: at which critical point is this, how sure is that, how does one leave it.
 
+- `classify`: the place of a network, by the exact theory of the square loss (`places`, `canonical`, `whitened`), or by numbers
+  about the Hessian for any other loss; `nearest` rounds to the nearest critical point.
+- `builders`: critical points of every kind, minimisers, critical values. `escape`: how to leave a saddle.
+- `hessian`, `lanczos`: Hessian eigenvalues without a matrix.
+- `anyloss`, `counterexamples`: what holds for every convex loss, and where it ends. `decay`, `flatness`, `learning`: weight
+  decay, flattest minimisers, learning coefficients.
+"""
+
+from .anyloss import GradientCertificate, WidthCondition, certify_gradient, kick, kick_and_descend, width_condition
+from .builders import (
+    CriticalValue,
+    critical_matrix,
+    critical_network,
+    critical_values,
+    manifold_hessian,
+    random_minimiser,
+    saddle,
+)
+from .classify import classify
+from .counterexamples import bottleneck_example, kinked_example
+from .decay import decayed_mode, decayed_modes, decayed_network, switch_value
+from .escape import Escape, escape
+from .flatness import least_sharpness, refactored
 from .hessian import (
     ExtremeEigenvalues,
     HessianSpectrum,
@@ -9,13 +32,43 @@ from .hessian import (
     hessian_spectrum,
     ritz_values,
 )
+from .learning import LearningCoefficient, learning_coefficient
+from .places import Pivot, Place
 
 __all__ = [
+    "CriticalValue",
+    "Escape",
     "ExtremeEigenvalues",
+    "GradientCertificate",
     "HessianSpectrum",
+    "LearningCoefficient",
+    "Pivot",
+    "Place",
     "RitzPairs",
+    "WidthCondition",
+    "bottleneck_example",
+    "certify_gradient",
+    "classify",
+    "critical_matrix",
+    "critical_network",
+    "critical_values",
+    "decayed_mode",
+    "decayed_modes",
+    "decayed_network",
+    "escape",
     "extreme_eigenvalues",
     "factor_hessian",
     "hessian_spectrum",
+    "kick",
+    "kick_and_descend",
+    "kinked_example",
+    "learning_coefficient",
+    "least_sharpness",
+    "manifold_hessian",
+    "random_minimiser",
+    "refactored",
     "ritz_values",
+    "saddle",
+    "switch_value",
+    "width_condition",
 ]

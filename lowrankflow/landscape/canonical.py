@@ -66,7 +66,7 @@ class Canonical:
         steps = [first, *cores, last]
         found = [self.bases[0] @ steps[0]]
         for h in range(1, len(steps)):
-            right = np.linalg.solve(self.bases[h - 1].T, steps[h].T).T  # steps[h] D_{h-1}^{-1}
+            right = _solved(self.bases[h - 1].T, steps[h].T).T  # steps[h] D_{h-1}^{-1}
             found.append(right if h == len(steps) - 1 else self.bases[h] @ right)
         return tuple(found)
 
@@ -101,9 +101,7 @@ class Canonical:
         return max(apart, relative_to_terms(gradients, self.blocks, top))
 
 
-def canonical_form(
-    problem: Whitened, factors: Sequence[Array], index_set: Sequence[int], *, kept: int | None = None
-) -> Canonical:
+def canonical_form(problem: Whitened, factors: Sequence[Array], index_set: Sequence[int]) -> Canonical:
     """Return the canonical form nearest at hand of factors that are critical with an index set, or nearly so.
 
     Parameters
@@ -113,8 +111,6 @@ def canonical_form(
         F_1, ..., F_N.
     index_set : sequence of int
         S, from 0.
-    kept : int, optional
-        Rank that ``F_N .. F_2`` is taken to have, r where the targets have full rank. None: r.
 
     Returns
     -------
@@ -130,10 +126,9 @@ def canonical_form(
     r, p, n = len(s), problem.shape[0], len(factors)
     q = [i for i in range(p) if i not in s]
     above = chain(factors[1:], 0)  # F_N .. F_2
-    eye = np.eye(p)
-    active = _least_squares(above, eye[:, s], r if kept is None else kept)
+    active = factors[0][:, s] / problem.sigma[s]  # what F_1 makes of the inputs of S: Z_1 sees none of them
     if r and linalg.norm(above[s] @ active - np.eye(r), 2) > 0.5:
-        raise np.linalg.LinAlgError("the network does not reach the pairs of S")
+        raise np.linalg.LinAlgError("the network does not have the pairs of S")
     bases: list[Array] = [np.empty(0)] * (n - 1)
     bases[0] = np.hstack([active, _null_space(above[s])])
     images = [active]  # of the active directions in the hidden layers 1, ..., N - 1
@@ -146,25 +141,20 @@ def canonical_form(
             seen = factors[h] @ frame[:, r:]
             up, down = seen[s], seen[q]
         else:
-            seen = np.linalg.solve(bases[h], factors[h] @ frame[:, r:])
+            seen = _solved(bases[h], factors[h] @ frame[:, r:])
             up, down = seen[:r], seen[r:]
         frame[:, r:] -= frame[:, :r] @ up
         bases[h - 1], blocks[h] = frame, down
     if n == 2:
         blocks[1] = (factors[1] @ bases[0][:, r:])[q]
     else:
-        blocks[1] = np.linalg.solve(bases[1], factors[1] @ bases[0][:, r:])[r:]
-    blocks[0] = np.linalg.solve(bases[0], factors[0])[r:]
+        blocks[1] = _solved(bases[1], factors[1] @ bases[0][:, r:])[r:]
+    blocks[0] = _solved(bases[0], factors[0])[r:]
     return Canonical(problem, tuple(s), tuple(bases), tuple(blocks))
 
 
-def _least_squares(a: Array, b: Array, rank: int) -> Array:
-    """Return the least-squares solution of least norm of A X = B with A cut to a rank."""
-    u, s, vt = linalg.svd(a, full_matrices=False, check_finite=False)
-    rank = min(rank, s.size)
-    if rank and not s[rank - 1] > 0:
-        raise np.linalg.LinAlgError("the network does not reach the pairs of S")
-    return (vt[:rank].T / s[:rank]) @ (u[:, :rank].T @ b)
+def _solved(a: Array, b: Array) -> Array:
+    return np.asarray(np.linalg.solve(a, b))
 
 
 def _null_space(a: Array) -> Array:

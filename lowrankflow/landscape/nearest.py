@@ -32,7 +32,7 @@ class _Rounded:
     told: bool  # whether what decides its class is far above the distance
 
 
-def nearest_place(problem: Whitened, network: LinearNetwork, value: float, threshold: float) -> Place | None:
+def nearest_place(problem: Whitened, network: LinearNetwork, threshold: float) -> Place | None:
     """Return the place of the nearest critical point found, with its network and distance; None where none was.
 
     Rounding: for several ranks r the r pairs that the product has most of; the network is put into canonical form with
@@ -76,16 +76,11 @@ def _index_sets(problem: Whitened, factors: Factors, overlaps: Array) -> list[li
 
 def _roundings(problem: Whitened, factors: Factors, index_set: Sequence[int]) -> Iterator[Canonical]:
     """Yield critical canonical forms with this S near the factors."""
-    r, ranks = len(index_set), {len(index_set)}
-    if problem.target_rank < problem.shape[0]:  # F_N .. F_2 may have more rank than the product
-        s = linalg.svd(chain(factors[1:], 0), compute_uv=False, check_finite=False)
-        ranks |= {k for k in range(r + 1, s.size + 1) if k == s.size or s[k] < 0.1 * s[k - 1]}
-    for kept in ranks:
-        try:
-            form = canonical_form(problem, factors, index_set, kept=kept)
-        except np.linalg.LinAlgError:
-            continue
-        yield from _made_critical(form)
+    try:
+        form = canonical_form(problem, factors, index_set)
+    except np.linalg.LinAlgError:
+        return
+    yield from _made_critical(form)
 
 
 def _made_critical(form: Canonical) -> Iterator[Canonical]:

@@ -246,7 +246,7 @@ def place_of(problem: Whitened, network: LinearNetwork, value: float, threshold:
         why = f"the pairs of the targets are neither learned nor not (overlap off by {off:.2g})"
         return replace(here, kind=UNDECIDED, notes=(*notes, why), margin=margin_of(decided), decided_by=decided)
     try:
-        canonical = canonical_form(problem, factors, index_set, kept=_kept(problem, factors, len(index_set)))
+        canonical = canonical_form(problem, factors, index_set)
     except np.linalg.LinAlgError:
         why = "the active directions cannot be told from the others"
         return replace(here, kind=UNDECIDED, notes=(*notes, why), margin=margin_of(decided), decided_by=decided)
@@ -307,16 +307,6 @@ def _notes(problem: Whitened) -> tuple[str, ...]:
 
 def _sizes(factors: Sequence[Array]) -> list[int]:
     return [factors[0].shape[1], *(f.shape[0] for f in factors)]
-
-
-def _kept(problem: Whitened, factors: Sequence[Array], r: int) -> int:
-    """Return the rank of F_N .. F_2: r where the target has full rank, else what its singular values say."""
-    above = chain(factors[1:], 0)
-    if problem.target_rank == problem.shape[0]:
-        return r
-    s = linalg.svd(above, compute_uv=False, check_finite=False)
-    scale = math.prod(float(linalg.norm(f, 2)) for f in factors[1:])
-    return max(r, int((s > ZERO * scale).sum()))
 
 
 def _gap_decision(problem: Whitened, index_set: Sequence[int]) -> dict[str, tuple[float, float]]:

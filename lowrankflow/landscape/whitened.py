@@ -168,7 +168,7 @@ FLOOR = 1e-8  #: of a factor, relative to the largest or to that of a balanced m
 
 
 def relative_to_terms(gradients: Sequence[Array], factors: Sequence[Array], top: float) -> float:
-    r"""Return the largest :math:`\|\nabla_j\| / (\bar\sigma \prod_{i \ne j} \|F_i\|_2)`, :math:`\bar\sigma` the size of target and product.
+    r"""Return the largest :math:`\|\nabla_j\| / (\bar\sigma \prod_{i \ne j} \|F_i\|_2)`, :math:`\bar\sigma` that of T or W.
 
     That is what a gradient would be if no term cancelled another: 1 or so at random, roundoff at a critical point. Small
     factors make a small gradient, and are no nearer to critical for it; below 1e-8 of their scale they pass for zero.

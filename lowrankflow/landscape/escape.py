@@ -1,0 +1,235 @@
+"""How to leave a saddle of the square loss: a line along which the loss is known exactly, and falls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, islice, pairwise
+
+import numpy as np
+from scipy import linalg
+
+from ..losses import LeastSquares
+from ..matrices import LinearNetwork
+from ..validation import Array
+from .canonical import Canonical, canonical_form
+from .classify import classify
+from .places import GLOBAL, NON_STRICT, STRICT, ZERO, Arcs, Place, aligned, scales_of
+from .whitened import Factors, Whitened, chain
+
+__all__ = ["Escape", "escape"]
+
+_TRIED = 500  # sets of layers of the least size, at most
+
+
+@dataclass(frozen=True)
+class Escape:
+    r"""A line out of a saddle: :math:`L(W + tV) = L - a\, t^m + b\, t^{k}` exactly, with a > 0.
+
+    Attributes
+    ----------
+    network : LinearNetwork
+        The saddle, its factors W_j.
+    directions : tuple of ndarray
+        V_1, ..., V_N, of norm 1 together.
+    order : int
+        m: 2 at a strict saddle.
+    descent : float
+        a, in the normalisation of the loss.
+    rise, power : float, int
+        b and k: 4 or 2 m where no other term appears; from a pivot b t^2 is part of a, and k is 4.
+    value : float
+        L at the saddle.
+    exact : bool
+        Whether the identity has no further terms.
+    """
+
+    network: LinearNetwork
+    directions: tuple[Array, ...] = field(repr=False)
+    order: int
+    descent: float
+    rise: float
+    power: int
+    value: float
+    exact: bool = True
+
+    def at(self, t: float) -> LinearNetwork:
+        """Return the network W + t V."""
+        return LinearNetwork([w + t * v for w, v in zip(self.network.factors, self.directions, strict=True)])
+
+    def loss(self, t: float) -> float:
+        """Return the loss that is predicted there."""
+        return float(self.value - self.descent * t**self.order + self.rise * t**self.power)
+
+    @property
+    def best(self) -> float:
+        """Where on the line the predicted loss is least."""
+        if not self.rise > 0:
+            return float("inf")
+        return float((self.order * self.descent / (self.power * self.rise)) ** (1 / (self.power - self.order)))
+
+
+def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = None) -> Escape:
+    r"""Return a line out of a saddle along which the square loss falls as fast as its order allows.
+
+    If S is not {1, ..., r}: with j in S, i outside, and :math:`\lambda_i > \lambda_j`,
+    :math:`V_1 = K^+ u_j u_i^T R,\; V_N = u_i u_j^T W_N` and :math:`L(W + tV) = L - (\lambda_i - \lambda_j) t^2/2 +
+    \lambda_i t^4/2` before scaling [1]_. Else in the residual problem, the deep linear network of the blocks Z beside the active
+    part: m layers i_1 < ... < i_m such that no product of the blocks between two of them, around the cycle, is zero, each with
+    a rank-one change that leads from the end of one product to the beginning of the next. With the ends in the kernels of what
+    leads to the output, and out of reach of the input, no other term appears: :math:`L - a t^m + b t^{2m}` (derived;
+    docs/landscape.md).
+
+    Parameters
+    ----------
+    network : LinearNetwork
+        At a critical point, to roundoff.
+    loss : LeastSquares
+    place : Place, optional
+        What `classify` says of it, if that is known.
+
+    Returns
+    -------
+    Escape
+
+    Raises
+    ------
+    ValueError
+        If the network is at no saddle, or at one for which no such line was found.
+
+    References
+    ----------
+    .. [1] E. M. Achour, F. Malgouyres, S. Gerchinovitz, The loss landscape of deep linear neural networks: a second-order
+       analysis, Journal of Machine Learning Research 25(242), 2024, appendices D and E.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> from lowrankflow.landscape import saddle
+    >>> loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
+    >>> out = escape(saddle(loss, 3, widths=3, rank=1, order=3), loss)
+    >>> out.order, bool(abs(out.loss(0.5) - loss.value(out.at(0.5))) < 1e-12)
+    (3, True)
+    """
+    place = classify(network, loss, nearby=False) if place is None else place
+    if place.kind not in (STRICT, NON_STRICT):
+        what = "nothing is below it" if place.kind == GLOBAL else f"relative gradient {place.gradient:.2g}"
+        raise ValueError(f"`network` must be at a saddle, got one that is {place.kind}: {what}.")
+    problem = Whitened.of(loss)
+    factors, _, turn = aligned(problem, problem.factors(network))
+    assert place.index_set is not None
+    s = [i - 1 for i in place.index_set]
+    if (found := _exchange(problem, factors, s)) is None:
+        form = canonical_form(problem, factors, s)
+        found = _around(problem, form, factors, place.order or len(factors))
+    if found is None:
+        raise ValueError("`network` must be at a saddle in general position, but no line of descent was found.")
+    v, descent, rise, power, order = found
+    size = _size(problem, network, v, turn)
+    scale = 1 / float(np.sqrt(sum(float(linalg.norm(x)) ** 2 for x in size)))
+    return Escape(
+        network, tuple(scale * x for x in size), order, descent * scale**order, rise * scale**power, power,
+        float(loss.value(network)),
+    )  # fmt: skip
+
+
+_Found = tuple[list[Array], float, float, int, int]  # directions F, a, b, power of b, order
+
+
+def _size(problem: Whitened, network: LinearNetwork, directions: Sequence[Array], turn: Array) -> list[Array]:
+    """Return directions of the whitened factors as directions of the factors."""
+    wide = linalg.block_diag(turn, np.eye(problem.shape[1] - problem.shape[0]))
+    moved = list(directions)
+    moved[0], moved[-1] = moved[0] @ wide.T, turn @ moved[-1]
+    return list(problem.network(moved).factors)  # linear: a direction goes as a point does
+
+
+def _exchange(problem: Whitened, factors: Factors, s: Sequence[int]) -> _Found | None:
+    """Return the line on which the least of the pairs in S gives way to the largest that is missing; None if S leads."""
+    sigma = problem.sigma
+    missing = [i for i in range(problem.target_rank) if i not in s]
+    if not s or not missing or not sigma[missing[0]] > sigma[max(s)]:
+        return None
+    i, j, above = missing[0], max(s), chain(factors[1:], 0)
+    eye = np.eye(problem.shape[0])
+    active = linalg.lstsq(above[list(s)], eye[list(s)][:, [j]], check_finite=False)[0]
+    v = [np.zeros_like(f) for f in factors]
+    v[0] = sigma[i] * active @ np.eye(problem.shape[1])[[i]]
+    v[-1] = v[-1] + eye[:, [i]] @ factors[-1][[j]]
+    return v, 0.5 * float(sigma[i] ** 2 - sigma[j] ** 2), 0.5 * float(sigma[i] ** 2), 4, 2
+
+
+def _around(problem: Whitened, form: Canonical, factors: Factors, order: int) -> _Found | None:
+    """Return the best line of an order through the residual problem; None where none was found."""
+    best: _Found | None = None
+    for layers in islice(_sets(form, factors, problem, order), _TRIED):
+        found = _line(form, layers)
+        if found is not None and (best is None or found[1] > best[1]):
+            best = found
+    return best
+
+
+def _sets(form: Canonical, factors: Factors, problem: Whitened, order: int) -> Iterator[tuple[int, ...]]:
+    """Yield the sets of layers, from 0, between which no arc of the cycle is zero."""
+    n = len(form.blocks)
+    table = Arcs(form, scales_of(problem, factors)).table
+    for layers in combinations(range(n), order):
+        gaps = [((a + 1) % n, (b - a - 1) % n) for a, b in zip(layers, (*layers[1:], layers[0] + n), strict=True)]
+        if all(table[first, length] > ZERO for first, length in gaps):
+            yield layers
+
+
+def _line(form: Canonical, layers: Sequence[int]) -> _Found | None:
+    """Return the line that changes these layers, scaled so that each changes alike."""
+    blocks, n, m = form.blocks, len(form.blocks), len(layers)
+    sizes = [blocks[0].shape[1], *(z.shape[0] for z in blocks)]
+    starts: list[Array] = []  # x_k, where the product after layer i_k begins
+    ends: list[Array] = []  # y_k, where it ends, before layer i_{k+1}
+    gain = 1.0
+    for a, b in pairwise(layers):
+        within = chain(blocks[a + 1 : b], sizes[a + 1])
+        free = _kernel(chain(blocks[a + 1 :], sizes[a + 1]))  # what leads to no output
+        unseen = _kernel(chain(blocks[:b], sizes[0]).T)  # what no input reaches
+        if not free.size or not unseen.size:
+            return None
+        u, s, vt = linalg.svd(unseen.T @ within @ free, check_finite=False)
+        starts.append(free @ vt[0])
+        ends.append(unseen @ u[:, 0])
+        gain *= float(s[0])
+    first, last = layers[0], layers[-1]
+    into, out = chain(blocks[:first], sizes[0]), chain(blocks[last + 1 :], sizes[last + 1])
+    u, s, vt = linalg.svd(into @ form.problem.target[form.others].T @ out, check_finite=False)
+    gain *= float(s[0])
+    starts.append(vt[0])
+    ends.insert(0, u[:, 0])
+    if not gain > 0:
+        return None
+    directions = _directions(form, {i: np.outer(x, y) for i, x, y in zip(layers, starts, ends, strict=True)})
+    norms = [float(linalg.norm(directions[i])) for i in layers]
+    mean = float(np.exp(np.mean(np.log(norms))))
+    for i, norm in zip(layers, norms, strict=True):
+        directions[i] *= mean / norm
+    # the product that appears is (out x_m) (y_m^T into) times the inner gains
+    inner = gain / float(s[0])
+    rise = 0.5 * (inner * float(linalg.norm(out @ vt[0])) * float(linalg.norm(u[:, 0] @ into))) ** 2
+    return [directions[i] for i in range(n)], gain, rise, 2 * m, m
+
+
+def _kernel(a: Array) -> Array:
+    """Return an orthonormal basis of the kernel, to roundoff."""
+    if not a.size or not np.any(a):
+        return np.eye(a.shape[1])
+    s = linalg.svd(a, compute_uv=False, check_finite=False)
+    return linalg.null_space(a, rcond=1e-9 if s[0] > 1e-9 else 1.0)
+
+
+def _directions(form: Canonical, changes: dict[int, Array]) -> list[Array]:
+    """Return changes of the blocks as changes of the factors."""
+    n, r = len(form.blocks), form.rank
+    found = []
+    for h, z in enumerate(form.blocks):
+        change = changes.get(h, np.zeros_like(z))
+        right = np.linalg.inv(form.bases[h - 1])[r:] if h else np.eye(z.shape[1])
+        left = form.bases[h][:, r:] if h < n - 1 else np.eye(form.problem.shape[0])[:, form.others]
+        found.append(left @ change @ right)
+    return found

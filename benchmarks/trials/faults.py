@@ -359,7 +359,7 @@ _LIST = [
     Fault("value times 1.01, gradient as it was", ("gradient", "dissipation"),
           loss=lambda loss: Changed(loss, value=lambda w, v: 1.01 * v)),
     Fault("gradient of the call before", ("gradient",), loss=stale),
-    Fault("gradient in single precision", ("tolerance",), loss=rounded),
+    Fault("gradient in single precision", ("gradient",), loss=rounded, applies=lambda p: not p.loss.startswith("completion")),
     Fault("gradient transposed on the Riemannian side", ("trajectory",),
           lambda: method(lrf.SingularFrame, "bind", _transposed_gradient), applies=square),
     Fault("projection in swapped frames", ("pointwise",),

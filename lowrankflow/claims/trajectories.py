@@ -136,9 +136,9 @@ def _singular_values(x: Sides, runs: Runs) -> Figure:
         "A bound made of error estimates could be kept by a gap that is real but small. So the two flows are integrated by"
         " RK45, whose error is proportional to its tolerance, at five, from 1e-11 to 1e-7, until half of the fall of the"
         " loss is done; by RK23 where RK45 takes fewer than twenty steps. Measured: the slope of log gap against log rtol,"
-        " over the three least gaps above roundoff of runs of eight steps or more. A method that controls the error"
-        " per step gives a slope near 1, a true difference between the flows slope 0. Bound: at least 0.7, because step"
-        " control is only roughly proportional."
+        " over the gaps above roundoff of runs of eight steps or more. A method that controls the error per step gives a"
+        " slope near 1, a true difference between the flows slope 0. Bound: at least 0.7, because step control is only"
+        " roughly proportional."
     ),
     hypotheses=(
         "balanced factors; within the validity horizon; a loss that is twice differentiable; all runs complete; at least"
@@ -169,8 +169,7 @@ def tolerance(x: Sides, runs: Runs) -> Measurement:
     values, floor = np.array(found), roundoff(a, b)
     # a run of a few steps obeys its first guess of a step, not its tolerance
     above = (values > floor) & (np.array(steps) >= 8)
-    finest = np.flatnonzero(above)[:3]  # where a difference that is real, but small, stops the fall
-    measured = slope(rtols[finest], values[finest])
+    measured = slope(rtols[above], values[above])
     figure = Figure(
         "tolerance", "The gap is the solvers' own",
         "Relative gap between the flows, when half of the fall of the loss is done, at five tolerances; a true difference"
@@ -385,9 +384,9 @@ def factor_spectrum(x: Sides, runs: Runs) -> Measurement:
         "The gradient flow identity, which ties loss, metric and velocity together. q' = g(W', W') is integrated as one"
         " more state of the Riemannian flow; the instantaneous form would cancel near stationarity. Measured: the largest"
         " |L(0) - L(t) - q(t)| over L(0) - L(T), or q(T) if larger. Bound: 1e-8, or 100 times the rtol of that run"
-        " (rtol / 100) if larger, and the roundoff of the two values that are subtracted, 100 eps L(0) over L(0) - L(T). Where the"
-        " loss has kinks it is ten times rtol for every step: an estimate of the error that supposes smoothness is no"
-        " better across one."
+        " (rtol / 100) if larger, and the roundoff of the two values that are subtracted, 100 eps L(0) over L(0) - L(T)."
+        " Where the loss has kinks it is ten times rtol for every step: an estimate of the error that supposes smoothness is"
+        " no better across one."
     ),
     hypotheses="all runs complete; the loss that is lost exceeds its roundoff",
     controls="the gradient of the loss times 1.001: the length then grows faster than the loss falls",

@@ -276,9 +276,9 @@ def critical_values(
     """
     problem = Whitened.of(loss)
     rank = min(validation.require_integer("rank", rank, low=0), problem.target_rank)
-    squares = problem.sigma[: problem.target_rank] ** 2
+    squares = problem.unit * problem.sigma[: problem.target_rank] ** 2
     streams = (_by_sum(squares, k) for k in (range(rank, rank + 1) if only else range(rank, -1, -1)))
-    total, scale = float((problem.sigma**2).sum()), float(squares.sum()) or 1.0
+    total, scale = problem.unit * float((problem.sigma**2).sum()), float(squares.sum()) or 1.0
     kept: CriticalValue | None = None
     for captured, s in heapq.merge(*streams, key=lambda found: -found[0]):
         value = problem.floor + 0.5 * (total - captured)

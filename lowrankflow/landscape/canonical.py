@@ -101,7 +101,9 @@ class Canonical:
         return max(apart, relative_to_terms(gradients, self.blocks, top))
 
 
-def canonical_form(problem: Whitened, factors: Sequence[Array], index_set: Sequence[int]) -> Canonical:
+def canonical_form(
+    problem: Whitened, factors: Sequence[Array], index_set: Sequence[int], *, from_outputs: bool = False
+) -> Canonical:
     """Return the canonical form nearest at hand of factors that are critical with an index set, or nearly so.
 
     Parameters
@@ -111,6 +113,9 @@ def canonical_form(problem: Whitened, factors: Sequence[Array], index_set: Seque
         F_1, ..., F_N.
     index_set : sequence of int
         S, from 0.
+    from_outputs : bool
+        Whether the active directions of the first layer are those that make the outputs U_S, and not what the inputs of S
+        are made into: the same at a critical point, of another error beside one.
 
     Returns
     -------
@@ -126,7 +131,10 @@ def canonical_form(problem: Whitened, factors: Sequence[Array], index_set: Seque
     r, p, n = len(s), problem.shape[0], len(factors)
     q = [i for i in range(p) if i not in s]
     above = chain(factors[1:], 0)  # F_N .. F_2
-    active = factors[0][:, s] / problem.sigma[s]  # what F_1 makes of the inputs of S: Z_1 sees none of them
+    if from_outputs and r:
+        active = linalg.lstsq(above, np.eye(p)[:, s], cond=1e-8, check_finite=False)[0]
+    else:  # what F_1 makes of the inputs of S: Z_1 sees none of them
+        active = factors[0][:, s] / problem.sigma[s]
     if r and linalg.norm(above[s] @ active - np.eye(r), 2) > 0.5:
         raise np.linalg.LinAlgError("the network does not have the pairs of S")
     bases: list[Array] = [np.empty(0)] * (n - 1)

@@ -73,7 +73,7 @@ def classify(
     --------
     >>> import numpy as np, lowrankflow as lrf
     >>> loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
-    >>> here = classify(lrf.LinearNetwork([np.diag([1.0, 0.0]), np.diag([0.0, 0.0]), np.diag([2.0, 0.0])]), loss)
+    >>> here = classify(lrf.LinearNetwork([np.zeros((2, 2))] * 3), loss)
     >>> here.kind, here.rank, here.order, here.critical_value
     ('non-strict saddle', 0, 3, 2.5)
     """

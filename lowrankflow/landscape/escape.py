@@ -41,7 +41,7 @@ class Escape:
     value : float
         L at the saddle.
     exact : bool
-        Whether the identity has no further terms.
+        Whether the identity has no further terms; else, for t > 0, the loss is no larger.
     """
 
     network: LinearNetwork
@@ -124,16 +124,17 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
         found = _around(problem, form, factors, place.order or len(factors))
     if found is None:
         raise ValueError("`network` must be at a saddle in general position, but no line of descent was found.")
-    v, descent, rise, power, order = found
+    v, descent, rise, power, order, exact = found
     size = _size(problem, network, v, turn)
     scale = 1 / float(np.sqrt(sum(float(linalg.norm(x)) ** 2 for x in size)))
+    descent, rise = problem.unit * descent, problem.unit * rise
     return Escape(
         network, tuple(scale * x for x in size), order, descent * scale**order, rise * scale**power, power,
-        float(loss.value(network)),
+        float(loss.value(network)), exact,
     )  # fmt: skip
 
 
-_Found = tuple[list[Array], float, float, int, int]  # directions F, a, b, power of b, order
+_Found = tuple[list[Array], float, float, int, int, bool]  # directions F, a, b, power of b, order, exact
 
 
 def _size(problem: Whitened, network: LinearNetwork, directions: Sequence[Array], turn: Array) -> list[Array]:
@@ -156,14 +157,14 @@ def _exchange(problem: Whitened, factors: Factors, s: Sequence[int]) -> _Found |
     v = [np.zeros_like(f) for f in factors]
     v[0] = sigma[i] * active @ np.eye(problem.shape[1])[[i]]
     v[-1] = v[-1] + eye[:, [i]] @ factors[-1][[j]]
-    return v, 0.5 * float(sigma[i] ** 2 - sigma[j] ** 2), 0.5 * float(sigma[i] ** 2), 4, 2
+    return v, 0.5 * float(sigma[i] ** 2 - sigma[j] ** 2), 0.5 * float(sigma[i] ** 2), 4, 2, True
 
 
 def _around(problem: Whitened, form: Canonical, factors: Factors, order: int) -> _Found | None:
     """Return the best line of an order through the residual problem; None where none was found."""
     best: _Found | None = None
     for layers in islice(_sets(form, factors, problem, order), _TRIED):
-        found = _line(form, layers)
+        found = _line(form, layers) or (_leaning_line(form, layers) if order == 2 else None)
         if found is not None and (best is None or found[1] > best[1]):
             best = found
     return best
@@ -181,7 +182,7 @@ def _sets(form: Canonical, factors: Factors, problem: Whitened, order: int) -> I
 
 def _line(form: Canonical, layers: Sequence[int]) -> _Found | None:
     """Return the line that changes these layers, scaled so that each changes alike."""
-    blocks, n, m = form.blocks, len(form.blocks), len(layers)
+    blocks, m = form.blocks, len(layers)
     sizes = [blocks[0].shape[1], *(z.shape[0] for z in blocks)]
     starts: list[Array] = []  # x_k, where the product after layer i_k begins
     ends: list[Array] = []  # y_k, where it ends, before layer i_{k+1}
@@ -212,7 +213,46 @@ def _line(form: Canonical, layers: Sequence[int]) -> _Found | None:
     # the product that appears is (out x_m) (y_m^T into) times the inner gains
     inner = gain / float(s[0])
     rise = 0.5 * (inner * float(linalg.norm(out @ vt[0])) * float(linalg.norm(u[:, 0] @ into))) ** 2
-    return [directions[i] for i in range(n)], gain, rise, 2 * m, m
+    return directions, gain, rise, 2 * m, m, True
+
+
+def _leaning_line(form: Canonical, layers: Sequence[int]) -> _Found | None:
+    """Return a line that changes two layers of which one alone already changes the product: with the best of their shares.
+
+    L - a t^2 + c t^3 + b t^4 with c <= 0 for the sign of V that is chosen.
+    """
+    blocks, (first, last) = form.blocks, layers
+    sizes = [blocks[0].shape[1], *(z.shape[0] for z in blocks)]
+    within = chain(blocks[first + 1 : last], sizes[first + 1])
+    free = _kernel(chain(blocks[first + 1 :], sizes[first + 1]))
+    unseen = _kernel(chain(blocks[:last], sizes[0]).T)
+    if not (free.size or unseen.size):
+        return None
+    starts = free if free.size else np.eye(within.shape[1])
+    ends = np.eye(within.shape[0]) if free.size else unseen
+    u, s, vt = linalg.svd(ends.T @ within @ starts, check_finite=False)
+    x, y = starts @ vt[0], ends @ u[:, 0]
+    into, out = chain(blocks[:first], sizes[0]), chain(blocks[last + 1 :], sizes[last + 1])
+    u, outer, vt = linalg.svd(into @ form.problem.target[form.others].T @ out, check_finite=False)
+    changes = {first: np.outer(x, u[:, 0]), last: np.outer(vt[0], y)}
+    directions = _directions(form, changes)
+    norms = [float(linalg.norm(directions[i])) for i in layers]
+    changes = {i: change / norm for (i, change), norm in zip(changes.items(), norms, strict=True)}
+    gain = float(s[0] * outer[0]) / (norms[0] * norms[1])
+    if not gain > 0:
+        return None
+    alone = last if free.size else first
+    single = chain(blocks[alone + 1 :], sizes[alone + 1]) @ changes[alone] @ chain(blocks[:alone], sizes[0])
+    both = out @ changes[last] @ within @ changes[first] @ into
+    # per unit of t, shares p of the one that does nothing alone and q of the other: -p q gain + q^2 |single|^2 / 2
+    values, vectors = linalg.eigh(np.array([[0.0, -0.5 * gain], [-0.5 * gain, 0.5 * float(linalg.norm(single)) ** 2]]))
+    p, q = vectors[:, 0] * np.sign(vectors[0, 0] * vectors[1, 0]) ** np.array([0, 1])
+    sign = -1.0 if p * q * q * float(np.vdot(single, both)) > 0 else 1.0
+    other = first if free.size else last
+    for i in layers:
+        directions[i] *= sign * (p if i == other else q) / norms[layers.index(i)]
+    exact = not np.vdot(single, both)
+    return directions, -float(values[0]), 0.5 * (p * q * float(linalg.norm(both))) ** 2, 4, 2, exact
 
 
 def _kernel(a: Array) -> Array:

@@ -12,12 +12,12 @@ from scipy import linalg
 from ..matrices import LinearNetwork
 from ..validation import Array
 from .canonical import Canonical, canonical_form
-from .places import UNDECIDED, ZERO, Arcs, Place, aligned, is_leading, place_of, scales_of
+from .places import NOT_CRITICAL, UNDECIDED, ZERO, Arcs, Place, aligned, is_leading, place_of, scales_of
 from .whitened import Factors, Whitened, chain
 
 __all__ = ["nearest_place"]
 
-_WORTH = 3.0  # times the least distance up to which a critical point that is told apart better is preferred
+_WORTH = 10.0  # times the least distance up to which a critical point that is told apart better is preferred
 _APART = 30.0  # times the distance that what is not zero has to be, so that it is not taken for zero plus the distance
 _MANY = 600  # numbers in the blocks from which on they are not fitted to each other by least squares
 _CRITICAL = 1e-10  # relative gradient of the blocks of a rounding
@@ -40,7 +40,8 @@ def nearest_place(problem: Whitened, network: LinearNetwork, threshold: float) -
     critical. Distances are of the factors as they are, not whitened.
     """
     factors, overlaps, turn = aligned(problem, problem.factors(network))
-    size = float(np.sqrt(sum(float(linalg.norm(f)) ** 2 for f in network.factors)))
+    natural = float(problem.sigma[0]) ** (1 / len(factors))  # of a factor of a balanced minimiser
+    size = float(np.sqrt(sum(max(float(linalg.norm(f)), natural) ** 2 for f in network.factors)))
     found: list[_Rounded] = []
     for s in _index_sets(problem, factors, overlaps):
         for form in _roundings(problem, factors, s):
@@ -54,8 +55,10 @@ def nearest_place(problem: Whitened, network: LinearNetwork, threshold: float) -
     least = min(f.distance for f in found)
     near = [f for f in found if f.distance <= _WORTH * least + 1e-12 * size]
     told = [f for f in near if f.told]
-    chosen = min(told or near, key=lambda f: f.distance)
-    place = place_of(problem, chosen.network, problem.floor + _excess(problem, chosen.network), threshold)
+    for chosen in sorted(told or near, key=lambda f: f.distance):
+        place = place_of(problem, chosen.network, problem.floor + _excess(problem, chosen.network), threshold)
+        if place.kind != NOT_CRITICAL:  # in coordinates of bad condition a rounding may miss it
+            break
     if not told:
         why = "what is not zero in it is not thirty times as large as the distance from it"
         place = replace(place, kind=UNDECIDED, notes=(*place.notes, why))
@@ -63,7 +66,7 @@ def nearest_place(problem: Whitened, network: LinearNetwork, threshold: float) -
 
 
 def _excess(problem: Whitened, network: LinearNetwork) -> float:
-    return 0.5 * float(linalg.norm(chain(problem.factors(network), 0) - problem.target)) ** 2
+    return 0.5 * problem.unit * float(linalg.norm(chain(problem.factors(network), 0) - problem.target)) ** 2
 
 
 def _index_sets(problem: Whitened, factors: Factors, overlaps: Array) -> list[list[int]]:
@@ -76,11 +79,12 @@ def _index_sets(problem: Whitened, factors: Factors, overlaps: Array) -> list[li
 
 def _roundings(problem: Whitened, factors: Factors, index_set: Sequence[int]) -> Iterator[Canonical]:
     """Yield critical canonical forms with this S near the factors."""
-    try:
-        form = canonical_form(problem, factors, index_set)
-    except np.linalg.LinAlgError:
-        return
-    yield from _made_critical(form)
+    for from_outputs in (False, True)[: 1 + bool(index_set)]:
+        try:
+            form = canonical_form(problem, factors, index_set, from_outputs=from_outputs)
+        except np.linalg.LinAlgError:
+            continue
+        yield from _made_critical(form)
 
 
 def _made_critical(form: Canonical) -> Iterator[Canonical]:

@@ -277,7 +277,7 @@ def _classified(
         kind = NON_STRICT if all(p.tightened for p in pivots) else STRICT
         if kind == NON_STRICT:
             order = Arcs(canonical, scales_of(problem, factors)).order()
-    index, nullity = inertia(problem, canonical, sizes, kind)
+    index, nullity = inertia(problem, canonical, factors, kind)
     return replace(
         here, kind=kind, rank=r, index_set=tuple(i + 1 for i in s), critical_value=problem.value(s), order=order,
         morse_index=index, nullity=nullity, margin=margin_of(decided), decided_by=decided, pivots=pivots,
@@ -341,7 +341,9 @@ def _pivots(problem: Whitened, factors: Factors, r: int) -> tuple[tuple[Pivot, .
     return tuple(found), nearest
 
 
-def inertia(problem: Whitened, canonical: Canonical, sizes: Sequence[int], kind: str) -> tuple[int | None, int | None]:
+def inertia(
+    problem: Whitened, canonical: Canonical, factors: Sequence[Array], kind: str
+) -> tuple[int | None, int | None]:
     """Return Morse index and nullity, each where it is known in closed form.
 
     At a minimiser no eigenvalue is negative and, where the target has the rank of the narrowest layer at least, exactly
@@ -350,7 +352,7 @@ def inertia(problem: Whitened, canonical: Canonical, sizes: Sequence[int], kind:
     checked against dense Hessians.
     """
     p, q = problem.shape
-    s, n = canonical.index_set, len(canonical.blocks)
+    s, n, sizes = canonical.index_set, len(canonical.blocks), _sizes(factors)
     r, t = len(s), problem.target_rank
     total = sum(a * b for a, b in pairwise(sizes)) + problem.unseen * (sizes[-2] if problem.transposed else sizes[1])
     if kind == GLOBAL:
@@ -361,10 +363,11 @@ def inertia(problem: Whitened, canonical: Canonical, sizes: Sequence[int], kind:
     beyond = inversions(problem, s)
     if n == 2:
         return (sizes[1] - r) * (t - r) + beyond, None
-    norms = [float(linalg.norm(z)) if z.size else 0.0 for z in canonical.cycle()]
-    scale = max(1.0, *(float(linalg.norm(d, 2)) for d in canonical.bases)) * max(1.0, float(problem.sigma[0]))
-    if max(norms[0], norms[-1]) > ZERO * scale:
+    scales = scales_of(problem, factors)
+    ends = zip((0, -1), (canonical.cycle()[0], canonical.blocks[-1]), strict=True)
+    if any(z.size and linalg.norm(z) > ZERO * scales[i] for i, z in ends):
         return None, None
     middle = chain(canonical.blocks[1:-1], 0)
-    rank = int((linalg.svd(middle, compute_uv=False) > ZERO * scale).sum()) if middle.size else 0
+    size = math.prod(scales[1:-1])
+    rank = int((linalg.svd(middle, compute_uv=False) > ZERO * size).sum()) if middle.size else 0
     return rank * (t - r) + beyond, None

@@ -29,18 +29,20 @@ def chain(factors: Sequence[Array], size: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Whitened:
-    r"""The square loss of factors as :math:`\tfrac12 \|F_N \cdots F_1 - T\|_F^2` + floor with a diagonal T.
+    r"""The square loss of factors as :math:`\tfrac{c}{2} \|F_N \cdots F_1 - T\|_F^2` + floor with a diagonal T.
 
-    With C = X X^T (over the number of samples for a mean), :math:`C^{1/2}` on its range, and
-    :math:`Y X^T C^{-1/2} = U \Sigma V^T`: :math:`F_1 = W_1 C^{1/2} V`, :math:`F_N = U^T W_N`, the others as they are; and all of
-    that transposed, in reverse order, where W has more rows than the inputs have directions, so that T (p, q) has p <= q. A
-    linear change of W_1 and rotations: class, index set and inertia of a point stay what they are. Directions of W_1 that no
-    input has do not change the loss; they are left out.
+    With c C = X X^T (over the number of samples for a mean), c its largest eigenvalue, :math:`C^{1/2}` on its range and
+    :math:`Y X^T C^{-1/2} / c = U \Sigma V^T`: :math:`F_1 = W_1 C^{1/2} V`, :math:`F_N = U^T W_N`, the others as they are;
+    and all of that transposed, in reverse order, where W has more rows than the inputs have directions, so that T (p, q)
+    has p <= q. A linear change of W_1 and rotations: class, index set and inertia of a point stay what they are. Directions
+    of W_1 that no input has do not change the loss; they are left out.
 
     Attributes
     ----------
     sigma : ndarray, (p,)
-        The diagonal of T, decreasing; :math:`\lambda_i = \sigma_i^2` of the literature, whose loss has no 1/2.
+        The diagonal of T, decreasing; :math:`\lambda_i = c\,\sigma_i^2` of the literature, whose loss has no 1/2.
+    unit : float
+        c: the factors have the size that they had, whatever the unit of the data.
     shape : tuple of int
         (p, q).
     transposed : bool
@@ -88,8 +90,12 @@ class Whitened:
         return min(m, q), max(m, q)
 
     @property
+    def unit(self) -> float:
+        return float(self.spectrum.eigenvalues[0])
+
+    @cached_property
     def sigma(self) -> Array:
-        return self.spectrum.sigma
+        return np.asarray(self.spectrum.sigma / np.sqrt(self.unit))
 
     @cached_property
     def target_rank(self) -> int:
@@ -111,7 +117,7 @@ class Whitened:
     @property
     def _root(self) -> Array:
         """C^{1/2} from its eigenbasis, (n, q)."""
-        return self.spectrum.basis * np.sqrt(self.spectrum.eigenvalues)
+        return self.spectrum.basis * np.sqrt(self.spectrum.eigenvalues / self.unit)
 
     def best_rank(self, sizes: Sequence[int]) -> int:
         """Return r* of networks with layers of these sizes: the narrowest layer, or the rank of T if less."""
@@ -121,7 +127,7 @@ class Whitened:
         """Return the critical value that belongs to the captured pairs (from 0): floor + half the sum of the other squares."""
         left = np.ones(self.sigma.size, dtype=bool)
         left[list(captured)] = False
-        return self.floor + 0.5 * float((self.sigma[left] ** 2).sum())
+        return self.floor + 0.5 * self.unit * float((self.sigma[left] ** 2).sum())
 
     def factors(self, network: LinearNetwork) -> Factors:
         """Return F_1, ..., F_N of a network."""
@@ -137,7 +143,7 @@ class Whitened:
         """Return the network of F_1, ..., F_N; what no input sees as `like` has it, zero where there is none."""
         found = [f.T for f in reversed(factors)] if self.transposed else list(factors)
         u, v = self._frames
-        found[0] = found[0] @ v.T @ (self.spectrum.basis / np.sqrt(self.spectrum.eigenvalues)).T
+        found[0] = found[0] @ v.T @ (self.spectrum.basis / np.sqrt(self.spectrum.eigenvalues / self.unit)).T
         if like is not None and self.unseen:
             first = like.factors[0]
             found[0] = found[0] + first - (first @ self.spectrum.basis) @ self.spectrum.basis.T

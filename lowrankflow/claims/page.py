@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from ..statements import Statement
 from . import ABOUT_THE_LIMIT, ALONG_THE_FLOW, AT_A_POINT, OF_DESCENT, OF_METRICS
+from .landscape import LANDSCAPE
 
 __all__ = ["markdown", "page"]
 
@@ -57,6 +58,13 @@ _SECTIONS = (
         " which one should win. Three statements hold for every metric, on every problem, and are claimed. Each is measured"
         " under all metrics, and the worst one counts.",
         OF_METRICS,
+    ),
+    _Section(
+        "A place in the landscape",
+        "`lowrankflow landscape` and `place_report` say at which critical point of the square loss a network is, or is near, and"
+        " measure it there.",
+        LANDSCAPE,
+        "landscape ",
     ),
     _Section("A loss", "Of `check_loss`, where they apply.", LOSS_CLAIMS, "check_loss "),
     _Section("A metric", "Of `check_metric`.", METRIC_CLAIMS, "check_metric "),

@@ -11,29 +11,29 @@ from ..render.look import INK, MUTED, PALE, clean, draw_title, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import SubFigure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["BLUE", "COLOURS", "GREEN", "INK", "MUTED", "PALE", "PURPLE", "VERMILLION", "framed", "panel"]
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#aa3377"
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE)  # told apart with any colour vision, with a marker or dashes each
-_LINE = 0.19  # inches of a line of the caption
+_LINE = 0.175  # inches of a line of the caption
 
 
 @contextmanager
-def framed(size: tuple[float, float], title: str, caption: str, quick: bool) -> Iterator[SubFigure]:
-    """Yield the part of a figure above its caption; `size` is that of the part, in inches."""
+def framed(size: tuple[float, float], title: str, caption: str, quick: bool) -> Iterator[tuple[SubFigure, Figure]]:
+    """Yield the part of a figure above its caption, and the figure; `size` is that of the part, in inches."""
     from matplotlib.figure import Figure
 
     width, height = size
     lines = textwrap.wrap(f"{title}. {caption}" + (" (Quick version.)" if quick else ""), int(15.2 * width))
-    below = _LINE * len(lines) + 0.25
+    below = _LINE * len(lines) + 0.12
     with style():
         figure = Figure(figsize=(width, height + below), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08, wspace=0.04)
         upper, lower = figure.subfigures(2, 1, height_ratios=(height, below))
         lower.text(0.012, 1.0, "\n".join(lines), va="top", fontsize=9, color=MUTED, linespacing=1.35)
-        upper.savefig = figure.savefig
-        yield upper
+        yield upper, figure
 
 
 def panel(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:

@@ -132,8 +132,8 @@ def _picture(module: ModuleType, made: Reproduced) -> bytes:
     from .look import framed
 
     stream = io.BytesIO()
-    with framed(module.SIZE, made.title, made.caption, made.quick) as figure:
-        module.draw(figure, made.numbers)
+    with framed(module.SIZE, made.title, made.caption, made.quick) as (part, figure):
+        module.draw(part, made.numbers)
         figure.savefig(stream, format="png", dpi=150)
     return stream.getvalue()
 

@@ -19,8 +19,8 @@ CAPTION = (
     "Loss (sum of squares over 2; digits: over 2 samples) along the gradient flow. Left, target diag(4, 3, 2, 1), white"
     " inputs, hidden width 8, small Gaussian factors (unbalanced); time in units of that at which the last mode is half"
     " learned. Right, the digits are reproduced by a matrix of rank r, from small balanced factors, depth 3. Dotted:"
-    " critical values of the index sets {1..k}. In the setting of Achour, Malgouyres and Gerchinovitz (2024), whose"
-    " non-strict saddles these are from depth 3 on; data and starts are ours."
+    " critical values of the index sets {1..k}. In the setting of Achour, Malgouyres and Gerchinovitz (2024), whose critical"
+    " values these are; data and starts are ours."
 )
 SIGMA = (4.0, 3.0, 2.0, 1.0)
 SCALES = {2: 1e-10, 3: 1e-2, 4: 3e-2}  #: spectral norm of the factors at the start
@@ -77,17 +77,17 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
     panel(left, "Target diag(4, 3, 2, 1)", "time / that of the last mode", "loss")
     for k, value in enumerate([15.0, 7.0, 2.5, 0.5]):
         left.axhline(value, color=MUTED, ls=":", lw=1.3)
-        left.text(1.33, value + 0.15, f"$S$ = {{1..{k}}}" if k else "$S$ = {}", color=MUTED, ha="right", va="bottom")
+        left.text(1.33, value + 0.15, f"$S$ = {{{', '.join(map(str, range(1, k + 1)))}}}", color=MUTED, ha="right", va="bottom")
     for colour, dashes, depth in zip(COLOURS, ("-", (0, (6, 2)), (0, (2, 1.2))), SCALES, strict=False):
         run = numbers[f"depth {depth}"]
-        left.plot(run["t"], run["loss"], color=colour, ls=dashes, lw=1.9, label=f"depth {depth}")
+        left.plot([*run["t"], 1.35], [*run["loss"], run["loss"][-1]], color=colour, ls=dashes, lw=1.9, label=f"depth {depth}")
     left.set_xlim(0, 1.35)
     left.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
     run = numbers["digits"]
-    end = 1.4 * run["plateaus"][-2]["t"]
+    end = 1.2 * run["plateaus"][-2]["t"]
     panel(right, "Digits, depth 3", "time $t$", "loss")
     for k, value in enumerate([run["loss at zero"], *(s["critical value"] for s in run["plateaus"])]):
         right.axhline(value, color=MUTED, ls=":", lw=1.3)
         right.text(end, value + 0.1, f"rank {k}", color=MUTED, ha="right", va="bottom")
-    right.plot(run["t"], run["loss"], color=COLOURS[0], lw=1.9)
+    right.plot([*run["t"], end], [*run["loss"], run["loss"][-1]], color=COLOURS[0], lw=1.9)
     right.set_xlim(0, end)

@@ -26,7 +26,7 @@ def framed(size: tuple[float, float], title: str, caption: str, quick: bool) -> 
     from matplotlib.figure import Figure
 
     width, height = size
-    lines = textwrap.wrap(f"{title}. {caption}" + (" (Quick version.)" if quick else ""), int(15.2 * width))
+    lines = textwrap.wrap(f"{title}. {caption}" + (" (Quick version.)" if quick else ""), int(14.5 * width))
     below = _LINE * len(lines) + 0.12
     with style():
         figure = Figure(figsize=(width, height + below), layout="constrained")

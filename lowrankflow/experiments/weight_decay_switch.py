@@ -1,4 +1,4 @@
-"""Weight decay: below its switch value a mode is not learned, and above it only by those who start there.
+"""Weight decay: below a switch value no mode is learned; from depth 3 on zero stays a local minimum beyond it.
 
 Critical values of a mode against the singular value y of the target, depths 2 to 5, and where gradient descent on
 factors with weight decay ends, from a small and from a large start.
@@ -26,9 +26,9 @@ CAPTION = (
 DECAY, DEPTHS, STEP = 0.25, (2, 3, 4, 5), 0.05
 
 
-def targets(depth: int) -> np.ndarray:
+def targets(depth: int, count: int) -> np.ndarray:
     """Return values of y, none so near the switch value that descent would not arrive."""
-    y = np.linspace(0.05, 1.75, 18)
+    y = np.linspace(0.05, 1.75, count)
     switch = lrf.landscape.switch_value(depth, DECAY)
     return y[np.abs(y - switch) > 0.04]
 
@@ -48,7 +48,7 @@ def measure(quick: bool, tell: Tell) -> Result:
     numbers, found = {}, []
     for i, depth in enumerate(DEPTHS):
         tell(f"depth {depth}", i / len(DEPTHS))
-        y, line = targets(depth), np.linspace(0, 1.8, 400)
+        y, line = targets(depth, 18 if quick else 35), np.linspace(0, 1.8, 400)
         modes = [lrf.landscape.decayed_mode(value, depth, DECAY) for value in line]
         theory = [lrf.landscape.decayed_mode(value, depth, DECAY) for value in y]
         starts = {"small": 0.1, "large": 1.9 ** (1 / depth)}
@@ -63,12 +63,19 @@ def measure(quick: bool, tell: Tell) -> Result:
         numbers[f"depth {depth}"] = {"switch": switch, "tie": tie, "branches": branches, "y": y, "ends": ends}
         for name, values in ends.items():
             gap = float(np.abs(values - expected[name]).max())
-            found.append(Compared(f"depth {depth}, {name} start: largest distance of an end", gap, 0.0, 1e-3))
+            found.append(Compared(f"depth {depth}, {name} start: largest distance of an end", gap, 0.0, 1e-6))
         learned = y[np.abs(ends["large"]) > 0.01].min()
         found += [
             Compared(f"depth {depth}, least y that is learned, and y_c", learned, switch, relation=">="),
             Compared(f"depth {depth}, largest y that is not, and y_c", y[y < learned].max(), switch, relation="<="),
         ]
+        if depth > 2:  # the loss of a mode at either end
+            small, large = (0.5 * (p - y) ** 2 + depth / 2 * DECAY * np.abs(p) ** (2 / depth) for p in ends.values())
+            lower, higher = y[large < small - 1e-9], y[large > small + 1e-9]
+            found += [
+                Compared(f"depth {depth}, least y whose large end is lower, and y_t", lower.min(), tie, relation=">="),
+                Compared(f"depth {depth}, largest y whose large end is higher, and y_t", higher.max(initial=0.0), tie, relation="<="),
+            ]
     return Result(numbers, found)
 
 

@@ -84,7 +84,9 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
     left.set_ylim(-0.05, 1.1)
     panel(middle, "A bottleneck", "$u_1$", "$u_2$").grid(False)
     levels = [0.3, 0.5, 0.75, 0.95, 1.01, 1.03, 1.06, 1.15, 1.5, 2.5, 4, 7]
-    lines = middle.contour(numbers["grid"], numbers["grid"], numbers["section"], levels=levels, cmap="viridis", linewidths=1.1)
+    lines = middle.contour(
+        numbers["grid"], numbers["grid"], numbers["section"], levels=levels, cmap="viridis", linewidths=1.1
+    )
     middle.clabel(lines, levels=[0.5, 1.5, 4.0], fontsize=8)
     middle.plot([0, 0], [-(0.5**0.5), 0.5**0.5], "X", color=VERMILLION, ms=9, mec="white", label="local minimum, 1")
     middle.plot([-1, 1], [0, 0], "*", color=INK, ms=12, mec="white", label="lowest, 1/4")

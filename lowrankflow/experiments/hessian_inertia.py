@@ -74,7 +74,11 @@ def measure(quick: bool, tell: Tell) -> Result:
         tell(f"critical point {i + 1} of {len(many)}", i / len(many))
         place = landscape.classify(net, loss)
         pairs.append((net.depth, place.morse_index, landscape.hessian_spectrum(loss, net).inertia[0]))
-    numbers["many"] = {"depth": [p[0] for p in pairs], "predicted": [p[1] for p in pairs], "counted": [p[2] for p in pairs]}
+    numbers["many"] = {
+        "depth": [p[0] for p in pairs],
+        "predicted": [p[1] for p in pairs],
+        "counted": [p[2] for p in pairs],
+    }
     wrong = sum(predicted != counted for _, predicted, counted in pairs)
     found.append(Compared(f"wrong index, of {len(pairs)} critical points", wrong, 0))
     return Result(numbers, found)
@@ -102,5 +106,7 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
     for depth, marker, colour in zip((2, 3, 4, 5), "os^D", COLOURS, strict=True):
         x, y = (np.array(many[key])[np.array(many["depth"]) == depth] for key in ("predicted", "counted"))
         shift = 0.22 * (depth - 3.5)  # along the line, so that equal points of several depths show
-        right.plot(x + shift, y + shift, ls="none", marker=marker, ms=5, mfc="none", color=colour, label=f"depth {depth}")
+        right.plot(
+            x + shift, y + shift, ls="none", marker=marker, ms=5, mfc="none", color=colour, label=f"depth {depth}"
+        )
     right.legend(frameon=False, loc="upper left", handletextpad=0.2)

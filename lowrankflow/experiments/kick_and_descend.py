@@ -20,9 +20,9 @@ SIZE = (9.6, 4.0)
 CAPTION = (
     "Loss above the convex optimum at critical points of the factors with a non-zero gradient end to end (rings) and after"
     " one kick along null spaces, of Frobenius norm 0.3 a factor, and L-BFGS (triangles; gaps below 1e-16 are drawn there)."
-    " The points: those at which networks with 0 or 1 hidden units end, padded by zeros to width 4; in each group depths 2,"
+    " The points: those at which networks with 0 or 1 hidden units end, padded by zeros to width 4, in a random basis; in each group depths 2,"
     " 3, 4. Means over 60 samples of 4 inputs and 3 targets or classes. The kick alone changes the loss by roundoff, and"
-    " without it the same descent goes nowhere (numbers beside the figure). In the setting of Laurent and von Brecht"
+    " without it the descent goes nowhere from the padded point (numbers beside the figure). In the setting of Laurent and von Brecht"
     " (2018), whose proof the kick follows; that it is an algorithm is derived here."
 )
 WIDTH = 4
@@ -64,8 +64,9 @@ def measure(quick: bool, tell: Tell) -> Result:
         for k, (depth, units) in enumerate(product(depths, (0, 1))):
             tell(f"{name}, depth {depth}", (i + k / (2 * len(depths))) / 4)
             start = critical_point(loss, depth, units, rng)
-            before = lrf.landscape.certify_gradient(loss, start)
-            kicked = lrf.landscape.kick_and_descend(loss, start, rounds=1, rng=rng)
+            moved = lrf.landscape.refactored(start, spread=0.3, rng=rng)  # so that no zero is one of the machine
+            before = lrf.landscape.certify_gradient(loss, moved)
+            kicked = lrf.landscape.kick_and_descend(loss, moved, rounds=1, rng=rng)
             unkicked = loss.value(start) - loss.value(descend(loss, start)[0])
             runs.append(
                 {
@@ -79,10 +80,14 @@ def measure(quick: bool, tell: Tell) -> Result:
     column = {key: np.array([run[key] for run in runs]) for key in runs[0] if key not in ("loss", "depth", "units")}
     scale = column["optimum"] + column["before"]
     found = [
-        Compared("largest factor gradient before, of its scale", column["factor gradient"].max(), 0.0, 1e-8),
-        Compared("least gradient end to end before, of its scale", column["gradient end to end"].min(), 1e-3, relation=">="),
+        Compared("largest factor gradient before, of its scale", column["factor gradient"].max(), 0.0, 1e-7),
+        Compared(
+            "least gradient end to end before, of its scale", column["gradient end to end"].min(), 1e-3, relation=">="
+        ),
         Compared("least gap before", column["before"].min(), 1e-3, relation=">="),
-        Compared("largest change by a kick, of the loss", np.abs(column["changed by the kick"] / scale).max(), 0.0, 1e-13),
+        Compared(
+            "largest change by a kick, of the loss", np.abs(column["changed by the kick"] / scale).max(), 0.0, 1e-13
+        ),
         Compared("largest gap after", np.abs(column["after"]).max(), 0.0, 1e-9),
         Compared("largest fall without a kick", column["fall without it"].max(), 0.0, 1e-9),
     ]
@@ -105,4 +110,4 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
     for i, run in enumerate(runs):
         if run["units"] == 0:
             ax.text(x[i] + 0.5, 25, f"depth {run['depth']}", ha="center", fontsize=8, color=MUTED)
-    ax.legend(frameon=False, loc="center right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)

@@ -107,7 +107,9 @@ def reproduce(
     folder = None if out is None else require_output_folder(out)
     module = _module(name)
     result = module.measure(quick, progress or (lambda stage, fraction: None))
-    numbers = json.loads(json.dumps(result.numbers, default=_plain, allow_nan=False))  # what is drawn is what is written
+    numbers = json.loads(
+        json.dumps(result.numbers, default=_plain, allow_nan=False)
+    )  # what is drawn is what is written
     made = Reproduced(name, _title(module), module.CAPTION, quick, numbers, tuple(result.compared), ())
     if folder is None:
         return made

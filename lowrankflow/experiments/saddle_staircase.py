@@ -35,9 +35,7 @@ def approached(loss: Any, path: Any, rank: int) -> list[dict[str, float]]:
         distances = [(lrf.Product(*w.split()) - lrf.Product(*best.split())).norm() / best.norm() for w in path.points]
         i = int(np.argmin(distances))
         value = values.get(tuple(range(1, k + 1)), loss.best_value(k))
-        found.append(
-            {"k": k, "t": path.t[i], "loss": path.loss[i], "critical value": value, "distance": distances[i]}
-        )
+        found.append({"k": k, "t": path.t[i], "loss": path.loss[i], "critical value": value, "distance": distances[i]})
     return found
 
 
@@ -77,10 +75,19 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
     panel(left, "Target diag(4, 3, 2, 1)", "time / that of the last mode", "loss")
     for k, value in enumerate([15.0, 7.0, 2.5, 0.5]):
         left.axhline(value, color=MUTED, ls=":", lw=1.3)
-        left.text(1.33, value + 0.15, f"$S$ = {{{', '.join(map(str, range(1, k + 1)))}}}", color=MUTED, ha="right", va="bottom")
+        left.text(
+            1.33,
+            value + 0.15,
+            f"$S$ = {{{', '.join(map(str, range(1, k + 1)))}}}",
+            color=MUTED,
+            ha="right",
+            va="bottom",
+        )
     for colour, dashes, depth in zip(COLOURS, ("-", (0, (6, 2)), (0, (2, 1.2))), SCALES, strict=False):
         run = numbers[f"depth {depth}"]
-        left.plot([*run["t"], 1.35], [*run["loss"], run["loss"][-1]], color=colour, ls=dashes, lw=1.9, label=f"depth {depth}")
+        left.plot(
+            [*run["t"], 1.35], [*run["loss"], run["loss"][-1]], color=colour, ls=dashes, lw=1.9, label=f"depth {depth}"
+        )
     left.set_xlim(0, 1.35)
     left.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
     run = numbers["digits"]

@@ -74,14 +74,24 @@ def measure(quick: bool, tell: Tell) -> Result:
             lower, higher = y[large < small - 1e-9], y[large > small + 1e-9]
             found += [
                 Compared(f"depth {depth}, least y whose large end is lower, and y_t", lower.min(), tie, relation=">="),
-                Compared(f"depth {depth}, largest y whose large end is higher, and y_t", higher.max(initial=0.0), tie, relation="<="),
+                Compared(
+                    f"depth {depth}, largest y whose large end is higher, and y_t",
+                    higher.max(initial=0.0),
+                    tie,
+                    relation="<=",
+                ),
             ]
     return Result(numbers, found)
 
 
 def draw(figure: Any, numbers: dict[str, Any]) -> None:
     for ax, (name, run) in zip(figure.subplots(1, 4, sharex=True, sharey=True), numbers.items(), strict=True):
-        panel(ax, name.capitalize(), "singular value $y$ of the target", "that of the product" if name == "depth 2" else "")
+        panel(
+            ax,
+            name.capitalize(),
+            "singular value $y$ of the target",
+            "that of the product" if name == "depth 2" else "",
+        )
         ax.axvline(run["switch"], color=MUTED, ls=":", lw=1.5, label="$y_c$: a root appears")
         ax.axvline(run["tie"], color=MUTED, ls="-.", lw=1.1, label="$y_t$: it is lower than zero")
         branches: dict[tuple[int, bool], list[tuple[float, float]]] = {}
@@ -95,7 +105,7 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
             ax.plot(*zip(*line, strict=True), color=INK, lw=1.6, ls="-" if stable else (0, (4, 2)), label=label)
         looks = (("small", "o", BLUE, "descent, small start"), ("large", "^", VERMILLION, "descent, large start"))
         for start, marker, colour, label in looks:
-            ax.plot(run["y"], run["ends"][start], ls="none", marker=marker, ms=6, mfc="none", color=colour, label=label)
+            ax.plot(run["y"], run["ends"][start], ls="none", marker=marker, ms=5, mfc="none", color=colour, label=label)
         if name == "depth 3":
             handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, ncols=6, frameon=False, loc="outside lower center", fontsize=9)

@@ -54,16 +54,16 @@ def measure(quick: bool, tell: Tell) -> Result:
     grid = np.linspace(-1.3, 1.3, 81)
     section = [[neck.loss.value(np.outer(u, u)) for u in np.column_stack([grid, np.full(81, y)])] for y in grid]
     spectrum = lrf.landscape.hessian_spectrum(neck.loss, neck.network)
-    numbers = {
+    numbers: dict[str, Any] = {
         "radius": radii, "lowest": lowest, "sharp radius": kink.radius, "ends": ends, "grid": grid, "section": section,
         "Hessian eigenvalues": spectrum.eigenvalues,
-        "gradient end to end": np.linalg.norm(neck.loss.gradient(neck.network)),
+        "gradient end to end": np.linalg.norm(neck.loss.gradient(neck.network) @ np.eye(2)),
     }  # fmt: skip
     inside, outside = np.array(lowest)[radii <= 0.5], np.array(lowest)[radii > 0.5]
     gap = float(np.abs(spectrum.eigenvalues - neck.hessian_eigenvalues).max())
     found = [
         Compared("kink: least value within radius 1/2", inside.min(), 1.0, 1e-12),
-        Compared("kink: least value beyond, largest of all radii", outside.max(), 0.95, relation="<="),
+        Compared("kink: least value within a larger radius, at most", outside.max(), 0.95, relation="<="),
         Compared("kink: lowest end of subgradient descent", min(ends["kink"]), 1.0, 1e-3, ">="),
         Compared("kink made smooth: highest end", max(ends["Huber"]), 0.1, relation="<="),
         Compared("bottleneck: value", neck.loss.value(neck.network), neck.value, 1e-14),

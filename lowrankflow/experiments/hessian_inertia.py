@@ -56,7 +56,8 @@ def measure(quick: bool, tell: Tell) -> Result:
         "strict saddle": landscape.saddle(loss, 3, widths=5, rank=2, order=2, spread=0.3, rng=rng),
         "non-strict saddle": landscape.saddle(loss, 3, widths=5, rank=2, order=3, spread=0.3, rng=rng),
     }
-    numbers, found = {}, []
+    numbers: dict[str, Any] = {}
+    found: list[Compared] = []
     for name, net in three.items():
         place, spectrum = landscape.classify(net, loss), landscape.hessian_spectrum(loss, net)
         below, zero, above = spectrum.inertia
@@ -65,9 +66,9 @@ def measure(quick: bool, tell: Tell) -> Result:
             "counted": {"negative": below, "zero": zero, "positive": above},
             "predicted": {"negative": place.morse_index, "zero": place.nullity},
         }  # fmt: skip
-        found.append(Compared(f"{name}, negative eigenvalues", below, place.morse_index))
-        if place.nullity is not None:
-            found.append(Compared(f"{name}, zero eigenvalues", zero, place.nullity))
+        for what, count, theory in (("negative", below, place.morse_index), ("zero", zero, place.nullity)):
+            if theory is not None:
+                found.append(Compared(f"{name}, {what} eigenvalues", count, theory))
     pairs = []
     many = points(loss, 24 if quick else 160, rng)
     for i, net in enumerate(many):

@@ -20,9 +20,11 @@ SIZE = (9.6, 4.0)
 CAPTION = (
     "Loss above the convex optimum at critical points of the factors with a non-zero gradient end to end (rings) and after"
     " one kick along null spaces, of Frobenius norm 0.3 a factor, and L-BFGS (triangles; gaps below 1e-16 are drawn there)."
-    " The points: those at which networks with 0 or 1 hidden units end, padded by zeros to width 4, in a random basis; in each group depths 2,"
+    " The points: those at which networks with 0 or 1 hidden units end, padded by zeros to width 4, in a random basis; in"
+    " each group depths 2,"
     " 3, 4. Means over 60 samples of 4 inputs and 3 targets or classes. The kick alone changes the loss by roundoff, and"
-    " without it the descent goes nowhere from the padded point (numbers beside the figure). In the setting of Laurent and von Brecht"
+    " without it the descent goes nowhere from the padded point (numbers beside the figure). In the setting of Laurent and"
+    " von Brecht"
     " (2018), whose proof the kick follows; that it is an algorithm is derived here."
 )
 WIDTH = 4

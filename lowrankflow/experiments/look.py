@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..render.look import INK, MUTED, PALE, clean, draw_title, style
 
@@ -29,7 +29,7 @@ def framed(size: tuple[float, float], title: str, caption: str, quick: bool) -> 
     lines = textwrap.wrap(f"{title}. {caption}" + (" (Quick version.)" if quick else ""), int(14.5 * width))
     below = _LINE * len(lines) + 0.12
     with style():
-        figure = Figure(figsize=(width, height + below), layout="constrained")
+        figure: Any = Figure(figsize=(width, height + below), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.08, wspace=0.04)
         upper, lower = figure.subfigures(2, 1, height_ratios=(height, below))
         lower.text(0.012, 1.0, "\n".join(lines), va="top", fontsize=9, color=MUTED, linespacing=1.35)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -118,7 +118,7 @@ def reproduce(
     with replacing(files[0]) as file:
         file.write(picture)
     write_text(files[1], text)
-    return Reproduced(*(getattr(made, key) for key in list(made.__dataclass_fields__)[:-1]), files)
+    return replace(made, files=files)
 
 
 def _module(name: str) -> ModuleType:

@@ -64,6 +64,7 @@ def measure(quick: bool, tell: Tell) -> Result:
     rank = 4 if quick else 6
     built = lrf.Problem(data="digits", rank=rank, scale=1e-9, depth=3).build()
     flow = lrf.RiemannianFlow(built.loss, lrf.DepthMetric(3))
+    assert built.start is not None
     path = finished(lrf.integrate(flow, built.start, t_span=(0, np.inf), gtol=1e-4, rtol=1e-6))
     stairs, start = approached(built.loss, path, rank), built.loss.value(np.zeros(built.loss.shape))
     numbers["digits"] = {"t": path.t, "loss": path.loss, "loss at zero": start, "plateaus": stairs}

@@ -78,7 +78,7 @@ def test_staircase_halts_at_the_critical_values(made):
     for depth in (2, 3, 4):
         run = numbers[f"depth {depth}"]
         t, loss = np.array(run["t"]), np.array(run["loss"])
-        assert (np.diff(loss) < 0).all()
+        assert np.diff(loss).max() < 1e-12  # roundoff of 15, where the loss has not begun to fall
         between = np.interp([0.05, 0.75], t, loss)  # before the first step, and between the last two
         # claim 15 of the theory: a plateau is within 2 % of the loss at zero
         assert between == pytest.approx([15.0, 0.5], abs=0.3)
@@ -316,10 +316,22 @@ def test_bad_calls(call, words):
         call()
 
 
-def test_progress_only_grows(stand_ins):
+def test_progress_only_grows():
     told = []
-    experiments.reproduce("kick_and_descend", progress=lambda stage, fraction: told.append((stage, fraction)))
-    assert told == [("half", 0.5)]
+    experiments.reproduce("kick_and_descend", quick=True, progress=lambda stage, fraction: told.append(fraction))
+    assert len(told) > 5 and told == sorted(told) and 0 <= told[0] and told[-1] < 1
+
+
+def test_a_run_that_is_interrupted_stops_the_real_thing(tmp_path, monkeypatch, capsys):
+    def interrupt(stage, fraction):
+        if fraction > 0.3:
+            raise KeyboardInterrupt
+
+    from contextlib import nullcontext
+
+    monkeypatch.setattr(cli.reproduce, "progress_bar", lambda quiet: nullcontext(interrupt))
+    assert cli.main(["reproduce", "hessian_inertia", "kick_and_descend", "--quick", "--out", str(tmp_path)]) == 130
+    assert "interrupted" in capsys.readouterr().err and not names(tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -77,5 +77,6 @@ def _make(name: str, folder: object, args: argparse.Namespace, number: int, coun
 
 
 def _within(tell: Callable[[str, float], None], name: str, number: int, count: int) -> Callable[[str, float], None]:
-    """Return what tells of one experiment as a part of all."""
-    return lambda stage, fraction: tell(f"{name}: {stage}", (number + fraction) / count)
+    """Return what tells of one experiment, which of how many it is; each has a bar of its own, so that its time is true."""
+    which = f"{number + 1} of {count}, " if count > 1 else ""
+    return lambda stage, fraction: tell(f"{which}{name}: {stage}", fraction)

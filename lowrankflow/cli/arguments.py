@@ -278,6 +278,6 @@ def _add_reproduce(commands: Any) -> None:
     reproduce.add_argument("names", nargs="*", metavar="NAME", help="experiments; --list lists them")
     reproduce.add_argument("--list", action="store_true", help="list the experiments")
     reproduce.add_argument("--all", action="store_true", help="make all of them")
-    reproduce.add_argument("--quick", action="store_true", help="fewer and smaller runs: seconds in place of minutes")
+    reproduce.add_argument("--quick", action="store_true", help="fewer and smaller runs: some seconds each")
     reproduce.add_argument("--out", metavar="DIR", default=".", help="where to write (default: here)")
     reproduce.add_argument("--quiet", action="store_true", help="no progress bar, no table: one line an experiment")

@@ -16,11 +16,11 @@ from lowrankflow.experiments.result import Compared, Result, Tell, finished
 
 SIZE = (9.6, 4.0)
 CAPTION = (
-    "Loss (half the sum of squares; digits: half the mean over samples) along the gradient flow. Left, target"
-    " diag(4, 3, 2, 1), white inputs, hidden width 8, small Gaussian factors (unbalanced); time in units of that at which the last mode is half"
-    " learned. Right, the digits are reproduced by a matrix of rank r, from small balanced factors, depth 3. Dotted:"
-    " critical values of the index sets {1..k}. In the setting of Achour, Malgouyres and Gerchinovitz (2024), whose critical"
-    " values these are; data and starts are ours."
+    "Loss (half the sum of squares; digits: half the mean over samples) along the gradient flow. Left, target diag(4,"
+    " 3, 2, 1), white inputs, hidden width 8, small Gaussian factors (unbalanced); time in units of that at which the"
+    " last mode is half learned. Right, the digits are reproduced by a matrix of rank r, from small balanced factors,"
+    " depth 3. Dotted: critical values of the index sets {1..k}. In the setting of Achour, Malgouyres and Gerchinovitz"
+    " (2024), whose critical values these are; data and starts are ours."
 )
 SIGMA = (4.0, 3.0, 2.0, 1.0)
 SCALES = {2: 1e-10, 3: 1e-2, 4: 3e-2}  #: spectral norm of the factors at the start

@@ -3,6 +3,7 @@
 - `arguments`: what it understands.
 - `problem`: the problem that they state, or that a file states.
 - `output`: tables, files and the progress bar.
+- `reproduce`: the experiments of the paper.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..workers import Tell
 from .arguments import BAD_INPUT, parser
 from .output import output_folder, progress_bar, show, write
 from .problem import read_problem
+from .reproduce import reproduce_experiments
 
 __all__ = ["main"]
 
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = top.parse_args(argv)
         if args.command is None:
-            top.error("a command is missing, choose verify, compare, check-loss or datasets")
+            top.error("a command is missing, choose verify, compare, check-loss, reproduce or datasets")
         if args.command == "datasets":
             names = data.available()
             width = max(map(len, names))
@@ -90,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "verify" and args.explain is not None:
             print(explain(args.explain))
             return PASSED
+        if args.command == "reproduce":
+            return reproduce_experiments(args)
         return _carry_out(args)
     except SystemExit as stop:
         return int(stop.code or 0)

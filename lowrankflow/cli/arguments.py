@@ -59,6 +59,16 @@ rows=, cols=, values= and shape=, and with what --loss-arg names.
 exit status: as of verify.
 """
 
+_REPRODUCE_EPILOG = """
+examples:
+  lowrankflow reproduce --list
+  lowrankflow reproduce weight_decay_switch --out figures
+  lowrankflow reproduce --all --quick --out figures
+
+exit status: 0 all numbers are as theory predicts; 1 one is not; 2 bad usage or bad input; 130 interrupted (what was made
+is kept).
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """Errors in one line, without the usage text before them."""
@@ -129,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_compare(commands)
     _add_check_loss(commands)
+    _add_reproduce(commands)
     commands.add_parser("datasets", help="list the bundled data sets")
     return top
 
@@ -253,3 +264,20 @@ def _add_check_loss(commands: Any) -> None:
     _add_loss(_add_problem(check))
     _add_run(check, shared=False)
     _add_output(check, "write report.html, report.json and the figures")
+
+
+def _add_reproduce(commands: Any) -> None:
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="make the experiments of the paper: one figure and its numbers each",
+        description="Make experiments of the paper: NAME.png, with its caption, and NAME.json, its numbers, those that"
+        " theory predicts beside the prediction. The same numbers at every call.",
+        epilog=_REPRODUCE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reproduce.add_argument("names", nargs="*", metavar="NAME", help="experiments; --list lists them")
+    reproduce.add_argument("--list", action="store_true", help="list the experiments")
+    reproduce.add_argument("--all", action="store_true", help="make all of them")
+    reproduce.add_argument("--quick", action="store_true", help="fewer and smaller runs: some seconds each")
+    reproduce.add_argument("--out", metavar="DIR", default=".", help="where to write (default: here)")
+    reproduce.add_argument("--quiet", action="store_true", help="no progress bar, no table: one line an experiment")

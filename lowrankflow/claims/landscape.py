@@ -14,7 +14,7 @@ from ..landscape.places import GLOBAL, NON_STRICT, STRICT, aligned
 from ..landscape.whitened import Whitened
 from ..losses import LeastSquares
 from ..matrices import EPS, LinearNetwork
-from ..report import Control, Hypothesis
+from ..report import Control, Hypothesis, Relation
 from ..statements import Measurement, Statement, claim, derived, generator
 
 __all__ = ["LANDSCAPE", "Point"]
@@ -126,7 +126,7 @@ def critical_value(x: Point) -> Measurement:
     statement="The network is the one of its canonical form: active part, bases and blocks.",
     source=f"{ACHOUR}, Proposition 9",
     meaning="Measured: the distance of the rebuilt factors, over their size, in whitened coordinates. Bound: 1e-7.",
-    hypotheses="the network is at a critical point",
+    hypotheses="the network is at a critical point; its product is not zero",
     controls="each factor moved by a thousandth of its size",
 )
 def round_trip(x: Point) -> Measurement:
@@ -142,8 +142,11 @@ def round_trip(x: Point) -> Measurement:
         return max(float(linalg.norm(a - b)) for a, b in zip(factors, back, strict=True)) / size
 
     moved = error(_moved(x, 1e-3, "canonical form"))
+    active = Hypothesis(
+        "an active part", bool(x.place.rank), str(x.place.rank)
+    )  # without one every network has that form
     return Measurement(
-        error(x.network), "<=", 1e-7, (x.critical,), (Control("factors moved by a thousandth", moved, 1e-7),)
+        error(x.network), "<=", 1e-7, (x.critical, active), (Control("factors moved by a thousandth", moved, 1e-7),)
     )
 
 
@@ -168,7 +171,8 @@ def hessian_sign(x: Point) -> Measurement:
     low = float(x.ends.smallest.values[0])
     scale = max(abs(float(x.ends.largest.values[-1])), abs(low), 2 * float(x.problem.sigma[0]))
     strict = x.place.kind == STRICT
-    relation, bound = ("<=", -1e-9) if strict else (">=", -1e-9)
+    bound = -1e-9
+    relation: Relation = "<=" if strict else ">="
     other, where = _of_another_class(x)
     controls: tuple[Control, ...] = ()
     if other is not None:
@@ -191,7 +195,7 @@ def _of_another_class(x: Point) -> tuple[LinearNetwork | None, str]:
     if not (s and free):
         return None, ""
     try:
-        factors, _, turn = aligned(x.problem, x.problem.factors(x.network))
+        factors, _, _ = aligned(x.problem, x.problem.factors(x.network))
         form = canonical_form(x.problem, factors, s)
     except np.linalg.LinAlgError:
         return None, ""
@@ -209,7 +213,7 @@ def _of_another_class(x: Point) -> tuple[LinearNetwork | None, str]:
         " 1e-9, and roundoff of the loss over the fall."
     ),
     hypotheses="the network is at a saddle; the fall exceeds the roundoff of the loss",
-    controls="the line the other way in one factor: V_1 with the other sign",
+    controls="one factor changed the other way",
 )
 def way_out(x: Point) -> Measurement | None:
     """The loss along the line."""
@@ -218,7 +222,8 @@ def way_out(x: Point) -> Measurement | None:
     end = min(out.best, 1e6)
     ts = np.linspace(0.1, 1.0, 10) * end
     fall = out.value - out.loss(end)
-    wrong = LinearNetwork([-out.directions[0], *out.directions[1:]])
+    i = int(np.argmax([float(linalg.norm(v)) for v in out.directions]))
+    wrong = tuple(-v if j == i else v for j, v in enumerate(out.directions))
 
     def excess(directions: tuple[np.ndarray, ...]) -> float:
         values = []
@@ -232,7 +237,7 @@ def way_out(x: Point) -> Measurement | None:
     resolved = Hypothesis("the fall exceeds the roundoff of the loss", bound < 1e-3, fall)
     return Measurement(
         excess(out.directions), "<=", bound, (resolved,),
-        (Control("V_1 with the other sign", excess(wrong.factors), bound),),
+        (Control(f"V_{i + 1} with the other sign", excess(wrong), bound),),
         f"order {out.order}: L falls by {fall:.4g} at t = {end:.3g}",
     )  # fmt: skip
 

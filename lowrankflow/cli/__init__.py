@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import data, validation
-from ..compare import Interrupted, check_problem, compare_problem, explain, verify_problem
+from ..compare import Interrupted, check_problem, compare_problem, explain, place_problem, verify_problem
 from ..problems import Built
 from ..problems.named_losses import is_code
 from ..report import Report
@@ -62,6 +62,7 @@ _COMMANDS: dict[str, Callable[[Built, Tell | None, int], Report]] = {
     "verify": lambda built, progress, workers: verify_problem(built, progress=progress, workers=workers),
     "compare": lambda built, progress, workers: compare_problem(built, progress=progress, workers=workers),
     "check-loss": lambda built, progress, workers: check_problem(built),
+    "landscape": lambda built, progress, workers: place_problem(built, progress=progress),
 }
 
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = top.parse_args(argv)
         if args.command is None:
-            top.error("a command is missing, choose verify, compare, check-loss, reproduce or datasets")
+            top.error("a command is missing, choose verify, compare, check-loss, landscape, reproduce or datasets")
         if args.command == "datasets":
             names = data.available()
             width = max(map(len, names))

@@ -48,6 +48,12 @@ exit status: as of verify.
 """
 
 
+_LANDSCAPE_EPILOG = """examples:
+  lowrankflow landscape --data digits --natural-end 40       # a plateau on the way: which saddle is near?
+  lowrankflow landscape --data iris --depth 2 --rank 2
+  lowrankflow landscape --inputs X.npy --targets Y.npy --preprocess none --factors trained.npz
+"""
+
 _CHECK_EPILOG = """
 examples:
   lowrankflow check-loss --loss mine.py:MyLoss --inputs X.npy --targets Y.csv
@@ -113,14 +119,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_data(verify)
     problem = _add_problem(verify)
-    problem.add_argument("--factors", metavar="FILE", help="your own trained factors, .npz with W1, W2, ...")
-    _add_loss(problem)
-    problem.add_argument("--depth", type=_depth, help="number of factors N: 2, 3, ... (default 3)")
-    problem.add_argument(
-        "--widths",
-        type=_widths,
-        help="hidden widths, one number or d_1,d_2,... (default: r at depth 2, else min(m, n))",
-    )
+    _add_network(problem)
     run = _add_run(verify)
     run.add_argument(
         "--natural-end", type=float, metavar="UNITS",
@@ -139,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_compare(commands)
     _add_check_loss(commands)
+    _add_landscape(commands)
     _add_reproduce(commands)
     commands.add_parser("datasets", help="list the bundled data sets")
     return top
@@ -183,6 +183,39 @@ def _add_loss(problem: argparse._ArgumentGroup) -> None:
     problem.add_argument(
         "--loss-arg", metavar="KEY=VALUE", action="append", default=[], help="passed on to the loss; may be repeated"
     )
+
+
+def _add_network(problem: argparse._ArgumentGroup) -> None:
+    problem.add_argument("--factors", metavar="FILE", help="your own trained factors, .npz with W1, W2, ...")
+    _add_loss(problem)
+    problem.add_argument("--depth", type=_depth, help="number of factors N: 2, 3, ... (default 3)")
+    problem.add_argument(
+        "--widths",
+        type=_widths,
+        help="hidden widths, one number or d_1,d_2,... (default: r at depth 2, else min(m, n))",
+    )
+
+
+def _add_landscape(commands: Any) -> None:
+    landscape = commands.add_parser(
+        "landscape",
+        help="say at which critical point a network is, or is near, and verify it",
+        description="Say at which critical point of the loss a network is, your trained factors or those at the end of a"
+        " run from W(0), or which one is nearest: global minimiser, strict or non-strict saddle, its index set, its order,"
+        " and by which margin. The square loss has an exact theory; any other loss is judged by its gradient and Hessian.",
+        epilog=_LANDSCAPE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_data(landscape)
+    _add_network(_add_problem(landscape))
+    run = _add_run(landscape, shared=False)
+    run.add_argument(
+        "--natural-end", type=float, metavar="UNITS",
+        help="where the run ends, in natural units (default: a projected gradient 1e-6 of its start)",
+    )  # fmt: skip
+    run.add_argument("--rtol", type=float, help="tolerance of the run (default 1e-8)")
+    run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
+    _add_output(landscape, "write report.html, report.json, trajectory.npz and the figures")
 
 
 def _add_run(parser: argparse.ArgumentParser, *, shared: bool = True) -> argparse._ArgumentGroup:

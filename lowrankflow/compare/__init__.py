@@ -6,6 +6,7 @@ The claims stand in ``lowrankflow.claims``, each with its words and its measure;
 - `theory`: which theorems apply.
 - `metrics`: `compare_metrics`, the flows of several metrics side by side; `courses` runs each of them, `tables` shows
   them.
+- `places`: `place_report`, the place of a network in the landscape.
 - `problems`: either of them, or a check, of a problem as a value.
 """
 
@@ -13,7 +14,8 @@ from ..claims import CLAIMS, explain
 from ..claims.sides import natural_time_unit
 from .equivalence import Interrupted, verify_equivalence
 from .metrics import compare_metrics
-from .problems import check_problem, compare_problem, verify_problem
+from .places import place_report
+from .problems import check_problem, compare_problem, place_problem, verify_problem
 
 __all__ = [
     "CLAIMS",
@@ -23,6 +25,8 @@ __all__ = [
     "compare_problem",
     "explain",
     "natural_time_unit",
+    "place_problem",
+    "place_report",
     "verify_equivalence",
     "verify_problem",
 ]

@@ -16,10 +16,9 @@ from ..claims.limits import set_text
 from ..landscape import Place, classify, critical_values, hessian_spectrum
 from ..landscape.places import GLOBAL, NON_STRICT, STRICT
 from ..losses import Loss, facts
-from ..matrices import LinearNetwork
+from ..matrices import LinearNetwork, singular_values
 from ..report import Figure, Report, Table
 from ..statements import measured
-from .equivalence import what_w_is
 
 __all__ = ["place_report"]
 
@@ -83,13 +82,13 @@ def place_report(
     seed = int(generator.integers(2**63))
     tell("which critical point", 0.0)
     here = classify(network, loss, products=products, rng=seed)
-    problem = {"data": dict(about or {}), "loss": facts(loss).normalisation}
-    report = Report("landscape", problem, title=_TITLE, lead=_LEAD)
-    report.attachments["place"] = here
-    problem |= {
-        "shape": list(network.shape), "depth": network.depth, "widths": list(network.widths), "place": _page(here),
+    problem: dict[str, Any] = {
+        "data": dict(about or {}), "loss": facts(loss).normalisation, "shape": list(network.shape),
+        "depth": network.depth, "widths": list(network.widths), "place": _page(here),
         "nearby": None if here.nearby is None else _page(here.nearby),
     }  # fmt: skip
+    report = Report("landscape", problem, title=_TITLE, lead=_LEAD)
+    report.attachments["place"] = here
     report.headline = "\n".join(_sentences(here))
     report.tables = [_deciding(here, "decisions", "What decides, here")]
     if here.nearby is not None:
@@ -109,7 +108,9 @@ def place_report(
 
 def _sentences(here: Place) -> list[str]:
     """Say it in words."""
-    found = [f"{here.kind[0].upper()}{here.kind[1:]}, relative gradient {here.gradient:.2g} (threshold {here.threshold:.2g})"]
+    found = [
+        f"{here.kind[0].upper()}{here.kind[1:]}, relative gradient {here.gradient:.2g} (threshold {here.threshold:.2g})"
+    ]
     found += _details(here)
     if (near := here.nearby) is not None:
         found.append(f"Nearest critical point found: {near.kind}, at distance {near.distance:.4g} of the factors")
@@ -145,12 +146,9 @@ def _page(place: Place) -> dict[str, Any]:
 def _deciding(place: Place, name: str, title: str) -> Table:
     """Return the numbers that decide, the closest ones first."""
     closest = sorted(place.decided_by.items(), key=lambda item: abs(math.log(item[1][0] / item[1][1])))[:12]
-    rows = [(what, f"{value:.3g}", f"{bound:.3g}", _factor(value, bound)) for what, (value, bound) in closest]
-    return Table(name, title, ("number", "value", "threshold", "factor to flip it"), rows)
-
-
-def _factor(value: float, bound: float) -> str:
-    return f"{max(value / bound, bound / value):.3g}"
+    rows = [(what, float(v), float(t), float(max(v / t, t / v))) for what, (v, t) in closest]
+    caption = "The factor by which a number would have to change to reach its threshold; the closest ones first."
+    return Table(name, title, caption, ("number", "value", "threshold", "factor to flip it"), tuple(rows))
 
 
 def _values(here: Place, network: LinearNetwork, loss: Loss) -> Figure:
@@ -162,11 +160,12 @@ def _values(here: Place, network: LinearNetwork, loss: Loss) -> Figure:
     squares = spectrum.sigma**2
     ranks = range(min(sizes, int((squares > 1e-20 * squares[0]).sum())) + 1)
     best = [spectrum.floor + 0.5 * float(squares[r:].sum()) for r in ranks]
-    w = network.to_low_rank()
+    s = singular_values(network)
+    rank = int((s > 1e-8 * s.max(initial=0.0)).sum())
     curves = [
         curve("critical values", [len(v.index_set) for v in values], [v.value for v in values], "guide", points=True),
         curve("S = {1, ..., r}", ranks, best, "a", points=True),
-        curve("this network", [w.rank], [here.value], "b", points=True),
+        curve("this network", [rank], [here.value], "b", points=True),
     ]
     near = here.nearby
     if near is not None and near.rank is not None:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from .. import validation
 from ..charts import Chart
 from ..checks import check_loss
 from ..claims.sides import natural_time_unit
+from ..flow import Status, Step, Trajectory, integrate
+from ..flows import FactorFlow
+from ..gradients import project
+from ..matrices import LinearNetwork
 from ..problems import Built, Problem
 from ..report import Report
-from .equivalence import Interrupted, verify_equivalence
+from .equivalence import Interrupted, default_widths, verify_equivalence, what_w_is
 from .metrics import compare_metrics
+from .places import place_report
+from .starts import require_moving
 
-__all__ = ["METRICS", "check_problem", "compare_problem", "verify_problem", "with_metrics"]
+__all__ = ["METRICS", "check_problem", "compare_problem", "place_problem", "verify_problem", "with_metrics"]
 
 METRICS = ("embedded", "2", "3", "inf", "scaledgd")  #: compared where a problem names none
 
@@ -132,6 +141,71 @@ def check_problem(problem: Problem | Built) -> Report:
     report = _signed(run, built, "check-loss")
     report.problem["data"] = built.about
     return report
+
+
+def place_problem(problem: Problem | Built, *, progress: Progress | None = None) -> Report:
+    """Say at which critical point a problem's network is: its factors, or those at the end of a run from its W(0).
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        With factors, those are placed as they are. Else the factor flow runs from balanced factors of W(0), up to
+        ``natural_end``, or until its gradient is 1e-6 of its start.
+    progress
+        As of `place_report`.
+
+    Returns
+    -------
+    Report
+        As of `verify_problem`; ``report.attachments["trajectory"]`` is the run, where there was one.
+
+    Raises
+    ------
+    ValueError, TypeError, Interrupted
+        As `Problem.build` and `place_report` do.
+    """
+    built, p = _built(problem)
+    rng, path, network = deepcopy(built.rng), None, built.network
+    if network is None:
+        path = _run(built, p, rng, progress)
+        network = path.points[-1]
+        assert isinstance(network, LinearNetwork)
+    tell = None if progress is None else (lambda stage, part: progress(stage, 0.5 + part / 2))
+    report = _signed(
+        partial(place_report, network, built.loss, rng=0, about=built.about, progress=tell), built, "landscape"
+    )
+    if path is not None:
+        report.attachments["trajectory"] = path
+        report.headline = (
+            f"{what_w_is(report, built.point)}: the end of the factor flow. {path.message}\n{report.headline}"
+        )
+    return report
+
+
+_END = 1e-6  # of the projected gradient at the start, where the run ends of itself
+
+
+def _run(built: Built, p: Problem, rng: np.random.Generator, progress: Progress | None) -> Trajectory:
+    """Return the factor flow of a problem from balanced factors."""
+    depth = p.depth or 3
+    widths = default_widths(built.point.shape, depth, built.point.rank) if p.widths is None else p.widths
+    network = LinearNetwork.balanced(built.point, depth, widths=widths, rng=rng)
+    require_moving(built.loss, built.point)
+    end = math.inf if p.natural_end is None else p.natural_end * natural_time_unit(built.loss, built.point, depth)
+    first = project(built.point, built.loss.gradient(built.point)).norm()
+
+    def told(step: Step) -> None:
+        if progress is not None:
+            part = step.t / end if math.isfinite(end) else math.log(first / max(step.stationarity, _END * first))
+            progress("factor flow", 0.5 * min(1.0, max(0.0, part if math.isfinite(end) else part / -math.log(_END))))
+
+    path = integrate(
+        FactorFlow(built.loss), network, t_span=(0.0, end), gtol=_END * first, callback=told,
+        **{"rtol": 1e-8, "max_evaluations": 200_000} | _given(rtol=p.rtol, max_evaluations=p.max_evaluations),
+    )  # fmt: skip
+    if path.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return path
 
 
 def with_metrics(problem: Problem) -> Problem:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
     "compare": ("missing", "metrics", "clock", "clock_end", "rtol", "max_evaluations"),
     "check-loss": (),
+    "landscape": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
 }
 _EVERYWHERE = (
     "data", "inputs", "targets", "observed", "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
@@ -267,7 +268,7 @@ class Problem:
 
         Parameters
         ----------
-        command : {"verify", "compare", "check-loss"}
+        command : {"verify", "compare", "check-loss", "landscape"}
             What it does not need, such as a depth to compare, is left out.
         """
         taken = (*_EVERYWHERE, *_COMMANDS[validation.require_choice("command", command, _COMMANDS)])

@@ -9,13 +9,14 @@ import pytest
 import lowrankflow as lrf
 from lowrankflow.checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from lowrankflow.claims import CLAIMS, OF_METRICS, VERIFIED, Measurement, claim
+from lowrankflow.claims.landscape import LANDSCAPE
 from lowrankflow.claims.page import markdown, page
 from lowrankflow.statements import generator, measured
 
 ROOT = Path(__file__).parents[1]
 GROUPS = {
     "verify": VERIFIED, "compare": OF_METRICS,
-    "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
+    "landscape": LANDSCAPE, "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
 }  # fmt: skip
 
 

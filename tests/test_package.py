@@ -27,7 +27,7 @@ FLOORS = {
     "gradients": 3, "geometry": 3, "charts": 3,
     "flow": 4, "descent": 4, "separation": 4, "checks": 4, "claims": 4, "landscape": 4,
     "compare": 5,
-    "render": 6, "plotting": 6, "html_report": 6, "pymanopt_manifold": 6,
+    "render": 6, "experiments": 6, "plotting": 6, "html_report": 6, "pymanopt_manifold": 6,
     "cli": 7, "__main__": 7, "__init__": 8,
 }  # fmt: skip
 
@@ -379,7 +379,12 @@ def blocks(name):
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md"])
+PAGES = [
+    "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lrf.render, "write_html", lambda report, path: Path(path).write_text(str(report), encoding="utf-8"))

@@ -90,7 +90,7 @@ def place_report(
     report = Report("landscape", problem, title=_TITLE, lead=_LEAD)
     report.attachments["place"] = here
     report.headline = "\n".join(_sentences(here))
-    report.tables = [_deciding(here, "decisions", "What decides, here")]
+    report.tables = [_deciding(here, "decisions", "What decides, here")] if here.decided_by else []
     if here.nearby is not None:
         report.tables.append(_deciding(here.nearby, "decisions nearby", "What decides, at the critical point nearby"))
     at, there = (network, here) if here.nearby is None else (here.nearby.network, here.nearby)
@@ -159,15 +159,15 @@ def _values(here: Place, network: LinearNetwork, loss: Loss) -> Figure:
     assert spectrum is not None
     squares = spectrum.sigma**2
     ranks = range(min(sizes, int((squares > 1e-20 * squares[0]).sum())) + 1)
-    best = [spectrum.floor + 0.5 * float(squares[r:].sum()) for r in ranks]
+    near = here.nearby if here.nearby is not None and here.nearby.rank is not None else None
+    best = [(r, spectrum.floor + 0.5 * float(squares[r:].sum())) for r in ranks if near is None or r != near.rank]
     s = singular_values(network)
     rank = int((s > 1e-8 * s.max(initial=0.0)).sum())
     curves = [
         curve("critical values", [len(v.index_set) for v in values], [v.value for v in values], "guide", points=True),
-        curve("S = {1, ..., r}", ranks, best, "a", points=True),
+        curve("S = {1, ..., r}", [r for r, _ in best], [v for _, v in best], "a", points=True),
         curve("this network", [rank], [here.value], "b", points=True),
     ]
-    near = here.nearby
     if near is not None and near.rank is not None:
         curves.append(curve(f"nearest found: {near.kind}", [near.rank], [near.critical_value], "control", points=True))
     first = f"the {_SHOWN} least" if len(values) == _SHOWN else "all"

@@ -721,7 +721,7 @@ MUTANTS = [
     ),
     Mutant(
         "reference-kept",
-        "keep(reference)",
+        "keep(pair[1])",
         "keep(found.scout)",
         "test_equivalence.py::test_ctrl_c_within_the_shared_runs_keeps_the_best_path_so_far",
     ),
@@ -886,8 +886,8 @@ MUTANTS = [
     ),
     Mutant(
         "columns-unseen",
-        "if _away(now, then) and not",
-        "if False and not",
+        "if _away(now, then) and _repeats(function, now):",
+        "if False:",
         "test_columns.py::test_another_function_of_the_same_name_is_refused",
     ),
     Mutant(
@@ -898,7 +898,7 @@ MUTANTS = [
     ),
     Mutant(
         "hours-refused",
-        " and not _away(function(), now):",
+        " and _repeats(function, now):",
         ":",
         "test_columns.py::test_a_column_that_tells_the_hour_is_no_reason_to_refuse",
     ),
@@ -919,6 +919,50 @@ MUTANTS = [
         "finite in names if not finite",
         "finite in names if finite",
         "test_columns.py::test_a_rate_that_is_not_finite_is_named",
+    ),
+    # -- landscape -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "narrowest-layer", "return min(*sizes, self.target_rank)", "return min(sizes)",
+        "test_landscape.py::test_no_point_is_of_another_class_than_its_hessian_says",
+    ),
+    Mutant(
+        "any-pivot", "kind = NON_STRICT if all(p.tightened for p in pivots) else STRICT",
+        "kind = NON_STRICT if any(p.tightened for p in pivots) else STRICT",
+        "test_landscape.py::test_no_point_is_of_another_class_than_its_hessian_says",
+    ),
+    Mutant(
+        "inversions-turned", "not in chosen and s[i] - s[j] > TIED", "not in chosen and s[j] - s[i] > TIED",
+        "test_landscape.py::test_inertia_where_it_is_known",
+    ),
+    Mutant(
+        "whole-gradient", "float(np.prod(np.delete(sizes, j)))", "float(np.prod(sizes))",
+        "test_landscape.py::test_the_unit_does_not_matter",
+    ),
+    Mutant(
+        "seen-by-inputs", "unseen = _kernel(chain(blocks[:b], sizes[0]).T)", "unseen = np.eye(sizes[b])",
+        "test_landscape.py::test_lines_out_of_saddles_are_exact",
+    ),
+    Mutant(
+        "rise-of-one", "rise = 0.5 * (inner *", "rise = (inner *", "test_landscape.py::test_lines_out_of_saddles_are_exact",
+    ),
+    Mutant(
+        "one-multiplicity", "kept = kept._replace(multiplicity=kept.multiplicity + 1)", "kept = kept._replace(multiplicity=1)",
+        "test_landscape.py::test_critical_values_come_in_order_with_their_multiplicities",
+    ),
+    Mutant(
+        "nearest-of-all", "for chosen in sorted(told or near, key=", "for chosen in sorted(near, key=",
+        "test_landscape.py::test_points_near_critical_ones_are_told",
+    ),
+    Mutant(
+        "late-gradient", "moved, again = (_asked_twice(loss, at) for at", "moved, again = (factor_gradients(loss, at) for at",
+        "test_checks.py::test_a_gradient_of_the_call_before_is_not_taken_for_roundoff",
+    ),
+    Mutant(
+        "parts-go-back", "max(self._done[name], fraction)", "fraction",
+        "test_workers.py::test_the_numbers_do_not_depend_on_the_workers",
+    ),
+    Mutant(
+        "ctrl-c-unheard", "if stop.value:", "if False:", "test_workers.py::test_ctrl_c_ends_the_others_and_keeps_what_is_there",
     ),
     # -- problems ----------------------------------------------------------------------------------------------------
     Mutant(

@@ -30,6 +30,7 @@ NEAR = 1.0  #: and up to which a run passes it
 BALANCED = 1e-6  #: relative imbalance up to which the predictions for balanced factors are made
 _ISOTROPIC = 1e-8  # relative difference of the eigenvalues of whitened inputs
 _ALIGNED = 1e-2  # of what is dormant, beside the direction that grows, relative to it
+_CLOSE = 0.25  # nearness up to which the leading order is used
 _SMALL = 0.25  # of its limit, up to which a mode is taken for dormant
 
 MINIMISER, SADDLE, UNDECIDED = "minimiser of its rank", "saddle", "undecided"
@@ -139,7 +140,7 @@ class Plateau:
     highest, lowest : float
         The loss between entry and exit.
     entered, left : float
-        First and next kept time: S is nearest from the one up to the other; None where the run ends here.
+        S is nearest from the one time up to the other, found between kept points by a line; None where the run ends here.
     nearest_at : float
         Time of the smallest distance.
     order : int or None
@@ -227,9 +228,9 @@ def place(path: Trajectory, loss: Loss) -> Ending:
     decided = {
         "distance over that of its neighbour": (max(ratio, EPS), AT if ratio <= math.sqrt(AT * TOWARDS) else TOWARDS)
     }
-    if last.overlaps.size:
-        closest = float(last.overlaps[int(np.argmin(np.abs(last.overlaps - 0.5)))])
-        decided["overlap nearest to a half"] = (max(closest, EPS), 0.5)
+    chosen = last.overlaps > 0.5
+    off = float(np.where(chosen, 1 - last.overlaps, last.overlaps).max(initial=0.0))
+    decided["overlap of a pair, off 0 or 1 towards the other"] = (max(off, EPS), 0.5)
     norm = float(linalg.norm(problem.sigma[list(s)])) if s else float(problem.sigma[0])
     return replace(
         here, kind=MINIMISER if best else SADDLE, where=where, index_set=tuple(i + 1 for i in s),
@@ -279,7 +280,8 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
     depth = None if depth is None else require_depth(depth)
     if seen is None:
         return ()
-    states = [(i, state) for i, state in enumerate(map(seen.look, points)) if state is not None]
+    looked = [seen.look(w) for w in points]
+    states = [(i, state) for i, state in enumerate(looked) if state is not None]
     rank, problem = max(map(_rank, points)), seen.problem
     known = _flow_depth(points[0], depth)
     found: list[Plateau] = []
@@ -292,11 +294,12 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
         if not nearest.distance <= NEAR * scale:
             continue
         first, after = stay[0][0], stay[-1][0] + 1
-        left = float(path.t[after]) if after < len(points) else None
+        entered = _crossing(path, looked, first) if first > 0 else float(path.t[0])
+        left = _crossing(path, looked, after) if after < len(points) else None
         values = path.loss[first:after]
         plateau = Plateau(
             tuple(i + 1 for i in s), problem.value(s), nearest.distance, nearest.distance / scale, float(values.max()),
-            float(values.min()), float(path.t[first]), left, float(path.t[at]), _order(problem, s, known),
+            float(values.min()), entered, left, float(path.t[at]), _order(problem, s, known),
             None if left is None else left - float(path.t[at]),
         )  # fmt: skip
         plateau = _predicted(plateau, seen, points[at], s, rank, known)
@@ -306,7 +309,9 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
     return tuple(found)
 
 
-def staircase(path: Trajectory, loss: Loss, plateaus: Sequence[Plateau], *, unit: float = 1.0, time: str = "t") -> Figure:
+def staircase(
+    path: Trajectory, loss: Loss, plateaus: Sequence[Plateau], *, unit: float = 1.0, time: str = "t"
+) -> Figure:
     """Return the picture of a run: loss against time, and the critical values of the plateaus as lines with their names.
 
     Parameters
@@ -403,9 +408,7 @@ class _Seen:
             overlaps[g] = values[::-1]
         chosen = overlaps > 0.5
         s = np.flatnonzero(chosen)
-        apart = Product(
-            np.hstack([left, -u[:, s] * self.sigma[s]]), np.vstack([right, v[:, s].T])
-        )
+        apart = Product(np.hstack([left, -u[:, s] * self.sigma[s]]), np.vstack([right, v[:, s].T]))
         distance = apart.norm()
         # ||B - Q||^2 / 2 - ||B_S - Q||^2 / 2 with B - B_S = D: ||D||^2 / 2 - <D, Q - B_S>
         excess = 0.5 * distance**2 - float((self.sigma[~chosen] ** 2 * overlaps[~chosen]).sum())
@@ -426,6 +429,18 @@ class _Seen:
         return min([*less, *more], default=0.0)
 
 
+def _crossing(path: Trajectory, looked: Sequence[_State | None], i: int) -> float:
+    """Return when the first overlap crosses 1/2 between the kept times i - 1 and i, on a line."""
+    before, now, t = looked[i - 1], looked[i], path.t
+    if before is None or now is None:
+        return float(t[i])
+    a, b = before.overlaps - 0.5, now.overlaps - 0.5
+    crossed = (a > 0) != (b > 0)
+    if not crossed.any():
+        return float(t[i])
+    return float(t[i - 1] + (t[i] - t[i - 1]) * (a[crossed] / (a[crossed] - b[crossed])).min())
+
+
 def _checked(path: Trajectory, loss: Loss) -> tuple[_Seen | None, list[Any]]:
     """Return the pairs of the targets, None for a loss without, and the points."""
     if not isinstance(path, Trajectory):
@@ -440,7 +455,7 @@ def _checked(path: Trajectory, loss: Loss) -> tuple[_Seen | None, list[Any]]:
 
 
 def _rank(w: Any) -> int:
-    return int(min(*w.shape, w.bottleneck) if isinstance(w, LinearNetwork) else w.rank)
+    return int(min(*w.shape, *w.widths) if isinstance(w, LinearNetwork) else w.rank)
 
 
 def _recedes(seen: _Seen, points: Sequence[Any], last: _State) -> bool:
@@ -494,19 +509,19 @@ def _order(problem: Whitened, s: Sequence[int], depth: float | None) -> int | No
     return int(depth) if depth is not None and math.isfinite(depth) and float(depth).is_integer() else None
 
 
-def _predicted(
-    plateau: Plateau, seen: _Seen, w: Matrix, s: Sequence[int], rank: int, depth: float | None
-) -> Plateau:
+def _predicted(plateau: Plateau, seen: _Seen, w: Matrix, s: Sequence[int], rank: int, depth: float | None) -> Plateau:
     """Return a plateau with the time at which theory expects the run to leave it."""
     if depth is None or not math.isfinite(depth):
         return replace(plateau, prediction="none: the depth of balanced factors is not known")
     if len(s) >= rank:
         return replace(plateau, prediction="none: W leaves by an exchange of pairs, whose time depends on the way in")
-    growth = _growth(seen, w, s)
+    growth = _growth(seen, w, s, depth)
     if not 0 < growth.size <= _SMALL * growth.limit:
         return replace(plateau, prediction="none: the next mode is not small and positive at the nearest point")
     if not growth.aligned and depth > 2:
-        return replace(plateau, prediction="none: several dormant modes are mixed, and beyond depth 2 that has no closed form")
+        return replace(
+            plateau, prediction="none: several dormant modes are mixed, and beyond depth 2 that has no closed form"
+        )
     exact = growth.aligned and growth.isotropic
     words = "closed form for one mode: whitened inputs, and W aligned with the pairs" if exact else "to leading order"
     return replace(plateau, predicted=mode_time(depth, growth.rate, growth.size, growth.limit), prediction=words)
@@ -516,34 +531,38 @@ class _Growth(NamedTuple):
     rate: float  # g, the largest singular value of the gradient beside W_S
     size: float  # of W along that pair
     limit: float
-    aligned: bool  # whether all that W has beside W_S lies along that pair, where it touches it
+    aligned: bool  # whether that pair is, for what W has beside W_S, a singular pair
     isotropic: bool
 
 
-def _growth(seen: _Seen, w: Matrix, s: Sequence[int]) -> _Growth:
-    """Return what grows beside W_S: the top singular pair of the gradient there, off the row and column spaces of W_S."""
-    spectrum = seen.problem.spectrum
+def _growth(seen: _Seen, w: Matrix, s: Sequence[int], depth: float) -> _Growth:
+    r"""Return what grows beside W_S: the top singular pair (x, y) of the gradient there, off the row and column spaces of W_S.
+
+    At depth 2 balanced factors of the dormant part :math:`U S V^T` grow by :math:`S^{1/2} (U^T x + V^T y) / 2` alone, so that
+    its squared norm is the size; :math:`x^T U S V^T y` where W is aligned, and beyond depth 2. (derived)
+    """
+    spectrum, chosen = seen.problem.spectrum, list(s)
     root = np.sqrt(spectrum.eigenvalues)
     others = [i for i in range(seen.sigma.size) if i not in s]
     left, right = w.split()
-    right = right @ spectrum.basis
-    v = seen.v
-    inside = linalg.qr(v[:, list(s)] / root[:, None], mode="economic")[0] if s else np.zeros((root.size, 0))
+    inside = linalg.qr(seen.v[:, chosen] / root[:, None], mode="economic")[0] if chosen else np.zeros((root.size, 0))
 
     def beside(rows: Array) -> Array:
         return np.asarray(rows - (rows @ inside) @ inside.T)
 
-    x, g, yt = linalg.svd(beside(seen.sigma[others, None] * v[:, others].T * root), full_matrices=False)
-    y, u = yt[0], seen.u[:, others] @ x[:, 0]
-    dormant_left = left - seen.u[:, list(s)] @ (seen.u[:, list(s)].T @ left)
-    dormant_right = beside(right)
-    size = float((u @ dormant_left) @ (dormant_right @ y))
-    column = dormant_left @ (dormant_right @ y) - size * u
-    row = (u @ dormant_left) @ dormant_right - size * y
-    off = math.hypot(float(linalg.norm(column)), float(linalg.norm(row)))
+    x, g, yt = linalg.svd(beside(seen.sigma[others, None] * seen.v[:, others].T * root), full_matrices=False)
+    x, y = seen.u[:, others] @ x[:, 0], yt[0]
+    q, upper = linalg.qr(left - seen.u[:, chosen] @ (seen.u[:, chosen].T @ left), mode="economic")
+    u, size, vt = linalg.svd(upper @ beside(right @ spectrum.basis), full_matrices=False)
+    along, across = (q @ u).T @ x, vt @ y
+    known = float((along * size) @ across)
+    off = math.hypot(float(linalg.norm(size * along)), float(linalg.norm(size * across)))
+    aligned = off**2 - 2 * known**2 <= 2 * _ALIGNED**2 * known**2
+    if depth == 2:
+        known = 0.25 * float((size * (along + across) ** 2).sum())
     rate, curvature = float(g[0]), float((spectrum.eigenvalues * y**2).sum())
     isotropic = not seen.problem.unseen and bool(np.ptp(spectrum.eigenvalues) <= _ISOTROPIC * spectrum.eigenvalues[0])
-    return _Growth(rate, size, rate / curvature, off <= _ALIGNED * abs(size), isotropic)
+    return _Growth(rate, known, rate / curvature, aligned, isotropic)
 
 
 def mode_time(depth: float, rate: float, size: float, limit: float) -> float:
@@ -577,5 +596,10 @@ def _joined(a: Plateau, b: Plateau) -> Plateau:
     near = a if a.distance <= b.distance else b
     escape = None if b.left is None else b.left - near.nearest_at
     return replace(
-        near, highest=max(a.highest, b.highest), lowest=min(a.lowest, b.lowest), entered=a.entered, left=b.left, escape=escape
+        near,
+        highest=max(a.highest, b.highest),
+        lowest=min(a.lowest, b.lowest),
+        entered=a.entered,
+        left=b.left,
+        escape=escape,
     )

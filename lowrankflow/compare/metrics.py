@@ -193,8 +193,9 @@ def compare_metrics(
         report.interrupted = True
         raise Interrupted(report) from None
     finally:
-        _describe(report, x, clock, clock_end)
         courses = [done[i] for i in sorted(done)]
+        _describe(report, x, clock, clock_end)
+        _where_they_ended(report, courses)
         if courses:
             report.tables = tables.tables(courses, modes, loss)
             report.figures = tables.figures(courses, modes, loss, clock)
@@ -284,3 +285,15 @@ def _describe(report: Report, x: Comparison, clock: str, clock_end: float | None
         "end": {"projected gradient, relative to the start": REDUCTION, "time": clock_end, "evaluations": x.budget},
         "tolerances": {"rtol": x.rtol},
     }
+
+
+def _where_they_ended(report: Report, courses: list[Course]) -> None:
+    """Say at which critical points the flows of a square loss ended, and name those that are not the best of their rank."""
+    known = {course.label: course.ended for course in courses if course.ended is not None}
+    if not known:
+        return
+    report.problem["ended at"] = {label: ended.to_dict() for label, ended in known.items()}
+    report.attachments["plateaus"] = {course.label: course.plateaus for course in courses}
+    elsewhere = [f"{label}, {ended}" for label, ended in known.items() if not ended.at_minimiser]
+    if elsewhere:
+        report.headline += f"\nnot every flow ended at the minimiser of its rank: {'. '.join(elsewhere)}"

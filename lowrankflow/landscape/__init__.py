@@ -35,9 +35,10 @@ from .hessian import (
 )
 from .learning import LearningCoefficient, learning_coefficient
 from .places import Pivot, Place
-from .runs import Ending, Plateau, follow, place, staircase
+from .runs import Climb, Ending, Plateau, follow, place, staircase
 
 __all__ = [
+    "Climb",
     "CriticalValue",
     "Ending",
     "Escape",

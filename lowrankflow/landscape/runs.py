@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg, special
+from scipy.sparse.linalg import svds
 
 from .. import validation
 from ..flow import Trajectory
@@ -22,7 +23,7 @@ from ..validation import Array
 from .places import groups, inversions, is_leading, margin_of
 from .whitened import Whitened
 
-__all__ = ["Ending", "Plateau", "follow", "place", "staircase"]
+__all__ = ["Climb", "Ending", "Plateau", "follow", "place", "staircase"]
 
 AT = 0.1  #: distance from W_S, over that of W_S from its neighbour, up to which W is at W_S
 TOWARDS = 0.5  #: and up to which it is on the way: beyond, W may as well be between the two
@@ -30,7 +31,7 @@ NEAR = 1.0  #: and up to which a run passes it
 BALANCED = 1e-6  #: relative imbalance up to which the predictions for balanced factors are made
 _ISOTROPIC = 1e-8  # relative difference of the eigenvalues of whitened inputs
 _ALIGNED = 1e-2  # of what is dormant, beside the direction that grows, relative to it
-_CLOSE = 0.25  # nearness up to which the leading order is used
+_DENSE = 300  # pairs up to which all are computed where one is looked for
 _SMALL = 0.25  # of its limit, up to which a mode is taken for dormant
 
 MINIMISER, SADDLE, UNDECIDED = "minimiser of its rank", "saddle", "undecided"
@@ -53,8 +54,9 @@ class Ending:
     exact : bool
         Whether the exact theory of the square loss says so; for any other loss only the gradient is known.
     index_set : tuple of int or None
-        S, from 1: the pairs of which the overlap with W, :math:`u_i^T B v_i / \sigma_i`, is above 1/2. No critical matrix lies
-        nearer to W. Of tied pairs those that come first are named.
+        S, from 1: the pairs that W has captured. B, the whitened W, has captured a singular direction (x, y) of its own if its
+        singular value is above half of the best one there, :math:`x^T Q y`; S are as many pairs, those of which B has most,
+        :math:`\sigma_i u_i^T B v_i`. Of tied pairs those that come first are named.
     rank : int
         r of the run: the rank of W, or the narrowest layer.
     value, critical_value, excess : float
@@ -173,6 +175,11 @@ class Plateau:
     def rank(self) -> int:
         return len(self.index_set)
 
+    @property
+    def leads(self) -> bool:
+        """Whether S is {1, ..., r}."""
+        return self.index_set == tuple(range(1, self.rank + 1))
+
 
 def place(path: Trajectory, loss: Loss) -> Ending:
     r"""Say where a run ended: at which critical matrix of the square loss, how near, minimiser or saddle.
@@ -228,9 +235,9 @@ def place(path: Trajectory, loss: Loss) -> Ending:
     decided = {
         "distance over that of its neighbour": (max(ratio, EPS), AT if ratio <= math.sqrt(AT * TOWARDS) else TOWARDS)
     }
-    chosen = last.overlaps > 0.5
-    off = float(np.where(chosen, 1 - last.overlaps, last.overlaps).max(initial=0.0))
-    decided["overlap of a pair, off 0 or 1 towards the other"] = (max(off, EPS), 0.5)
+    half = last.captured[int(np.argmin(np.abs(last.captured - 0.5)))] if last.captured.size else 0.0
+    off = float(1 - half if half > 0.5 else half)
+    decided["direction captured, off 0 or 1 towards the other"] = (max(off, EPS), 0.5)
     norm = float(linalg.norm(problem.sigma[list(s)])) if s else float(problem.sigma[0])
     return replace(
         here, kind=MINIMISER if best else SADDLE, where=where, index_set=tuple(i + 1 for i in s),
@@ -244,9 +251,8 @@ def place(path: Trajectory, loss: Loss) -> Ending:
 def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple[Plateau, ...]:
     r"""Return the plateaus that a run of the square loss passed, in order.
 
-    S is read from what W has captured: pairs of the whitened targets with an overlap above 1/2. That makes W_S the critical
-    matrix nearest to W. It counts as passed if W comes nearer to it than it lies to the one with the next pair more. Values
-    of the loss have no say: nearly every value is close to some critical value. The best matrix of the rank of the run is
+    S is read from what W has captured, as in `Ending`. W_S counts as passed if W comes nearer to it than it lies to the
+    critical matrix with the next pair more. Values of the loss have no say: nearly every value is close to some critical value. The best matrix of the rank of the run is
     no plateau; a saddle at which the run ends is one, with ``left`` None.
 
     Parameters
@@ -309,64 +315,59 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
     return tuple(found)
 
 
-def staircase(
-    path: Trajectory, loss: Loss, plateaus: Sequence[Plateau], *, unit: float = 1.0, time: str = "t"
-) -> Figure:
-    """Return the picture of a run: loss against time, and the critical values of the plateaus as lines with their names.
+class Climb(NamedTuple):
+    """A run as the picture shows it."""
+
+    label: str
+    t: Array
+    loss: Array
+    plateaus: Sequence[Plateau]
+    unit: float = 1.0  #: of the times of `t` and of the plateaus, which are divided by it
+
+
+def staircase(runs: Sequence[Climb], time: str = "t") -> Figure:
+    """Return the picture of one run, or of several: loss against time, and the plateaus as lines with their names.
 
     Parameters
     ----------
-    path : Trajectory
-    loss : Loss
-    plateaus : sequence of Plateau
-        What `follow` found, one at least.
-    unit, time : float, str
-        Time is divided by the unit; what its axis says.
+    runs : sequence of Climb
+        With a plateau in one of them at least.
+    time : str
+        What the axis of times says.
     """
-    return staircase_of([("loss", path.t / unit, path.loss, plateaus, unit)], time)
-
-
-def staircase_of(
-    runs: Sequence[tuple[str, Array, Array, Sequence[Plateau], float]], time: str, ylabel: str = "loss"
-) -> Figure:
-    """Return the picture of several runs, each with its label, times, losses, plateaus, and the unit of their times."""
-    role = "a" if len(runs) == 1 else "one"
-    curves = []
+    several = len(runs) > 1
+    curves = [Curve(r.label, (r.t[1:] / r.unit).tolist(), r.loss[1:].tolist(), "one" if several else "a") for r in runs]
+    start = min(float(r.t[1]) / r.unit for r in runs if r.t.size > 1)
+    end = max(float(r.t[-1]) / r.unit for r in runs)
     shown: dict[tuple[int, ...], Plateau] = {}
-    start = min(float(t[t > 0].min(initial=math.inf)) for _, t, *_ in runs)
-    end = max(float(t[-1]) for _, t, *_ in runs)
-    for label, t, values, plateaus, unit in runs:
-        curves.append(Curve(label, t[1:].tolist(), values[1:].tolist(), role))
-        if plateaus:
-            at = [max(p.nearest_at / unit, start) for p in plateaus]
-            value = np.interp(at, t, values).tolist()
-            curves.append(Curve("" if len(curves) > 1 else "nearest to a critical point", at, value, "b", points=True))
-        for p in plateaus:
+    for r in runs:
+        for p in r.plateaus:
             shown.setdefault(p.index_set, p)
-    names = _names(list(shown.values()))
-    for i, (p, name) in enumerate(zip(shown.values(), names, strict=True)):
-        label = "critical values of the plateaus passed" if i == 0 else ""
-        curves.append(Curve(label, [start, end], [p.critical_value] * 2, "guide", mark=name))
-    return Figure(
-        "staircase", "The staircase: which plateaus the run passed",
+        if not several:
+            at = [max(p.nearest_at / r.unit, start) for p in r.plateaus]
+            values = np.interp(at, r.t / r.unit, r.loss).tolist()
+            curves.append(Curve("nearest to a saddle", at, values, "b", points=True))
+    label = "" if several else "critical values of the saddles"
+    for p in shown.values():
+        mark = f"rank {p.rank}" if p.leads and p.rank != 1 else f"S = {_set_text(p.index_set)}"
+        curves.append(Curve(label, [start, end], [p.critical_value] * 2, "guide", mark=mark))
+    caption = (
         "Loss against time, with the critical values of the saddles that W came near to. S names the singular pairs of the"
-        " whitened targets that W had captured; it is read from W, not from the loss.", time, ylabel, curves, "log",
-    )  # fmt: skip
-
-
-def _names(plateaus: Sequence[Plateau]) -> list[str]:
-    """Return a name for each plateau: S where it is short, what leads by its rank."""
-    found = []
-    for p in plateaus:
-        leads = p.index_set == tuple(range(1, p.rank + 1))
-        found.append(f"rank {p.rank}" if leads and p.rank != 1 else f"S = {_set_text(p.index_set)}")
-    return found
+        " whitened targets that W had captured there; rank r is S = {1, ..., r}. S is read from W, not from the loss."
+    )
+    title = "The staircase: which plateaus " + ("the runs passed" if several else "the run passed")
+    return Figure("staircase", title, caption, time, "loss", curves, "log")
 
 
 def _set_text(indices: Sequence[int]) -> str:
-    if len(indices) > 4 and list(indices) == list(range(indices[0], indices[-1] + 1)):
-        return f"{{{indices[0]}, ..., {indices[-1]}}}"
-    return "{" + ", ".join(map(str, indices)) + "}"
+    """Return S as people write it, four neighbours or more by the first and the last: {1, ..., 8, 10}."""
+    runs: list[list[int]] = []
+    for i in indices:
+        if runs and i == runs[-1][-1] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return "{" + ", ".join(f"{r[0]}, ..., {r[-1]}" if len(r) > 3 else ", ".join(map(str, r)) for r in runs) + "}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -376,6 +377,7 @@ def _set_text(indices: Sequence[int]) -> str:
 class _State(NamedTuple):
     index_set: tuple[int, ...]  # from 0
     overlaps: Array
+    captured: Array
     distance: float
     excess: float
 
@@ -406,13 +408,30 @@ class _Seen:
             v = v.copy() if v is self.v else v
             u[:, g], v[:, g] = u[:, g] @ turn[:, ::-1], v[:, g] @ turn[:, ::-1]
             overlaps[g] = values[::-1]
-        chosen = overlaps > 0.5
-        s = np.flatnonzero(chosen)
+        captured = self._captured(left, right)
+        count = min(int((captured > 0.5).sum()), overlaps.size)
+        s = np.sort(np.argsort(-(self.sigma**2) * overlaps, kind="stable")[:count])
+        chosen = np.zeros(overlaps.size, dtype=bool)
+        chosen[s] = True
         apart = Product(np.hstack([left, -u[:, s] * self.sigma[s]]), np.vstack([right, v[:, s].T]))
         distance = apart.norm()
         # ||B - Q||^2 / 2 - ||B_S - Q||^2 / 2 with B - B_S = D: ||D||^2 / 2 - <D, Q - B_S>
         excess = 0.5 * distance**2 - float((self.sigma[~chosen] ** 2 * overlaps[~chosen]).sum())
-        return _State(tuple(int(i) for i in s), overlaps, distance, excess)
+        return _State(tuple(int(i) for i in s), overlaps, captured, distance, excess)
+
+    def _captured(self, left: Array, right: Array) -> Array:
+        """Return s / x^T Q y for each singular triple of B = left right, decreasing: of the best size along it, how much is there.
+
+        Directions in which the targets have next to nothing count as 0.
+        """
+        if not self.sigma.size:
+            return np.zeros(0)
+        (q, upper), (p, lower) = (linalg.qr(a, mode="economic", check_finite=False) for a in (left, right.T))
+        x, s, yt = linalg.svd(upper @ lower.T, full_matrices=False, check_finite=False)
+        best = np.einsum("ij,i,ij->j", self.u.T @ (q @ x), self.sigma, self.v.T @ (p @ yt.T))
+        found = np.zeros_like(s)
+        np.divide(s, best, out=found, where=best > 0.5 * self.sigma[-1])
+        return np.sort(found)[::-1]
 
     def next_pair(self, s: Sequence[int]) -> float:
         """Return the largest singular value that is not in S: the distance from W_S to the critical matrix with it."""
@@ -430,15 +449,14 @@ class _Seen:
 
 
 def _crossing(path: Trajectory, looked: Sequence[_State | None], i: int) -> float:
-    """Return when the first overlap crosses 1/2 between the kept times i - 1 and i, on a line."""
+    """Return when S changes between the kept times i - 1 and i: on a line, or half way where only its members do."""
     before, now, t = looked[i - 1], looked[i], path.t
     if before is None or now is None:
         return float(t[i])
-    a, b = before.overlaps - 0.5, now.overlaps - 0.5
-    crossed = (a > 0) != (b > 0)
-    if not crossed.any():
-        return float(t[i])
-    return float(t[i - 1] + (t[i] - t[i - 1]) * (a[crossed] / (a[crossed] - b[crossed])).min())
+    k = min(len(before.index_set), len(now.index_set))
+    a, b = (float(state.captured[k]) if k < state.captured.size else 0.0 for state in (before, now))
+    part = (0.5 - a) / (b - a) if (a > 0.5) != (b > 0.5) else 0.5
+    return float(t[i - 1] + part * (t[i] - t[i - 1]))
 
 
 def _checked(path: Trajectory, loss: Loss) -> tuple[_Seen | None, list[Any]]:
@@ -523,6 +541,12 @@ def _predicted(plateau: Plateau, seen: _Seen, w: Matrix, s: Sequence[int], rank:
             plateau, prediction="none: several dormant modes are mixed, and beyond depth 2 that has no closed form"
         )
     exact = growth.aligned and growth.isotropic
+    if not growth.aligned and depth > 2:
+        return replace(
+            plateau, prediction="none: several dormant modes are mixed, and beyond depth 2 that has no closed form"
+        )
+    if not exact and plateau.nearness > TOWARDS:
+        return replace(plateau, prediction="none: W does not come near enough for the leading order")
     words = "closed form for one mode: whitened inputs, and W aligned with the pairs" if exact else "to leading order"
     return replace(plateau, predicted=mode_time(depth, growth.rate, growth.size, growth.limit), prediction=words)
 
@@ -550,8 +574,8 @@ def _growth(seen: _Seen, w: Matrix, s: Sequence[int], depth: float) -> _Growth:
     def beside(rows: Array) -> Array:
         return np.asarray(rows - (rows @ inside) @ inside.T)
 
-    x, g, yt = linalg.svd(beside(seen.sigma[others, None] * seen.v[:, others].T * root), full_matrices=False)
-    x, y = seen.u[:, others] @ x[:, 0], yt[0]
+    top, rate, y = _top(beside(seen.sigma[others, None] * seen.v[:, others].T * root))
+    x = seen.u[:, others] @ top
     q, upper = linalg.qr(left - seen.u[:, chosen] @ (seen.u[:, chosen].T @ left), mode="economic")
     u, size, vt = linalg.svd(upper @ beside(right @ spectrum.basis), full_matrices=False)
     along, across = (q @ u).T @ x, vt @ y
@@ -560,9 +584,21 @@ def _growth(seen: _Seen, w: Matrix, s: Sequence[int], depth: float) -> _Growth:
     aligned = off**2 - 2 * known**2 <= 2 * _ALIGNED**2 * known**2
     if depth == 2:
         known = 0.25 * float((size * (along + across) ** 2).sum())
-    rate, curvature = float(g[0]), float((spectrum.eigenvalues * y**2).sum())
+    curvature = float((spectrum.eigenvalues * y**2).sum())
     isotropic = not seen.problem.unseen and bool(np.ptp(spectrum.eigenvalues) <= _ISOTROPIC * spectrum.eigenvalues[0])
     return _Growth(rate, known, rate / curvature, aligned, isotropic)
+
+
+def _top(a: Array) -> tuple[Array, float, Array]:
+    """Return the first singular pair of an array, of a large one by iteration."""
+    if min(a.shape) <= _DENSE:
+        x, s, yt = linalg.svd(a, full_matrices=False, check_finite=False)
+    else:
+        start = np.random.default_rng(0).standard_normal(min(a.shape))  # fixed: the answer must not vary between calls
+        top = float(np.abs(a).max())
+        x, s, yt = svds(a / top, k=1, v0=start, tol=1e-8)
+        s = np.asarray(s * top, dtype=np.float64)
+    return x[:, 0], float(s[0]), yt[0]
 
 
 def mode_time(depth: float, rate: float, size: float, limit: float) -> float:

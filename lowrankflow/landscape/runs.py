@@ -252,8 +252,8 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
     r"""Return the plateaus that a run of the square loss passed, in order.
 
     S is read from what W has captured, as in `Ending`. W_S counts as passed if W comes nearer to it than it lies to the
-    critical matrix with the next pair more. Values of the loss have no say: nearly every value is close to some critical value. The best matrix of the rank of the run is
-    no plateau; a saddle at which the run ends is one, with ``left`` None.
+    critical matrix with the next pair more. Values of the loss have no say: nearly every one is close to some critical
+    value. The best matrix of the rank of the run is no plateau; a saddle at which the run ends is one, with ``left`` None.
 
     Parameters
     ----------
@@ -420,18 +420,23 @@ class _Seen:
         return _State(tuple(int(i) for i in s), overlaps, captured, distance, excess)
 
     def _captured(self, left: Array, right: Array) -> Array:
-        """Return s / x^T Q y for each singular triple of B = left right, decreasing: of the best size along it, how much is there.
+        """Return how much of each singular direction (x, s, y) of B = left right is captured, decreasing; 1 at a critical point.
 
-        Directions in which the targets have next to nothing count as 0.
+        The size over the best size along it, s / x^T Q y, or (x^T Q y)^2 / (||Q^T x|| ||Q y||) if less: whether it is one of Q.
         """
         if not self.sigma.size:
             return np.zeros(0)
         (q, upper), (p, lower) = (linalg.qr(a, mode="economic", check_finite=False) for a in (left, right.T))
         x, s, yt = linalg.svd(upper @ lower.T, full_matrices=False, check_finite=False)
-        best = np.einsum("ij,i,ij->j", self.u.T @ (q @ x), self.sigma, self.v.T @ (p @ yt.T))
-        found = np.zeros_like(s)
-        np.divide(s, best, out=found, where=best > 0.5 * self.sigma[-1])
-        return np.sort(found)[::-1]
+        sigma = self.sigma[:, None]
+        x, y = sigma * (self.u.T @ (q @ x)) / sigma[0], sigma * (self.v.T @ (p @ yt.T)) / sigma[0]
+        best = np.maximum((x * y * sigma[0] / sigma).sum(axis=0), 0.0)  # over sigma_1, as the norms
+        norms = linalg.norm(x, axis=0) * linalg.norm(y, axis=0)
+        size, along = np.zeros_like(s), np.zeros_like(s)
+        seen = norms > EPS**2
+        np.divide(s / sigma[0], best, out=size, where=seen & (best > EPS))
+        np.divide(best**2, norms, out=along, where=seen)
+        return np.sort(np.minimum(size, along))[::-1]
 
     def next_pair(self, s: Sequence[int]) -> float:
         """Return the largest singular value that is not in S: the distance from W_S to the critical matrix with it."""
@@ -596,8 +601,8 @@ def _top(a: Array) -> tuple[Array, float, Array]:
     else:
         start = np.random.default_rng(0).standard_normal(min(a.shape))  # fixed: the answer must not vary between calls
         top = float(np.abs(a).max())
-        x, s, yt = svds(a / top, k=1, v0=start, tol=1e-8)
-        s = np.asarray(s * top, dtype=np.float64)
+        found = svds(a / top, k=1, v0=start, tol=1e-8)
+        return found[0][:, 0], top * float(found[1][0]), found[2][0]
     return x[:, 0], float(s[0]), yt[0]
 
 

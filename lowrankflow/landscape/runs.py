@@ -62,7 +62,8 @@ class Ending:
     value, critical_value, excess : float
         The loss at the end, at W_S, and the difference, without cancellation, in the normalisation of the loss.
     distance, relative_distance : float
-        Frobenius distance from W_S in whitened coordinates; over the norm of W_S, or over sigma_1 where S is empty.
+        Frobenius distance from W_S in whitened coordinates; over the norm of W_S, over sigma_1 where S is empty, and
+        over the norm of W(0) where the targets vanish.
     index : int or None
         Negative eigenvalues of the Hessian at W_S on the matrices of its rank |S|.
     gradient : float
@@ -227,7 +228,9 @@ def place(path: Trajectory, loss: Loss) -> Ending:
         return replace(here, notes=("the last W is not finite",))
     problem, s = seen.problem, last.index_set
     best = len(s) == min(rank, problem.target_rank) and is_leading(problem, s)
-    neighbour = seen.neighbour(s, rank)
+    # targets that vanish have no scale and one critical matrix, zero: it is the start that W leaves
+    first_norm = seen.whiten(points[0]).norm() if not seen.sigma.size else 0.0
+    neighbour = seen.neighbour(s, rank) if seen.sigma.size else first_norm
     ratio = last.distance / neighbour if neighbour > 0 else (0.0 if last.distance == 0 else math.inf)
     where = "at" if ratio <= AT else "on the way to" if ratio <= TOWARDS else UNDECIDED
     if where == "on the way to" and not best and _recedes(seen, points, last):
@@ -238,7 +241,7 @@ def place(path: Trajectory, loss: Loss) -> Ending:
     half = last.captured[int(np.argmin(np.abs(last.captured - 0.5)))] if last.captured.size else 0.0
     off = float(1 - half if half > 0.5 else half)
     decided["direction captured, off 0 or 1 towards the other"] = (max(off, EPS), 0.5)
-    norm = float(linalg.norm(problem.sigma[list(s)])) if s else float(problem.sigma[0])
+    norm = float(linalg.norm(problem.sigma[list(s)])) if s else float(problem.sigma[0]) or first_norm
     return replace(
         here, kind=MINIMISER if best else SADDLE, where=where, index_set=tuple(i + 1 for i in s),
         critical_value=problem.value(s), excess=last.excess, distance=last.distance,

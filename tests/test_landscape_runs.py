@@ -268,7 +268,6 @@ def test_random_problems_against_all_index_sets():
         b, sets = loss.whiten(points[-1]).to_dense(), [c for k in range(t + 1) for c in combinations(range(t), k)]
         far = [np.linalg.norm(b - (spectrum.u[:, list(c)] * spectrum.sigma[list(c)]) @ spectrum.vt[list(c)]) for c in sets]
         nearest = sets[int(np.argmin(far))]
-        assert near.shape == b.shape
         assert here.distance == pytest.approx(far[sets.index(tuple(i - 1 for i in here.index_set))], rel=1e-6)
         if spectrum.sigma[t - 1] > 10 * here.distance:  # else a pair smaller than the distance is left to chance
             assert here.index_set == tuple(i + 1 for i in nearest) == tuple(i + 1 for i in s)

@@ -108,7 +108,7 @@ class Ending:
             "critical value": self.critical_value, "excess": self.excess, "distance": self.distance,
             "relative distance": self.relative_distance, "index": self.index, "gradient": self.gradient,
             "decided by": {name: {"value": v, "threshold": t} for name, (v, t) in self.decided_by.items()},
-            "margin": self.margin, "obstruction": self.obstruction, "notes": list(self.notes),
+            "margin": self.margin, "obstruction": self.obstruction or None, "notes": list(self.notes),
         }  # fmt: skip
 
     def __str__(self) -> str:

@@ -248,7 +248,6 @@ def test_random_problems_against_all_index_sets():
         points = [start]
         s = sorted(int(i) for i in rng.choice(t, int(rng.integers(1, t + 1)), replace=False)) if t else []
         if s:  # to near a critical matrix
-            near = loss.whiten(critical_matrix(loss, [i + 1 for i in s]))
             least = spectrum.sigma[s[-1]] / np.sqrt(spectrum.eigenvalues[0])
             noise = 1e-3 * least * rng.standard_normal((m, n)) / np.sqrt(m * n)
             points.append(LowRankMatrix.from_dense(critical_matrix(loss, [i + 1 for i in s]).to_dense() + noise, min(m, n)))

@@ -168,7 +168,8 @@ def verify_equivalence(
     -------
     Report
         Claims by name (`lowrankflow.CLAIMS` explains each); ``report.attachments["trajectory"]`` is the
-        Riemannian reference path.
+        Riemannian reference path. For the square loss ``report.problem["ended at"]`` says at which critical point the
+        Riemannian flow ended, and ``report.attachments["plateaus"]`` which ones it passed (`landscape.place`, `follow`).
 
     Raises
     ------

@@ -137,9 +137,9 @@ def compare_metrics(
     Report
         ``report.tables``: "limits", "cost", "distances" and, for the square loss, "modes" and "mode_losses".
         ``report.attachments["ends"]``: W at the end by label; for the square loss ``report.problem["ended at"]`` says at which
-        critical point that is, and ``report.attachments["plateaus"]`` which ones were passed. The claims are those that hold for every metric: the
-        fall of the loss is the power that the metric gives, gradients convert by :math:`A_2 A_1^{-1}`, and a change of
-        clock leaves the path as it is.
+        critical point that is, and ``report.attachments["plateaus"]`` which ones were passed. The claims are those that
+        hold for every metric: the fall of the loss is the power that the metric gives, gradients convert by :math:`A_2
+        A_1^{-1}`, and a change of clock leaves the path as it is.
 
     Raises
     ------

@@ -241,7 +241,7 @@ def place(path: Trajectory, loss: Loss) -> Ending:
     half = last.captured[int(np.argmin(np.abs(last.captured - 0.5)))] if last.captured.size else 0.0
     off = float(1 - half if half > 0.5 else half)
     decided["direction captured, off 0 or 1 towards the other"] = (max(off, EPS), 0.5)
-    norm = float(linalg.norm(problem.sigma[list(s)])) if s else float(problem.sigma[0]) or first_norm
+    norm = float(linalg.norm(problem.spectrum.sigma[list(s)])) if s else float(problem.spectrum.sigma[0]) or first_norm
     return replace(
         here, kind=MINIMISER if best else SADDLE, where=where, index_set=tuple(i + 1 for i in s),
         critical_value=problem.value(s), excess=last.excess, distance=last.distance,
@@ -393,7 +393,7 @@ class _Seen:
         assert whiten is not None
         self.problem, self.whiten, t = problem, whiten, problem.target_rank
         self.u, self.v = problem.spectrum.u[:, :t], problem.spectrum.vt[:t].T
-        self.sigma = problem.sigma[:t]
+        self.sigma = problem.spectrum.sigma[:t]
         self.tied = [g for g in groups(problem) if len(g) > 1]
 
     def look(self, w: Matrix) -> _State | None:

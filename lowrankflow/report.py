@@ -164,6 +164,7 @@ class Curve:
     y: list[float]
     role: str = "a"
     points: bool = False  #: markers instead of a line
+    mark: str = ""  #: a name beside its right end, outside of the axes
 
 
 @dataclass(frozen=True)

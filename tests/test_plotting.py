@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -198,6 +199,18 @@ def test_the_look_of_a_role_is_the_same_in_every_figure(ax):
     # side b: hollow markers, no line, drawn on top of all others
     assert b.get_linestyle() == "None" and b.get_markerfacecolor() == "none"
     assert b.get_zorder() == max(line.get_zorder() for line in ax.lines)
+
+
+def test_names_of_lines_stand_beside_the_axes_and_apart(ax):
+    heights = [1.0, 1.0001, 2.0, 5.0, math.nan]
+    lines = [Curve("", [1.0, 2.0], [y, y], "guide", mark=f"rank {i}") for i, y in enumerate(heights)]
+    render.draw_figure(ax, Figure("f", "t", "c", "x", "y", [Curve("loss", [1.0, 2.0], [5.0, 1.0]), *lines]))
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(names) == {"rank 0", "rank 1", "rank 2", "rank 3"}  # no line, no name
+    ax.figure.canvas.draw()
+    boxes = [names[f"rank {i}"].get_window_extent() for i in (3, 2, 1, 0)]  # from the top
+    assert all(box.x0 >= ax.bbox.x1 for box in boxes)
+    assert all(above.y0 >= below.y1 for above, below in pairwise(boxes))
 
 
 def test_values_that_cannot_be_shown_are_left_out(ax):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..flow import Status, Trajectory, integrate
 from ..flows import Motion, RiemannianFlow, Save
+from ..landscape import Ending, Plateau
 from ..losses import Loss
 from ..losses.facts import only_if
 from ..matrices import LowRankMatrix
@@ -128,6 +129,8 @@ class Course:
     measures: dict[str, Array]
     middle_time: float  #: flow time of the first step by which half of the fall is done
     middle: Place = field(repr=False)  #: W there
+    ended: Ending | None = None  #: where, by the theory of the square loss; None for any other
+    plateaus: tuple[Plateau, ...] = ()
 
     @property
     def time(self) -> Array:

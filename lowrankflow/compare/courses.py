@@ -15,10 +15,11 @@ from ..claims.sides import REDUCTION
 from ..flow import Status, Step, Trajectory, integrate
 from ..flows import Event, RiemannianFlow, Save
 from ..gradients import is_symmetric, project
+from ..landscape import follow, place
 from ..losses import Loss
 from ..losses import facts as loss_facts
 from ..matrices import LowRankMatrix
-from ..metrics import Metric
+from ..metrics import DepthMetric, Metric
 from ..validation import Array
 
 _NEAR_HALF = 1e-6  # shares this close to a half belong to the crossing that was located
@@ -121,6 +122,7 @@ def run_course(
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     half = int(np.argmax(path.loss <= path.loss[0] - 0.5 * (path.loss[0] - path.loss[-1])))
+    ended, plateaus = (None, ()) if modes is None else (place(path, loss), follow(path, loss, depth=_depth(metric)))
     middle, end, way = Place.at(path, half), path.points[-1], path.columns
     path.points = []
     return Course(
@@ -128,7 +130,14 @@ def run_course(
         np.interp(path.t, *np.array(seen).T), way.get("projected", path.stationarity), way["length"],
         way["dissipated"], way["other"], [] if modes is None else _halves(path, halves, modes.shares(start), factor),
         {name: way[f"measure {i}"] for i, name in enumerate(measures)}, float(path.t[half]), middle,
+        ended, plateaus,
     )  # fmt: skip
+
+
+def _depth(metric: Metric) -> float | None:
+    """Return the number of balanced factors whose flow this is; None where there is none."""
+    whole = isinstance(metric, DepthMetric) and math.isfinite(metric.depth) and float(metric.depth).is_integer()
+    return float(metric.depth) if whole and isinstance(metric, DepthMetric) else None
 
 
 def _halves(path: Trajectory, halves: list[_Half], at_start: Array, factor: float) -> list[tuple[float, float] | None]:

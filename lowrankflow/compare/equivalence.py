@@ -14,13 +14,14 @@ from ..charts import Chart, Lifted
 from ..claims import ABOUT_THE_LIMIT, VERIFIED, limits, separable
 from ..claims.gaps import gap
 from ..claims.separable import is_separated
-from ..claims.sides import Runs, Sides, natural_time_unit
+from ..claims.sides import TIME, Runs, Sides, natural_time_unit
 from ..flow import Trajectory
+from ..landscape import Climb, follow, place, staircase
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss, require_value
 from ..matrices import LinearNetwork, LowRankMatrix
 from ..matrices.requirements import require_depth, require_point
-from ..report import Report
+from ..report import Figure, Report
 from ..statements import Measurement, Statement
 from ..workers import Job, Tell, carry_out
 from . import theory
@@ -167,7 +168,8 @@ def verify_equivalence(
     -------
     Report
         Claims by name (`lowrankflow.CLAIMS` explains each); ``report.attachments["trajectory"]`` is the
-        Riemannian reference path.
+        Riemannian reference path. For the square loss ``report.problem["ended at"]`` says at which critical point the
+        Riemannian flow ended, and ``report.attachments["plateaus"]`` which ones it passed (`landscape.place`, `follow`).
 
     Raises
     ------
@@ -256,6 +258,7 @@ def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]], work
     found = span(x, scout(replace(x, tell=shares.part(_SCOUT))))
     keep(found.scout)
     _describe(x, found, report)
+    stairs = _where_it_ended(x, found.scout, report)
     asked = x.rtol
     x = replace(x, tell=_silent)  # whoever works tells for itself
     x, runs = shared_runs(x, found, keep, shares, workers)
@@ -268,6 +271,7 @@ def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]], work
     end = _end_of(x, runs)
     chosen = [claim for claim in chosen if claim not in ABOUT_THE_LIMIT or claim in end]
     _measure(report, x, runs, chosen, shares, workers)
+    report.figures += stairs
     report.tables.insert(0, theory.theorems(x, report.claims, runs.scout.points[-1]))
 
 
@@ -339,3 +343,15 @@ def _describe(x: Sides, found: Span, report: Report) -> None:
         },
         "tolerances": {"rtol": x.rtol, "reference rtol": x.reference_rtol, "max_evaluations": x.max_evaluations},
     }
+
+
+def _where_it_ended(x: Sides, path: Trajectory, report: Report) -> list[Figure]:
+    """Say at which critical point the Riemannian flow of a square loss ended; return the picture of the plateaus it passed."""
+    ended = place(path, x.loss)
+    if not ended.exact:
+        return []
+    report.problem["ended at"] = ended.to_dict()
+    if not ended.at_minimiser:
+        report.headline += f"\nthe Riemannian flow did not end at the minimiser of its rank: {ended}"
+    passed = report.attachments["plateaus"] = follow(path, x.loss, depth=x.depth)
+    return [staircase([Climb("loss", path.t, path.loss, passed, x.unit)], TIME)] if passed else []

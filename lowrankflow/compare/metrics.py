@@ -136,9 +136,10 @@ def compare_metrics(
     -------
     Report
         ``report.tables``: "limits", "cost", "distances" and, for the square loss, "modes" and "mode_losses".
-        ``report.attachments["ends"]``: W at the end by label. The claims are those that hold for every metric: the
-        fall of the loss is the power that the metric gives, gradients convert by :math:`A_2 A_1^{-1}`, and a change of
-        clock leaves the path as it is.
+        ``report.attachments["ends"]``: W at the end by label; for the square loss ``report.problem["ended at"]`` says at which
+        critical point that is, and ``report.attachments["plateaus"]`` which ones were passed. The claims are those that
+        hold for every metric: the fall of the loss is the power that the metric gives, gradients convert by :math:`A_2
+        A_1^{-1}`, and a change of clock leaves the path as it is.
 
     Raises
     ------
@@ -193,8 +194,9 @@ def compare_metrics(
         report.interrupted = True
         raise Interrupted(report) from None
     finally:
-        _describe(report, x, clock, clock_end)
         courses = [done[i] for i in sorted(done)]
+        _describe(report, x, clock, clock_end)
+        _where_they_ended(report, courses)
         if courses:
             report.tables = tables.tables(courses, modes, loss)
             report.figures = tables.figures(courses, modes, loss, clock)
@@ -284,3 +286,15 @@ def _describe(report: Report, x: Comparison, clock: str, clock_end: float | None
         "end": {"projected gradient, relative to the start": REDUCTION, "time": clock_end, "evaluations": x.budget},
         "tolerances": {"rtol": x.rtol},
     }
+
+
+def _where_they_ended(report: Report, courses: list[Course]) -> None:
+    """Say at which critical points the flows of a square loss ended, and name those that are not the best of their rank."""
+    known = {course.label: course.ended for course in courses if course.ended is not None}
+    if not known:
+        return
+    report.problem["ended at"] = {label: ended.to_dict() for label, ended in known.items()}
+    report.attachments["plateaus"] = {course.label: course.plateaus for course in courses}
+    elsewhere = [f"{label}, {ended}" for label, ended in known.items() if not ended.at_minimiser]
+    if elsewhere:
+        report.headline += f"\nnot every flow ended at the minimiser of its rank: {'. '.join(elsewhere)}"

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ..claims.courses import Course
 from ..claims.gaps import curve, gap
 from ..claims.limits import set_text
+from ..landscape import Climb, staircase
 from ..losses import Loss, facts
 from ..matrices import LowRankMatrix, Matrix
 from ..metrics import DepthMetric
@@ -207,6 +208,9 @@ def figures(courses: list[Course], modes: Modes | None, loss: Loss, clock: str) 
             _curves(courses, lambda c: c.evaluations[1:], lambda c: (c.projected / c.projected[0])[1:]), "log", "log",
         ),
     ]  # fmt: skip
+    if any(course.plateaus for course in courses):
+        runs = [Climb(c.label, c.path.t, c.loss, c.plateaus, 1 / c.factor) for c in courses]
+        found.insert(1, staircase(runs, time))
     if courses[0].path.singular_values.shape[1] == 1:  # of rank one: a constant
         found = [figure for figure in found if figure.name != "effective_rank"]
     if modes is not None and modes.count > 1:

@@ -3,6 +3,7 @@
 - `classify`: the place of a network, by the exact theory of the square loss (`places`, `canonical`, `whitened`), or by numbers
   about the Hessian for any other loss; `nearest` rounds to the nearest critical point.
 - `builders`: critical points of every kind, minimisers, critical values. `escape`: how to leave a saddle.
+- `runs`: where a run ended, and which plateaus it passed.
 - `hessian`, `lanczos`: Hessian eigenvalues without a matrix.
 - `anyloss`, `counterexamples`: what holds for every convex loss, and where it ends. `decay`, `flatness`, `learning`: weight
   decay, flattest minimisers, learning coefficients.
@@ -34,9 +35,12 @@ from .hessian import (
 )
 from .learning import LearningCoefficient, learning_coefficient
 from .places import Pivot, Place
+from .runs import Climb, Ending, Plateau, follow, place, staircase
 
 __all__ = [
+    "Climb",
     "CriticalValue",
+    "Ending",
     "Escape",
     "ExtremeEigenvalues",
     "GradientCertificate",
@@ -44,6 +48,7 @@ __all__ = [
     "LearningCoefficient",
     "Pivot",
     "Place",
+    "Plateau",
     "RitzPairs",
     "WidthCondition",
     "bottleneck_example",
@@ -58,6 +63,7 @@ __all__ = [
     "escape",
     "extreme_eigenvalues",
     "factor_hessian",
+    "follow",
     "hessian_spectrum",
     "kick",
     "kick_and_descend",
@@ -65,10 +71,12 @@ __all__ = [
     "learning_coefficient",
     "least_sharpness",
     "manifold_hessian",
+    "place",
     "random_minimiser",
     "refactored",
     "ritz_values",
     "saddle",
+    "staircase",
     "switch_value",
     "width_condition",
 ]

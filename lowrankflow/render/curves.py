@@ -23,6 +23,7 @@ _MANY_DASHES: list[Any] = ["-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)),
 _MANY_MARKERS = "os^DvPX<>"
 _DASHES: list[Any] = [(0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (10, 2, 3, 2))]
 _MARKERS = "os^Dv"
+_MARK_HEIGHT = 0.05  # of the axes, between two names at their right
 _LEGEND_ROWS = 12  #: more distinct labels than this are counted, not listed
 
 
@@ -57,7 +58,22 @@ def draw_figure(ax: Axes, figure: Figure) -> None:
         draw_title(ax, fitted(figure.title, wide), pad=10)
         ax.set_xlabel(fitted(figure.xlabel, wide))
         ax.set_ylabel(fitted(figure.ylabel, 48))
+        _draw_marks(ax, figure)
         draw_legend(ax, handles, labels)
+
+
+def _draw_marks(ax: Axes, figure: Figure) -> None:
+    """Write the names of curves to the right of the axes, at the heights of their ends, apart where they would touch."""
+    ends = [(curve.y[-1], curve.mark) for curve in figure.curves if curve.mark and curve.y]
+    place = ax.transData + ax.transAxes.inverted()
+    ends = [(y, mark) for y, mark in ends if np.isfinite(_values([y], figure.yscale)).all()]
+    heights = np.array([place.transform((ax.get_xlim()[1], y))[1] for y, _ in ends])
+    order = np.argsort(-heights, kind="stable")
+    below = np.inf
+    for i in order:
+        below = min(float(heights[i]), below - _MARK_HEIGHT)
+        text = fitted(textwrap.shorten(ends[i][1], 32, placeholder=" …"), 32)
+        ax.annotate(text, (1, below), (5, 0), "axes fraction", "offset points", va="center", fontsize=8.5, color=MUTED)
 
 
 def _draw_curves(ax: Axes, figure: Figure) -> dict[tuple[str, str], tuple[int, Line2D]]:

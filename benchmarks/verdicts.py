@@ -13,7 +13,7 @@ Five parts, all by default:
 Each problem follows from its number and the seed: ``--only 137`` tries that one alone, and shows all that came of it.
 The exit status is 0 where nothing lied.
 
-    python benchmarks/verdicts.py --quick                        # a few of each, here, two minutes
+    python benchmarks/verdicts.py --quick                        # a few of each, here, a few minutes
     python benchmarks/verdicts.py --workers 2                    # 200 problems, 50 for each mistake
     python benchmarks/verdicts.py --problems 2000 --workers 2    # overnight
 """

@@ -207,7 +207,11 @@ def upside_down(loss: Any) -> Any:
 
 
 def has(name: str) -> Callable[[Problem], bool]:
-    return lambda p: getattr(facts(p.build()[0]), name) not in (None, False)
+    def there(p: Problem) -> bool:
+        said = getattr(facts(p.build()[0]), name)
+        return said is not None and said is not False
+
+    return there
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -267,7 +271,7 @@ def tilted(**methods: Callable[..., Any]) -> Callable[[type], type]:
 
 def _mixed(right: Callable[..., Any], point: Any, a: Any, b: Any) -> float:
     value = right(point, a, b)
-    return value + 0.01 * np.sqrt(right(point, a, a) * right(point, b, b)) * np.sign(a.core[0, 0]) * (value > 0)
+    return value + 0.01 * np.sqrt(right(point, a, a) * right(point, b, b)) * np.sign(a.core[0, 0])
 
 
 WRONG: dict[str, Wrong] = {
@@ -284,7 +288,8 @@ WRONG: dict[str, Wrong] = {
     "loss: value and gradient apart": Wrong("check_loss", ("shared",), unshared),
     "loss: Hessian times 1.01": Wrong("check_loss", ("hessian",), hessian_times(1.01), has("hessian")),
     "loss: Hessian times 1.1": Wrong("check_loss", ("hessian", "hessian order"), hessian_times(1.1), has("hessian")),
-    "loss: Hessian not symmetric": Wrong("check_loss", ("hessian symmetric",), skew_hessian, has("hessian")),
+    "loss: Hessian not symmetric": Wrong("check_loss", ("hessian symmetric",), skew_hessian,
+        lambda p: min(p.shape) > 1 and has("hessian")(p)),
     "loss: a tenth of the curvature": Wrong("check_loss", ("curvature",), lambda loss: Changed(
         loss, curvature=loss.curvature / 10), lambda p: has("hessian")(p) and has("curvature")(p)),
     "loss: lowered by its value at zero": Wrong("check_loss", ("lower bound",), lambda loss: Changed(
@@ -300,7 +305,7 @@ WRONG: dict[str, Wrong] = {
         lambda s, c: {"up": 0 * c.up}), lambda p: p.shape[0] > p.rank),
     "metric: not symmetric": Wrong("check_metric", ("symmetric",), other_coefficients(skew)),
     "metric: differences 1 % too large": Wrong(
-        "check_metric", ("differences", "differences at ties"), other_differences, has_differences),
+        "check_metric", ("differences",), other_differences, has_differences),
     "manifold: inner product not bilinear": Wrong("check_manifold", ("inner product",), tilted(inner_product=_mixed)),
     "manifold: projection times 1.01": Wrong("check_manifold", ("projection",), tilted(
         to_tangent_space=lambda right, point, z: 1.01 * right(point, z))),

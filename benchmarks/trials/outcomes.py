@@ -32,6 +32,8 @@ REFUSALS = (
     r"^`start` must not exceed the rank of the inputs",
     r"^`\w+` must (stay below|reach) \S+ in size",
     r"^`rank` must be at least 1, got the zero matrix",
+    r"^`metrics` must name each metric once",
+    r"^`metric` must have a symmetric mix",
 )
 
 

@@ -87,13 +87,13 @@ def planted(
         for claim in names:
             made = {i: _verdict(b, claim) for i, a, b in changed if _verdict(a, claim) == "passed"}
             others = Counter(made.values())
-            caught = others.pop("failed", 0)
+            caught = others.pop("failed", 0) + others.pop("refused", 0)  # with the reason: no one goes on with it
             rows.append(
                 {
                     "mistake": mistake, "claim": claim, "trials": len(trials), "changed": len(made), "failed": caught,
                     "share": f"{caught / len(made):.0%}" if made else "",
                     "else": ", ".join(f"{verdict} {count}" for verdict, count in others.items()),
-                    "missed": " ".join(str(i) for i, verdict in made.items() if verdict != "failed"),
+                    "missed": " ".join(str(i) for i, verdict in made.items() if verdict not in ("failed", "refused")),
                 }
             )  # fmt: skip
     return rows

@@ -436,7 +436,7 @@ def retraction(check: _Check) -> Measurement | None:
 
     right, wrong = slope(1.0), slope(1.01)
     return Measurement(
-        right, ">=", 1.95, (_resolved(wrong), _steady(right)),
+        right, ">=", 1.95, (_resolved(right, wrong), _steady(right)),
         (Control("Z times 1.01", wrong, 1.95, ">="),),
     )  # fmt: skip
 
@@ -503,7 +503,7 @@ def gradient(check: _Check) -> Measurement | None:
 
     right, wrong = remainder(1.0), remainder(1.1)
     return Measurement(
-        right, ">=", 1.95, (_resolved(wrong), _steady(right)),
+        right, ">=", 1.95, (_resolved(right, wrong), _steady(right)),
         (Control("gradient times 1.1", wrong, 1.95, ">="),),
         _FASTER,
     )  # fmt: skip
@@ -572,7 +572,7 @@ def hessian(check: _Check) -> Measurement | None:
 
     right, wrong = remainder(1.0), remainder(1.1)
     return Measurement(
-        right, ">=", 2.95, (known, _resolved(wrong), _steady(right)),
+        right, ">=", 2.95, (known, _resolved(right, wrong), _steady(right)),
         (Control("Hessian times 1.1", wrong, 2.95, ">="),), _FASTER,
     )  # fmt: skip
 
@@ -589,9 +589,9 @@ def _dense(value: Any) -> Array | None:
     return None
 
 
-def _resolved(wrong: float) -> Hypothesis:
-    """Whether the remainder of the control rises above roundoff: else that of the claim says nothing."""
-    return Hypothesis("remainders above roundoff", bool(np.isfinite(wrong)), wrong)
+def _resolved(order: float, wrong: float) -> Hypothesis:
+    """Whether a remainder rises above roundoff, the claim's or the control's: else that of the claim says nothing."""
+    return Hypothesis("remainders above roundoff", bool(np.isfinite(order) or np.isfinite(wrong)), wrong)
 
 
 def _steady(right: float) -> Hypothesis:

@@ -20,6 +20,9 @@ from .courses import Course, Place, degenerate_at, retrace
 from .gaps import gap
 
 
+_LEAST = float(np.finfo(float).tiny) / EPS  # below it numbers have fewer digits
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One problem and its metrics."""
@@ -112,6 +115,8 @@ def conversion(x: Comparison, courses: list[Course]) -> Measurement:
             if a == b or first is None or second is None or is_symmetric(first) != is_symmetric(second):
                 continue
             size = gradients[b].norm()
+            if not min(size, gradients[a].norm()) > _LEAST:  # a metric so small there that its gradient has lost digits
+                continue
             if not degenerate_at(first, w):
                 spectrum = first.coefficients(w.s).spectrum(w.shape)
                 bound = 100 * EPS * float(spectrum[0] / spectrum[-1])
@@ -121,7 +126,8 @@ def conversion(x: Comparison, courses: list[Course]) -> Measurement:
                 back = convert_gradient(w, gradients[a], second, first)
                 reverse.append((back - gradients[b]).norm() / size)
     differ = max(
-        ((gradients[a] - gradients[b]).norm() / gradients[b].norm() for a in gradients for b in gradients), default=0.0
+        ((gradients[a] - g).norm() / g.norm() for a in gradients for g in gradients.values() if g.norm() > 0),
+        default=0.0,
     )
     measured, bound, name = max(pairs, key=lambda pair: pair[0] / pair[1], default=(np.nan, np.nan, "none"))
     return Measurement(

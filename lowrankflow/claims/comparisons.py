@@ -19,7 +19,6 @@ from ..validation import Array
 from .courses import Course, Place, degenerate_at, retrace
 from .gaps import gap
 
-
 _LEAST = float(np.finfo(float).tiny) / EPS  # below it numbers have fewer digits
 
 

@@ -11,7 +11,9 @@ import lowrankflow as lrf
 from lowrankflow.cli import main
 from lowrankflow.cli.output import time_left
 from lowrankflow.compare import Interrupted, compare_problem, verify_problem
+from lowrankflow.compare.progress import Shares, one_of
 from lowrankflow.loading import load_object
+from lowrankflow.workers import Job, carry_out
 
 LOSS = lrf.losses.LeastSquares(np.diag([1.0, 2.0, 3.0]), np.diag([3.0, 2.0, 1.0]))
 START = lrf.random_point(3, 3, 2, rng=0, singular_values=[0.5, 0.4])
@@ -105,6 +107,35 @@ def test_ctrl_c_ends_the_others_and_keeps_what_is_there():
     names = [c.name for c in caught.value.report]
     assert names[:2] == ["gradient", "pointwise"] and len(names) < 15
     assert not others()
+
+
+def test_what_runs_elsewhere_is_told_to_stop():
+    """A job that never ends of itself, beside one that fails."""
+
+    def endless(tell):
+        import time
+
+        while True:
+            tell("endless", 0.5)
+            time.sleep(0.01)
+
+    def failing(tell):
+        raise ArithmeticError("no")
+
+    jobs = [Job("endless", endless), Job("failing", failing)]
+    with pytest.raises(ArithmeticError, match="no"):
+        list(carry_out(jobs, (), 2, [lambda stage, part: None] * 2))
+    assert not others()
+
+
+def test_the_whole_only_grows_whatever_its_parts_tell():
+    told = []
+    shares = Shares(lambda stage, part: told.append(round(part, 6)), {"a": 3.0, "b": 1.0})
+    several = one_of(2, shares.part("a"))  # a guess: three runs come
+    for part in (0.0, 1.0, 0.0, 1.0, 0.0, 1.0):
+        several("run", part)
+    shares.part("b")("other", 0.5)
+    assert told == sorted(told) and told[-1] == pytest.approx(0.875)
 
 
 @pytest.mark.parametrize("value", [0, 1.5, "two"])

@@ -422,6 +422,71 @@ def test_other_losses_are_judged_by_numbers(rng):
     assert landscape.classify(best, loss).kind == GLOBAL
 
 
+def diagonal(sigma, index_set):
+    """A depth-2 network with these pairs of diagonal targets, and the loss."""
+    frame = np.eye(len(sigma))[:, list(index_set)]
+    loss = lrf.losses.LeastSquares(np.eye(len(sigma)), np.diag(sigma))
+    return lrf.LinearNetwork([frame.T * np.array(sigma)[list(index_set)][:, None], frame]), loss
+
+
+@pytest.mark.parametrize(
+    ("sigma", "index_set"),
+    [
+        ((5, 3, 3), (1, 2)), ((5, 3, 3 - 1e-11), (1, 2)), ((5, 3, 3, 1), (1, 2)), ((3, 1, 1, 1), (1, 2)),
+        ((3, 3, 1, 1, 1), (0, 3, 4)),
+    ],
+)  # fmt: skip
+def test_a_tied_group_does_not_make_up_for_a_larger_pair_that_is_missing(sigma, index_set):
+    net, loss = diagonal(sigma, index_set)
+    here = landscape.classify(net, loss)
+    hessian = np.linalg.eigvalsh(dense_hessian(net.factors, np.eye(len(sigma)), np.diag(sigma)))
+    assert here.kind == STRICT and here.morse_index == (hessian < -1e-8).sum() > 0
+
+
+@pytest.mark.parametrize("small", [1e-7, 1e-9, 1e-11])
+def test_a_tiny_pair_that_is_missing_makes_a_strict_saddle_at_depth_two(small):
+    """Its least eigenvalue is minus that; at 1e-13 the pair is roundoff, and that is said."""
+    net = lrf.LinearNetwork([np.diag([1.0, 0.0])] * 2)
+    here = landscape.classify(net, lrf.losses.LeastSquares(np.eye(2), np.diag([1.0, small])))
+    assert (here.kind, here.order, here.morse_index) == (STRICT, 2, 1)
+    here = landscape.classify(net, lrf.losses.LeastSquares(np.eye(2), np.diag([1.0, 1e-13])))
+    assert here.kind == GLOBAL and "whitened targets of rank 1 below 2" in here.notes[0]
+
+
+@pytest.mark.parametrize("size", [1e6, 1.0, 1e-6, 1e-10, 1e-12])
+def test_the_size_of_a_factor_beside_zeros_does_not_matter(size):
+    loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
+    zero = np.zeros((2, 2))
+    assert landscape.classify(lrf.LinearNetwork([size * np.eye(2), zero, zero]), loss).kind == STRICT
+
+
+def test_targets_that_the_inputs_say_nothing_of(rng):
+    """Whitened they are roundoff: everything with product zero is a minimiser, and no claim is made."""
+    t = np.linspace(-1, 1, 11)
+    loss = lrf.losses.LeastSquares(np.array([t, t**3]), (t**2 - np.mean(t**2))[None])
+    for net in ([[[0.1, 0.2]], [[0.0]]], [np.zeros((1, 2)), np.zeros((1, 1)), np.zeros((1, 1))]):
+        here = landscape.classify(lrf.LinearNetwork(net), loss)
+        assert here.kind == GLOBAL and "whitened targets of rank 0" in here.notes[0]
+    nothing = lrf.losses.LeastSquares(np.eye(2), np.zeros((2, 2)))
+    f = [np.array([[0.1, 0.3], [0.2, 0.6]]), np.array([[0.6, -0.3], [0.2, -0.1]])]  # their product is roundoff
+    assert landscape.classify(lrf.LinearNetwork(f), nothing).kind == GLOBAL
+    assert not list(lrf.compare.place_report(lrf.LinearNetwork(f), nothing))
+
+
+def test_what_a_lone_sample_does_not_see(rng):
+    for _ in range(50):
+        x = rng.standard_normal((2, 1))
+        net = lrf.LinearNetwork([np.array([[x[1, 0], -x[0, 0]]]) / 3, np.zeros((1, 1))])  # W_1 x is roundoff
+        assert landscape.classify(net, lrf.losses.LeastSquares(x, np.ones((1, 1)))).kind == STRICT
+
+
+def test_the_order_at_rotated_targets_of_rank_one(rng):
+    u, v = rng.standard_normal((3, 1)), rng.standard_normal((2, 1))
+    net = lrf.LinearNetwork([np.array([[v[1, 0], -v[0, 0]]]), np.zeros((2, 1)), np.zeros((3, 2))])
+    here = landscape.classify(net, lrf.losses.LeastSquares(np.eye(2), u @ v.T))
+    assert (here.kind, here.order) == (NON_STRICT, 3)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # builders
 
@@ -538,6 +603,11 @@ LOSS = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
         (lambda: landscape.saddle(LOSS, 3, widths=3, rank=3), "^`rank` must be below 3"),
         (lambda: landscape.saddle(LOSS, 3, widths=3, rank=1, order=4), "^`order` must not exceed the depth, 3, got 4"),
         (lambda: landscape.critical_matrix(LOSS, []), "^`index_set` must name one pair at least"),
+        (lambda: landscape.classify(lrf.LinearNetwork([1e160 * np.eye(3)] * 2), LOSS), "^`network` must be of a size"),
+        (lambda: landscape.classify(lrf.LinearNetwork([np.eye(3)] * 2), LOSS, threshold=10), "^`threshold` must be below 1"),
+        (lambda: landscape.escape(lrf.LinearNetwork([np.zeros((3, 3))] * 2), LOSS, place="x"), "^`place` must be"),
+        (lambda: landscape.saddle(LOSS, 3, widths=3, rank=1, spread=400), "^`spread` must be at most 10"),
+        (lambda: list(landscape.critical_values(LOSS, 2, tied=-1)), "^`tied` must be non-negative"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(call, says):

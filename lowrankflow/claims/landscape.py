@@ -107,14 +107,14 @@ def critical(x: Point) -> Measurement:
 def critical_value(x: Point) -> Measurement:
     """The loss against the value of S."""
     problem, s = x.problem, [i - 1 for i in x.place.index_set or ()]
-    scale = float(x.loss.value(np.zeros(x.loss.shape)))
+    scale = float(x.loss.value(np.zeros(x.loss.shape))) or 1.0
     free = [i for i in range(problem.target_rank) if i not in s]
     bound = max(1e-10, 10 * x.place.gradient**2)
     controls: tuple[Control, ...] = ()
     if free:
         other = problem.value([*s[:-1], free[0]])
         controls = (Control("another index set", abs(x.place.value - other) / scale, bound),)
-    there = Hypothesis("another index set", bool(free), len(free))
+    there = Hypothesis("another index set", bool(free), str(len(free)))
     return Measurement(
         abs(x.place.value - x.place.critical_value) / scale, "<=", bound, (x.critical, there), controls,
         f"L = {x.place.value:.10g}, S = {{{', '.join(map(str, x.place.index_set or ()))}}}",
@@ -169,7 +169,7 @@ def round_trip(x: Point) -> Measurement:
 def hessian_sign(x: Point) -> Measurement:
     """The sign of the least eigenvalue."""
     low = float(x.ends.smallest.values[0])
-    scale = max(abs(float(x.ends.largest.values[-1])), abs(low), 2 * float(x.problem.sigma[0]))
+    scale = max(abs(float(x.ends.largest.values[-1])), abs(low), 2 * float(x.problem.sigma[0])) or 1.0
     strict = x.place.kind == STRICT
     bound = -1e-9
     relation: Relation = "<=" if strict else ">="
@@ -179,8 +179,14 @@ def hessian_sign(x: Point) -> Measurement:
         network = LinearNetwork(x.problem.factors(other))
         found = extreme_eigenvalues(x.whitened[1], network, products=x.products, rng=generator(x.seed, "another"))
         controls = (Control(where, float(found.smallest.values[0]) / scale, bound, relation),)
+    # the line out of the saddle, of norm one, bends down by twice its coefficient
+    network, loss = x.whitened
+    steep = np.inf
+    if strict:
+        steep = 2 * escape(network, loss).descent / scale
+    seen = Hypothesis("negative curvature above the accuracy of the Hessian", steep > 1e-7, float(steep))
     return Measurement(
-        low / scale, relation, bound, (x.critical,), controls,
+        low / scale, relation, bound, (x.critical, seen), controls,
         f"{x.place.kind}; {x.ends.products} Hessian products, residual {float(x.ends.smallest.residuals[0]):.2g}",
     )  # fmt: skip
 
@@ -221,7 +227,7 @@ def way_out(x: Point) -> Measurement | None:
         return None
     end = min(out.best, 1e6)
     ts = np.linspace(0.1, 1.0, 10) * end
-    fall = out.value - out.loss(end)
+    fall = max(out.value - out.loss(end), np.finfo(float).tiny)
     i = int(np.argmax([float(linalg.norm(v)) for v in out.directions]))
     wrong = tuple(-v if j == i else v for j, v in enumerate(out.directions))
 

@@ -15,6 +15,7 @@ from ..claims.landscape import LANDSCAPE, Point
 from ..claims.limits import set_text
 from ..landscape import Place, classify, critical_values, hessian_spectrum
 from ..landscape.places import GLOBAL, NON_STRICT, STRICT
+from ..landscape.whitened import Whitened
 from ..losses import Loss, facts
 from ..matrices import LinearNetwork, singular_values
 from ..report import Figure, Report, Table
@@ -94,7 +95,10 @@ def place_report(
     if here.nearby is not None:
         report.tables.append(_deciding(here.nearby, "decisions nearby", "What decides, at the critical point nearby"))
     at, there = (network, here) if here.nearby is None else (here.nearby.network, here.nearby)
-    if there.exact and there.kind in (GLOBAL, STRICT, NON_STRICT) and at is not None:
+    settled = there.exact and there.kind in (GLOBAL, STRICT, NON_STRICT)
+    if (
+        settled and at is not None and Whitened.of(loss).target_rank
+    ):  # else the loss has one critical value, and no scale
         tell("verifying", 0.3)
         report.claims += measured(LANDSCAPE, Point(loss, at, there, seed, products))  # type: ignore[arg-type]
     if here.exact:

@@ -126,6 +126,8 @@ def critical_network(
         made = [np.zeros(shape) for shape in shapes]
     else:
         made = [np.asarray(z, dtype=np.float64) for z in blocks]
+        if not all(np.isfinite(z).all() for z in made):
+            raise ValueError("`blocks` must be finite, got values that are not.")
         if [z.shape for z in made] != shapes:
             raise ValueError(f"`blocks` must have the shapes {shapes}, got {[z.shape for z in made]}.")
     form = _form(problem, sizes, s, made, spread, rng)
@@ -151,6 +153,10 @@ def _form(
     rng: validation.Rng,
 ) -> Canonical:
     spread = validation.require_number("spread", spread, positive=False)
+    if spread > 10:
+        raise ValueError(
+            f"`spread` must be at most 10, got {spread:g}: the bases would be singular in double precision."
+        )
     rng = validation.as_rng(rng)
     bases = [_basis(d, spread, rng) for d in sizes[1:-1]]
     return Canonical(problem, tuple(s), tuple(bases), tuple(blocks))
@@ -275,6 +281,7 @@ def critical_values(
         On 64 pairs there are more than 1e11 of them up to rank 10: take as many as are needed.
     """
     problem = Whitened.of(loss)
+    tied = validation.require_number("tied", tied, positive=False)
     rank = min(validation.require_integer("rank", rank, low=0), problem.target_rank)
     squares = problem.unit * problem.sigma[: problem.target_rank] ** 2
     streams = (_by_sum(squares, k) for k in (range(rank, rank + 1) if only else range(rank, -1, -1)))

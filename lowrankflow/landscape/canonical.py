@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from ..matrices import EPS
 from ..validation import Array
 from .whitened import FLOOR, Factors, Whitened, chain, relative_to_terms
 
@@ -94,11 +95,11 @@ class Canonical:
         """Return how far the blocks are from critical, `relative_to_terms` of the residual problem."""
         *gradients, product = self.gradients()
         top = float(self.problem.sigma[0])
-        sizes = [
-            max(float(linalg.norm(z, 2)), FLOOR * top ** (1 / len(self.blocks))) if z.size else 0.0 for z in self.blocks
-        ]
-        apart = float(linalg.norm(product)) / float(np.prod(sizes)) if product.size and 0.0 not in sizes else 0.0
-        return max(apart, relative_to_terms(gradients, self.blocks, top))
+        natural = top ** (1 / len(self.blocks))
+        norms = [float(linalg.norm(z, 2)) if z.size else 0.0 for z in self.blocks]
+        size = float(np.prod([norm if norm > FLOOR * natural else natural for norm in norms]))
+        apart = float(linalg.norm(product)) / size if product.size and size > 0 else 0.0
+        return max(apart if apart > 100 * EPS else 0.0, relative_to_terms(gradients, self.blocks, top))
 
 
 def canonical_form(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from .. import validation
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss, require_value
@@ -83,7 +85,16 @@ def classify(
     if network.depth < 2:
         raise ValueError("`network` must have two factors or more, got 1: with one the loss is that of W.")
     threshold = validation.require_number("threshold", threshold)
-    value = require_value(loss.value(network))
+    if not threshold < 1:
+        raise ValueError(f"`threshold` must be below 1, got {threshold:g}: every network would pass for critical.")
+    products = validation.require_integer("products", products, low=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = require_value(loss.value(network))
+        size = sum(float(np.log10(max(1.0, float(np.linalg.norm(f, 2))))) for f in network.factors)
+    if not (np.isfinite(value) and size < 140):
+        raise ValueError(
+            f"`network` must be of a size that its products are finite, got a loss of {value:g}. Change the unit."
+        )
     said = facts(loss)
     if said.spectrum is None or said.whiten is None:
         return _by_numbers(network, loss, value, threshold, products, rng)

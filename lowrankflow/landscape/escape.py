@@ -9,6 +9,7 @@ from itertools import combinations, islice, pairwise
 import numpy as np
 from scipy import linalg
 
+from .. import validation
 from ..losses import LeastSquares
 from ..matrices import LinearNetwork
 from ..validation import Array
@@ -111,6 +112,8 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
     >>> out.order, bool(abs(out.loss(0.5) - loss.value(out.at(0.5))) < 1e-12)
     (3, True)
     """
+    if place is not None and not isinstance(place, Place):
+        raise TypeError(f"`place` must be what `classify` returns, got {validation.describe(place)}.")
     place = classify(network, loss, nearby=False) if place is None else place
     if place.kind not in (STRICT, NON_STRICT):
         what = "nothing is below it" if place.kind == GLOBAL else f"relative gradient {place.gradient:.2g}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import numpy as np
 from scipy import linalg
@@ -12,7 +11,19 @@ from scipy import linalg
 from ..matrices import LinearNetwork
 from ..validation import Array
 from .canonical import Canonical, canonical_form
-from .places import NOT_CRITICAL, UNDECIDED, ZERO, Arcs, Place, aligned, is_leading, place_of, scales_of
+from .places import (
+    NOT_CRITICAL,
+    UNDECIDED,
+    ZERO,
+    Arcs,
+    Place,
+    aligned,
+    arc,
+    is_leading,
+    own_scales,
+    place_of,
+    scales_of,
+)
 from .whitened import Factors, Whitened, chain
 
 __all__ = ["nearest_place"]
@@ -22,6 +33,7 @@ _APART = 30.0  # times the distance that what is not zero has to be, so that it 
 _MANY = 600  # numbers in the blocks from which on they are not fitted to each other by least squares
 _CRITICAL = 1e-10  # relative gradient of the blocks of a rounding
 _STEPS = 30
+_LEFT = 1e-8  # of the blocks: what the last step may leave where it should be zero
 _CUTS = 4  # gaps between singular values of the blocks that are tried
 
 
@@ -57,7 +69,7 @@ def nearest_place(problem: Whitened, network: LinearNetwork, threshold: float) -
     told = [f for f in near if f.told]
     for chosen in sorted(told or near, key=lambda f: f.distance):
         place = place_of(problem, chosen.network, problem.floor + _excess(problem, chosen.network), threshold)
-        if place.kind != NOT_CRITICAL:  # in coordinates of bad condition a rounding may miss it
+        if place.kind not in (NOT_CRITICAL, UNDECIDED):  # in coordinates of bad condition a rounding may miss it
             break
     if not told:
         why = "what is not zero in it is not thirty times as large as the distance from it"
@@ -142,7 +154,7 @@ def _fitted(form: Canonical, cut: float, zero: Sequence[tuple[int, int]] = ()) -
 
     def left(x: Array) -> Array:
         here = at(x)
-        arcs = (_arc(here, *arc) for arc in zero)
+        arcs = (arc(here, *place) for place in zero)
         return np.concatenate([g.ravel() for g in (*here.gradients(), *arcs)])
 
     for _ in range(2):
@@ -158,21 +170,17 @@ def _fitted(form: Canonical, cut: float, zero: Sequence[tuple[int, int]] = ()) -
             jacobian = np.array([left(x + 1e-30j * e).imag / 1e-30 for e in np.eye(x.size)]).T
             x = x - linalg.pinv(jacobian, rtol=1e-3) @ c
         form = at(kept)
-    return form
+    largest = max((float(linalg.norm(z, 2)) for z in form.blocks if z.size), default=0.0)
+    clean = _with(form, {i: _cut(z, _LEFT * largest) for i, z in enumerate(form.blocks)})
+    return clean if _is_critical(clean) else form
 
 
 def _without_small_arcs(problem: Whitened, form: Canonical, distance: float) -> Iterator[Canonical]:
     """Yield a form without the arcs that are not zero but no larger than thirty times the distance."""
     table = Arcs(form, scales_of(problem, form.factors())).table
-    small = [(int(a), int(n)) for a, n in np.argwhere((table > ZERO) & (table < _APART * distance)) if n > 0]
+    small = [(int(a), int(n)) for a, n in np.argwhere((table > 0) & (table < max(ZERO, _APART * distance))) if n > 0]
     if small and sum(z.size for z in form.blocks) <= _MANY:
         yield from _if_critical(_fitted(form, 0.0, small))
-
-
-def _arc(form: Canonical, first: int, length: int) -> Array:
-    """Return the product of some blocks of the cycle, one after the other."""
-    blocks = form.cycle()
-    return reduce(lambda a, k: blocks[(first + k) % len(blocks)] @ a, range(1, length), blocks[first])
 
 
 def _measured(problem: Whitened, network: LinearNetwork, form: Canonical, size: float, turn: Array) -> _Rounded:
@@ -193,5 +201,6 @@ def _is_told(problem: Whitened, form: Canonical, distance: float) -> bool:
     sizes = [factors[0].shape[1], *(f.shape[0] for f in factors)]
     if not is_leading(problem, form.index_set) or form.rank == problem.best_rank(sizes):
         return True
-    arcs = Arcs(form, scales_of(problem, factors))
-    return (arcs.order() == 2) == (arcs.order(max(ZERO, _APART * distance)) == 2)
+    here = Arcs(form, own_scales(problem, factors)).order()  # as `place_of` says it
+    around = Arcs(form, scales_of(problem, factors)).order(max(ZERO, _APART * distance))
+    return (here == 2) == (around == 2)

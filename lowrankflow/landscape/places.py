@@ -14,14 +14,15 @@ from scipy import linalg
 from ..matrices import EPS, LinearNetwork
 from ..validation import Array
 from .canonical import Canonical, canonical_form
-from .whitened import Factors, Whitened, chain
+from .whitened import FLOOR, Factors, Whitened, chain
 
 __all__ = ["GLOBAL", "NON_STRICT", "NOT_CRITICAL", "STRICT", "UNDECIDED", "Pivot", "Place", "place_of"]
 
 GLOBAL, STRICT, NON_STRICT = "global minimiser", "strict saddle", "non-strict saddle"
 NOT_CRITICAL, UNDECIDED = "not critical", "undecided"
 
-ZERO = 1e-8  #: singular value of a product, over the norms of what is multiplied, below which it is none
+ZERO = 1e-8  #: singular value of a product, over the norms of what is multiplied, from which on it is one
+ROUNDOFF = 1e-12  #: and up to which it is none; between the two nothing is decided
 BESIDE = 1e-6  #: relative gradient of the blocks beside the active part, which is larger by their condition
 TIED = 1e-10  #: relative gap of two singular values of the target below which they are one
 
@@ -145,8 +146,7 @@ def aligned(problem: Whitened, factors: Factors) -> tuple[Factors, Array, Array]
 def is_leading(problem: Whitened, index_set: Sequence[int]) -> bool:
     """Whether S captures as much as any set of its size: {1, ..., r}, up to ties."""
     s = problem.sigma
-    r = len(index_set)
-    return r == 0 or bool(s[r - 1] - s[max(index_set)] <= TIED * s[0])
+    return all(bool(s[k] - s[i] <= TIED * s[0]) for k, i in enumerate(sorted(index_set)))
 
 
 def inversions(problem: Whitened, index_set: Sequence[int]) -> int:
@@ -159,32 +159,38 @@ def inversions(problem: Whitened, index_set: Sequence[int]) -> int:
 # the arcs of the cycle of blocks
 
 
-class Arcs:
-    """Which products of consecutive blocks of a canonical form are zero: of these all second-order questions are made.
+def arc(form: Canonical, first: int, length: int) -> Array:
+    """Return the product of some blocks of the cycle, one after the other, from the space before block `first` on.
 
-    An arc (a, n) is the product of the n blocks after layer a of the cycle, where Z_1' comes first; an empty one is the
-    identity of its space, zero where the space is.
+    The last block ends where the first begins, in the outputs that are not learned: there T leads from outputs to inputs,
+    in every product that comes by, begins or ends there.
     """
+    n, target = len(form.blocks), form.problem.target[form.others].T
+    sizes = [form.problem.shape[0] - form.rank, *(z.shape[1] for z in form.blocks[1:])]
+    product = target if first % n == 0 else np.eye(sizes[first % n])
+    for k in range(first, first + length):
+        product = form.blocks[k % n] @ product
+        if k % n == n - 1:
+            product = target @ product
+    return product
+
+
+class Arcs:
+    """Which products of consecutive blocks of a canonical form are zero: of these all second-order questions are made."""
 
     def __init__(self, canonical: Canonical, scales: Sequence[float]) -> None:
-        self.blocks, self.scales = canonical.cycle(), scales
-        self.sizes = [z.shape[1] for z in self.blocks]  # of the spaces 0, ..., N - 1
-        self.count = len(self.blocks)
+        self.form, self.scales, self.count = canonical, scales, len(canonical.blocks)
 
     def size(self, first: int, length: int) -> float:
-        """Return the norm of an arc over the sizes of its layers."""
-        start = first % self.count
-        if length == 0:
-            return float(self.sizes[start] > 0)
-        if 0 in (self.sizes[start], self.sizes[(start + length) % self.count]):
+        """Return the norm of an arc over the sizes of its layers, and of T where it is in it."""
+        product = arc(self.form, first, length)
+        if not product.size:
             return 0.0
-        product = np.eye(self.sizes[start])
-        for k in range(length):
-            i = (start + k) % self.count
-            product = self.blocks[i] @ product
-            if self.scales[i] > 0:
-                product = product / self.scales[i]
-        return float(linalg.norm(product, 2)) if product.size else 0.0
+        n = self.count
+        scale = math.prod(self.scales[k % n] for k in range(first, first + length))
+        if first % n == 0 or first + length >= n:
+            scale *= float(self.form.problem.sigma[0])
+        return float(linalg.norm(product, 2)) / scale if scale > 0 else 0.0
 
     @cached_property
     def table(self) -> Array:
@@ -211,8 +217,14 @@ class Arcs:
 def scales_of(problem: Whitened, factors: Sequence[Array]) -> list[float]:
     """Return what the blocks of the cycle are measured by: the factors, no less than those of a balanced minimiser."""
     top = float(problem.sigma[0])
-    scales = [max(float(linalg.norm(f, 2)), top ** (1 / len(factors))) for f in factors]
-    return [scales[0] * top, *scales[1:]]
+    return [max(float(linalg.norm(f, 2)), top ** (1 / len(factors))) for f in factors]
+
+
+def own_scales(problem: Whitened, factors: Sequence[Array]) -> list[float]:
+    """Return the norms of the factors; of one that is roundoff beside a balanced minimiser, the size of that."""
+    natural = float(problem.sigma[0]) ** (1 / len(factors))
+    norms = [float(linalg.norm(f, 2)) if f.size else 0.0 for f in factors]
+    return [norm if norm > FLOOR * natural else natural for norm in norms]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -262,24 +274,28 @@ def _classified(
 ) -> Place:
     """Return the place of a critical point with its canonical form."""
     s = canonical.index_set
-    r, sizes = len(s), _sizes(factors)
+    r, sizes, n = len(s), _sizes(factors), len(factors)
     best, leading = problem.best_rank(sizes), is_leading(problem, s)
     decided = decided | _gap_decision(problem, s)
     pivots: tuple[Pivot, ...] = ()
     order: int | None = 2
+    notes = here.notes
     if leading and r == best:
         kind, order = GLOBAL, None
-    elif not leading or r == best:
+    elif not leading or r == best or n == 2:  # at depth 2 below r* no pivot is tightened
         kind = STRICT
     else:
-        pivots, ranks = _pivots(problem, factors, r)
+        pivots, ranks = _pivots(problem, factors, r, ZERO)
         decided = decided | ranks
         kind = NON_STRICT if all(p.tightened for p in pivots) else STRICT
-        if kind == NON_STRICT:
-            order = Arcs(canonical, scales_of(problem, factors)).order()
-    index, nullity = inertia(problem, canonical, factors, kind)
+        if kind == NON_STRICT and not all(p.tightened for p in _pivots(problem, factors, r, ROUNDOFF)[0]):
+            kind, order = UNDECIDED, None
+            notes = (*notes, f"products that decide are neither above {ZERO:g} of their factors nor roundoff")
+        elif kind == NON_STRICT:
+            order = Arcs(canonical, own_scales(problem, factors)).order()
+    index, nullity = (None, None) if kind == UNDECIDED else inertia(problem, canonical, factors, kind)
     return replace(
-        here, kind=kind, rank=r, index_set=tuple(i + 1 for i in s), critical_value=problem.value(s), order=order,
+        here, kind=kind, notes=notes, rank=r, index_set=tuple(i + 1 for i in s), critical_value=problem.value(s), order=order,
         morse_index=index, nullity=nullity, margin=margin_of(decided), decided_by=decided, pivots=pivots,
     )  # fmt: skip
 
@@ -318,11 +334,12 @@ def _gap_decision(problem: Whitened, index_set: Sequence[int]) -> dict[str, tupl
     return {"gap of the singular values": (max(edge / float(s[0]), EPS), TIED)} if edge > TIED * s[0] else {}
 
 
-def _pivots(problem: Whitened, factors: Factors, r: int) -> tuple[tuple[Pivot, ...], dict[str, tuple[float, float]]]:
+def _pivots(
+    problem: Whitened, factors: Factors, r: int, zero: float
+) -> tuple[tuple[Pivot, ...], dict[str, tuple[float, float]]]:
     """Return all pivots with the ranks of their blocks, and the closest of their decisions."""
     n, sizes = len(factors), _sizes(factors)
-    norms = scales_of(problem, factors)
-    norms[0] /= float(problem.sigma[0])
+    norms = own_scales(problem, factors)
     below = [chain(factors[:j], sizes[0]) for j in range(n)]  # F_j .. F_1
     above = [chain(factors[i:], sizes[i]) for i in range(n + 1)]  # F_N .. F_{i+1}
     found, nearest = [], {}
@@ -334,7 +351,7 @@ def _pivots(problem: Whitened, factors: Factors, r: int) -> tuple[tuple[Pivot, .
             ranks = []
             for name, block, size in (("outer", outer, scale), ("inner", inner, math.prod(norms[j : i - 1]))):
                 s = linalg.svd(block, compute_uv=False, check_finite=False)
-                ranks.append(r + int((s[r:] > ZERO * size).sum()))
+                ranks.append(r + int((s[r:] > zero * size).sum()))
                 if s.size > r and size > 0:
                     nearest[f"{name} block of pivot ({i}, {j})"] = (max(float(s[r]) / size, EPS), ZERO)
             found.append(Pivot(i, j, ranks[0], ranks[1], min(ranks) == r))
@@ -364,8 +381,8 @@ def inertia(
     if n == 2:
         return (sizes[1] - r) * (t - r) + beyond, None
     scales = scales_of(problem, factors)
-    ends = zip((0, -1), (canonical.cycle()[0], canonical.blocks[-1]), strict=True)
-    if any(z.size and linalg.norm(z) > ZERO * scales[i] for i, z in ends):
+    ends = ((canonical.cycle()[0], scales[0] * float(problem.sigma[0])), (canonical.blocks[-1], scales[-1]))
+    if any(z.size and linalg.norm(z) > ZERO * size for z, size in ends):
         return None, None
     middle = chain(canonical.blocks[1:-1], 0)
     size = math.prod(scales[1:-1])

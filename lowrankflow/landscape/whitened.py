@@ -95,13 +95,15 @@ class Whitened:
 
     @cached_property
     def sigma(self) -> Array:
-        return np.asarray(self.spectrum.sigma / np.sqrt(self.unit))
+        s = self.spectrum.sigma / np.sqrt(self.unit)
+        return np.where(np.arange(s.size) < self.target_rank, s, 0.0)
 
     @cached_property
     def target_rank(self) -> int:
-        """Rank of T in double precision."""
-        s = self.sigma
-        return int((s > 10 * max(self.shape) * EPS * s[0]).sum()) if s[0] > 0 else 0
+        """Rank of T: what lies below 1e-12 of its largest singular value, or below the roundoff of the targets, is zero."""
+        s = self.spectrum.sigma
+        targets = float(np.sqrt(2 * max(self.floor, 0.0) + float((s**2).sum())))
+        return int((s > max(1e-12 * float(s[0]), 10 * max(self.shape) * EPS * targets)).sum())
 
     @cached_property
     def target(self) -> Array:
@@ -135,8 +137,8 @@ class Whitened:
         validation.require_shape("network", network.shape, self.size)
         u, v = self._frames
         first, *middle = network.factors
-        found = [first @ self._root @ v, *middle]
-        found[-1] = u.T @ found[-1]
+        found = [_cleaned(first @ self._root @ v, first), *middle]
+        found[-1] = _cleaned(u.T @ found[-1], found[-1])
         return tuple(f.T for f in reversed(found)) if self.transposed else tuple(found)
 
     def network(self, factors: Sequence[Array], like: LinearNetwork | None = None) -> LinearNetwork:
@@ -170,23 +172,31 @@ class Whitened:
         return relative_to_terms(self.gradients(factors), factors, max(float(self.sigma[0]), product))
 
 
-FLOOR = 1e-8  #: of a factor, relative to the largest or to that of a balanced minimiser, below which it counts as that large
+FLOOR = 1e-13  #: of a factor, relative to that of a balanced minimiser, below which it is roundoff, and zero
 
 
 def relative_to_terms(gradients: Sequence[Array], factors: Sequence[Array], top: float) -> float:
     r"""Return the largest :math:`\|\nabla_j\| / (\bar\sigma \prod_{i \ne j} \|F_i\|_2)`, :math:`\bar\sigma` that of T or W.
 
     That is what a gradient would be if no term cancelled another: 1 or so at random, roundoff at a critical point. Small
-    factors make a small gradient, and are no nearer to critical for it; below 1e-8 of their scale they pass for zero.
+    factors make a small gradient, and are no nearer to critical for it. Roundoff of the residual is none.
     """
     sizes = np.array([float(linalg.norm(f, 2)) if f.size else 0.0 for f in factors])
-    sizes = np.maximum(sizes, FLOOR * max(float(sizes.max()), top ** (1 / len(factors))))
-    if not top > 0:
-        return 0.0
-    found = [
-        float(linalg.norm(g)) / (top * float(np.prod(np.delete(sizes, j)))) for j, g in enumerate(gradients) if g.size
-    ]
+    natural = top ** (1 / len(factors))
+    sizes = np.where(sizes > FLOOR * natural, sizes, natural)
+    roundoff = 100 * EPS * max(top, float(np.prod(sizes)))  # of the residual, whose product may cancel
+    found = []
+    for j, g in enumerate(gradients):
+        others, norm = float(np.prod(np.delete(sizes, j))), float(linalg.norm(g)) if g.size else 0.0
+        if norm > roundoff * others:
+            found.append(norm / (top * others) if top > 0 else 1.0)
     return max(found, default=0.0)
+
+
+def _cleaned(turned: Array, factor: Array) -> Array:
+    """Return a factor in other coordinates, zero where it is roundoff of the one it came from."""
+    size = 10 * EPS * float(np.abs(factor).max(initial=0.0)) * max(factor.shape)
+    return np.where(np.abs(turned) > size, turned, 0.0)
 
 
 def _completed(frame: Array) -> Array:

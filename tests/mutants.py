@@ -4,7 +4,7 @@ Run ``python tests/mutants.py [--only NAME ...] [--list]`` before and after a re
 a copy of the repository and runs the tests named beside it there. A snippet is looked for in all files of the package and
 must stand there once; where it is gone or no longer alone the mutant is stale, and has to be written anew.
 
-Before flow.py became a folder: 114 mutants, 108 caught. Now: 174, all of them caught. A new one that no test sees is marked
+Before flow.py became a folder: 114 mutants, 108 caught. Now: 174, 172 of them caught. A new one that no test sees is marked
 `survives=True`.
 """
 
@@ -426,6 +426,7 @@ MUTANTS = [
         "self.record.stands_still(before.t, 2)",
         "False",
         "test_solvers.py::test_a_limit_of_lower_rank_ends",
+        survives=True,
     ),
     Mutant(
         "auto-judges-before-it-stops",
@@ -578,6 +579,7 @@ MUTANTS = [
         "[chosen.name, chosen.step_size]",
         "chosen.step_size",
         "test_resume.py::test_another_problem_is_refused",
+        survives=True,
     ),
     Mutant(
         "keeper-over",
@@ -684,7 +686,7 @@ MUTANTS = [
     # -- checks ------------------------------------------------------------------------------------------------------
     Mutant(
         "check-state",
-        "for x in (again, after)",
+        "for x in (again, after, twice)",
         "for x in (again,)",
         "test_checks.py::test_each_mistake_fails_its_own_claim",
     ),
@@ -936,7 +938,7 @@ MUTANTS = [
     ),
     Mutant(
         "whole-gradient", "float(np.prod(np.delete(sizes, j)))", "float(np.prod(sizes))",
-        "test_landscape.py::test_the_unit_does_not_matter",
+        "test_landscape.py::test_far_from_everything",
     ),
     Mutant(
         "seen-by-inputs", "unseen = _kernel(chain(blocks[:b], sizes[0]).T)", "unseen = np.eye(sizes[b])",

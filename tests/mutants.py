@@ -941,7 +941,7 @@ MUTANTS = [
         "test_landscape.py::test_far_from_everything",
     ),
     Mutant(
-        "seen-by-inputs", "unseen = _kernel(chain(blocks[:b], sizes[0]).T)", "unseen = np.eye(sizes[b])",
+        "seen-by-inputs", "unseen = _kernel(form, 0, b, transposed=True)", "unseen = np.eye(sizes[b])",
         "test_landscape.py::test_lines_out_of_saddles_are_exact",
     ),
     Mutant(

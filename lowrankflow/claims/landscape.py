@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy import linalg
 
-from ..landscape import Escape, ExtremeEigenvalues, Place, escape, extreme_eigenvalues, random_minimiser
+from ..landscape import Escape, ExtremeEigenvalues, Place, escape, extreme_eigenvalues, random_minimiser, saddle
 from ..landscape.canonical import canonical_form
 from ..landscape.places import GLOBAL, NON_STRICT, STRICT, aligned
 from ..landscape.whitened import Whitened
@@ -51,15 +51,20 @@ class Point:
 
     @cached_property
     def line(self) -> Escape | None:
-        """A line out of the saddle."""
-        if self.place.kind not in (STRICT, NON_STRICT):
-            return None
-        return escape(self.network, self.loss, place=self.place)
+        """A line out of the saddle; None where none was found."""
+        return _line(self.network, self.loss, self.place)
 
     @property
     def critical(self) -> Hypothesis:
         said = self.place.kind in (GLOBAL, STRICT, NON_STRICT)
         return Hypothesis("the network is at a critical point", said, f"{self.place.kind}, {self.place.gradient:.2g}")
+
+
+def _line(network: LinearNetwork, loss: LeastSquares, place: Place | None = None) -> Escape | None:
+    try:
+        return escape(network, loss, place=place)
+    except ValueError:  # at no saddle, or at one that is not in general position
+        return None
 
 
 def _moved(x: Point, size: float, name: str) -> LinearNetwork:
@@ -101,22 +106,21 @@ def critical(x: Point) -> Measurement:
         "Measured: the difference of the loss from that value, over the loss of the zero matrix. Bound: 1e-10, or ten times"
         " the square of the relative gradient."
     ),
-    hypotheses="the network is at a critical point; another index set of that size exists",
-    controls="the value of the index set with its last pair exchanged for one that is not in it",
+    hypotheses="the network is at a critical point; the pair that the control is off by counts in the value",
+    controls="the value of another index set: the last pair exchanged for the first that is not in it, or left out",
 )
 def critical_value(x: Point) -> Measurement:
     """The loss against the value of S."""
     problem, s = x.problem, [i - 1 for i in x.place.index_set or ()]
-    scale = float(x.loss.value(np.zeros(x.loss.shape))) or 1.0
+    scale = float(x.loss.value(np.zeros(x.loss.shape)))
     free = [i for i in range(problem.target_rank) if i not in s]
     bound = max(1e-10, 10 * x.place.gradient**2)
-    controls: tuple[Control, ...] = ()
-    if free:
-        other = problem.value([*s[:-1], free[0]])
-        controls = (Control("another index set", abs(x.place.value - other) / scale, bound),)
-    there = Hypothesis("another index set", bool(free), str(len(free)))
+    other = problem.value([*s[:-1], *free[:1]])
+    counts = abs(other - problem.value(s)) / scale
     return Measurement(
-        abs(x.place.value - x.place.critical_value) / scale, "<=", bound, (x.critical, there), controls,
+        abs(x.place.value - x.place.critical_value) / scale, "<=", bound,
+        (x.critical, Hypothesis("the control's pair counts in the value", counts > 10 * bound, counts)),
+        (Control("another index set", abs(x.place.value - other) / scale, bound),),
         f"L = {x.place.value:.10g}, S = {{{', '.join(map(str, x.place.index_set or ()))}}}",
     )  # fmt: skip
 
@@ -160,53 +164,42 @@ def round_trip(x: Point) -> Measurement:
         " whitened coordinates. A strict saddle: at most -1e-9. Else: at least -1e-9; a Ritz value is an upper bound of the"
         " least eigenvalue, so there the claim can be refuted, and is not proved."
     ),
-    hypotheses="the network is at a critical point",
-    controls=(
-        "the network on the line out of the saddle, a tenth of the way to its lowest point, or a minimiser with its last"
-        " pair removed: another class"
-    ),
+    hypotheses="the network is at a critical point; a strict saddle bends down by more than the accuracy of the Hessian",
+    controls="a network of these widths where the sign is the other one: a global minimiser, or a strict saddle",
 )
 def hessian_sign(x: Point) -> Measurement:
     """The sign of the least eigenvalue."""
-    low = float(x.ends.smallest.values[0])
-    scale = max(abs(float(x.ends.largest.values[-1])), abs(low), 2 * float(x.problem.sigma[0])) or 1.0
-    strict = x.place.kind == STRICT
-    bound = -1e-9
+    (network, loss), strict, bound = x.whitened, x.place.kind == STRICT, -1e-9
     relation: Relation = "<=" if strict else ">="
-    other, where = _of_another_class(x)
-    controls: tuple[Control, ...] = ()
-    if other is not None:
-        network = LinearNetwork(x.problem.factors(other))
-        found = extreme_eigenvalues(x.whitened[1], network, products=x.products, rng=generator(x.seed, "another"))
-        controls = (Control(where, float(found.smallest.values[0]) / scale, bound, relation),)
-    # the line out of the saddle, of norm one, bends down by twice its coefficient
-    network, loss = x.whitened
-    steep = np.inf
+    low, scale = _least(x.ends, float(x.problem.sigma[0]))
+    # another network, of the same problem with sigma_1 = 1 and balanced as it is built
+    rng, n, unit = generator(x.seed, "another"), network.depth, _unit(x.problem)
     if strict:
-        steep = 2 * escape(network, loss).descent / scale
-    seen = Hypothesis("negative curvature above the accuracy of the Hessian", steep > 1e-7, float(steep))
+        other, where = random_minimiser(unit, n, widths=network.widths, rng=rng), "a global minimiser"
+    else:
+        rank = x.problem.best_rank((*network.widths, *network.shape)) - 1
+        other, where = saddle(unit, n, widths=network.widths, rank=rank), f"a strict saddle of rank {rank}"
+    found, _ = _least(extreme_eigenvalues(unit, other, products=x.products, rng=rng), 1.0)
+    # a line out of the saddle, of norm one, bends down by twice its coefficient
+    line = _line(network, loss) if strict else None
+    steep = np.inf if line is None else 2 * line.descent / scale
+    seen = Hypothesis("bends down by more than the accuracy of the Hessian", steep > 1e-7, float(steep))
     return Measurement(
-        low / scale, relation, bound, (x.critical, seen), controls,
+        low, relation, bound, (x.critical, seen), (Control(where, found, bound, relation),),
         f"{x.place.kind}; {x.ends.products} Hessian products, residual {float(x.ends.smallest.residuals[0]):.2g}",
     )  # fmt: skip
 
 
-def _of_another_class(x: Point) -> tuple[LinearNetwork | None, str]:
-    """Return a network where the sign is the other one."""
-    if x.place.kind == STRICT:
-        rng = generator(x.seed, "minimiser")
-        return random_minimiser(x.loss, x.network.depth, widths=x.network.widths, rng=rng), "a global minimiser"
-    s = [i - 1 for i in x.place.index_set or ()]
-    free = [i for i in range(x.problem.target_rank) if i not in s]
-    if not (s and free):
-        return None, ""
-    try:
-        factors, _, _ = aligned(x.problem, x.problem.factors(x.network))
-        form = canonical_form(x.problem, factors, s)
-    except np.linalg.LinAlgError:
-        return None, ""
-    wrong = replace(form, index_set=tuple(sorted([*s[1:], free[0]])))
-    return x.problem.network(wrong.factors(), like=x.network), "the first pair exchanged for one that is not learned"
+def _unit(problem: Whitened) -> LeastSquares:
+    """Return the square loss of the whitened problem with sigma_1 = 1."""
+    return LeastSquares(np.eye(problem.shape[1]), problem.target / problem.sigma[0])
+
+
+def _least(ends: ExtremeEigenvalues, sigma: float) -> tuple[float, float]:
+    """Return the least Ritz value over the scale of a Hessian, and that scale, no less than 2 sigma_1."""
+    low = float(ends.smallest.values[0])
+    scale = max(abs(float(ends.largest.values[-1])), abs(low), 2 * sigma)
+    return low / scale, scale
 
 
 @claim(

@@ -25,7 +25,7 @@ from ..report import Figure, Report
 from ..statements import Measurement, Statement
 from ..workers import Job, Tell, carry_out
 from . import theory
-from .progress import Shares, one_of
+from .progress import Shares, one_of, silent
 from .runs import CONTROLS, SIDES, Span, scout, shared_runs, span
 from .starts import require_moving, require_seen
 
@@ -212,7 +212,7 @@ def verify_equivalence(
     require_seen(loss, start)
     require_moving(loss, start)
     unit = natural_time_unit(loss, start, network.depth)
-    tell = _silent if progress is None else progress
+    tell = silent if progress is None else progress
     seed = int(rng.integers(2**63))
     x = Sides(loss, start, network, rtol, unit, t_end, max_evaluations, chart, seed, tell)
     problem = {"data": dict(about or {}), "loss": facts(loss).normalisation}
@@ -260,7 +260,7 @@ def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]], work
     _describe(x, found, report)
     stairs = _where_it_ended(x, found.scout, report)
     asked = x.rtol
-    x = replace(x, tell=_silent)  # whoever works tells for itself
+    x = replace(x, tell=silent)  # whoever works tells for itself
     x, runs = shared_runs(x, found, keep, shares, workers)
     if x.rtol > asked:
         report.problem["tolerances"] |= {"rtol": x.rtol, "reference rtol": x.reference_rtol, "asked for": asked}
@@ -273,10 +273,6 @@ def _fill(report: Report, x: Sides, chosen: list[Statement[[Sides, Runs]]], work
     _measure(report, x, runs, chosen, shares, workers)
     report.figures += stairs
     report.tables.insert(0, theory.theorems(x, report.claims, runs.scout.points[-1]))
-
-
-def _silent(stage: str, fraction: float) -> None:
-    pass
 
 
 def _measure(

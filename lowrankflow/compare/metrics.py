@@ -39,7 +39,7 @@ from ..workers import Job, Tell, carry_out
 from . import tables
 from .courses import Modes, run_course
 from .equivalence import Interrupted, what_w_is
-from .progress import Shares
+from .progress import Shares, silent
 from .starts import require_moving
 
 __all__ = ["compare_metrics", "metric_label"]
@@ -179,7 +179,7 @@ def compare_metrics(
     chosen, functions = _metrics(metrics, start), _measures(measures, start)
     require_moving(loss, start)
     workers = validation.require_integer("workers", workers, low=1)
-    shares = Shares(progress or _silent, {**dict.fromkeys(chosen, 1.0), _CLAIMS: _SHARE_OF_CLAIMS * len(chosen)})
+    shares = Shares(progress or silent, {**dict.fromkeys(chosen, 1.0), _CLAIMS: _SHARE_OF_CLAIMS * len(chosen)})
     x = Comparison(loss, start, chosen, rtol, max_evaluations, shares.part(_CLAIMS))
     modes = Modes(loss, min(_MODES, start.rank + 2)) if Modes.known(loss) else None
     done: dict[int, Course] = {}
@@ -216,7 +216,7 @@ def _run(
     """Integrate every flow, one after the other or several at once."""
     run = partial(_run_one, modes=modes, clock=clock, clock_end=clock_end, measures=measures)
     jobs = [Job(label, partial(run, label)) for label in x.metrics]
-    return carry_out(jobs, (replace(x, tell=_silent),), workers, [shares.part(label) for label in x.metrics])
+    return carry_out(jobs, (replace(x, tell=silent),), workers, [shares.part(label) for label in x.metrics])
 
 
 def _run_one(label: str, x: Comparison, tell: Tell, **options: Any) -> Course:
@@ -226,10 +226,6 @@ def _run_one(label: str, x: Comparison, tell: Tell, **options: Any) -> Course:
         label, metric, x.another(metric) or metric, x.loss, x.start, rtol=x.rtol, max_evaluations=x.budget,
         progress=lambda part: tell(label, part), **options,
     )  # fmt: skip
-
-
-def _silent(stage: str, fraction: float) -> None:
-    pass
 
 
 def _metrics(metrics: Any, start: LowRankMatrix) -> dict[str, Metric]:

@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 
 from ..workers import Tell
 
-__all__ = ["Shares", "one_of"]
+__all__ = ["Shares", "one_of", "silent"]
+
+
+def silent(stage: str, fraction: float) -> None:
+    """Tell no one."""
 
 
 class Shares:

@@ -345,7 +345,7 @@ def manifold_hessian(loss: LeastSquares, index_set: Iterable[int]) -> tuple[Arra
 
     1, :math:`r^2` times; for j in S and i not in S :math:`1 - \sigma_i/\sigma_j` and :math:`1 + \sigma_i/\sigma_j`; 1 in the
     directions that are left. The index is the number of pairs i outside, j in S with :math:`\sigma_i > \sigma_j`; it is the
-    same under every metric. (The form of the spectrum is derived; docs/landscape.md.)
+    same under every metric. (The form of the spectrum is derived; docs/theory.md#landscape.)
 
     Returns
     -------

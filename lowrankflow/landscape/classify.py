@@ -69,7 +69,7 @@ def classify(
     ----------
     .. [1] E. M. Achour, F. Malgouyres, S. Gerchinovitz, The loss landscape of deep linear neural networks: a second-order
        analysis, Journal of Machine Learning Research 25(242), 2024, Theorem 7. Targets of lower rank, more targets than
-       inputs and equal singular values: docs/landscape.md.
+       inputs and equal singular values: docs/theory.md#landscape.
 
     Examples
     --------

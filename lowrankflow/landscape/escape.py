@@ -15,7 +15,7 @@ from ..matrices import LinearNetwork
 from ..validation import Array
 from .canonical import Canonical, canonical_form
 from .classify import classify
-from .places import GLOBAL, NON_STRICT, STRICT, ZERO, Arcs, Place, aligned, scales_of
+from .places import GLOBAL, NON_STRICT, STRICT, ZERO, Arcs, Place, aligned, own_scales, scales_of
 from .whitened import Factors, Whitened, chain
 
 __all__ = ["Escape", "escape"]
@@ -79,7 +79,7 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
     part: m layers i_1 < ... < i_m such that no product of the blocks between two of them, around the cycle, is zero, each with
     a rank-one change that leads from the end of one product to the beginning of the next. With the ends in the kernels of what
     leads to the output, and out of reach of the input, no other term appears: :math:`L - a t^m + b t^{2m}` (derived;
-    docs/landscape.md).
+    docs/theory.md#landscape).
 
     Parameters
     ----------
@@ -128,11 +128,11 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
     if found is None:
         raise ValueError("`network` must be at a saddle in general position, but no line of descent was found.")
     v, descent, rise, power, order, exact = found
-    size = _size(problem, network, v, turn)
-    scale = 1 / float(np.sqrt(sum(float(linalg.norm(x)) ** 2 for x in size)))
+    directions = _unwhitened(problem, network, v, turn)
+    scale = 1 / float(np.sqrt(sum(float(linalg.norm(x)) ** 2 for x in directions)))
     descent, rise = problem.unit * descent, problem.unit * rise
     return Escape(
-        network, tuple(scale * x for x in size), order, descent * scale**order, rise * scale**power, power,
+        network, tuple(scale * x for x in directions), order, descent * scale**order, rise * scale**power, power,
         float(loss.value(network)), exact,
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
 _Found = tuple[list[Array], float, float, int, int, bool]  # directions F, a, b, power of b, order, exact
 
 
-def _size(problem: Whitened, network: LinearNetwork, directions: Sequence[Array], turn: Array) -> list[Array]:
+def _unwhitened(problem: Whitened, network: LinearNetwork, directions: Sequence[Array], turn: Array) -> list[Array]:
     """Return directions of the whitened factors as directions of the factors."""
     wide = linalg.block_diag(turn, np.eye(problem.shape[1] - problem.shape[0]))
     moved = list(directions)
@@ -185,18 +185,20 @@ def _sets(form: Canonical, factors: Factors, problem: Whitened, order: int) -> I
 
 def _line(form: Canonical, layers: Sequence[int]) -> _Found | None:
     """Return the line that changes these layers, scaled so that each changes alike."""
-    blocks, m = form.blocks, len(layers)
+    blocks, n, m = form.blocks, len(form.blocks), len(layers)
     sizes = [blocks[0].shape[1], *(z.shape[0] for z in blocks)]
     starts: list[Array] = []  # x_k, where the product after layer i_k begins
     ends: list[Array] = []  # y_k, where it ends, before layer i_{k+1}
     gain = 1.0
     for a, b in pairwise(layers):
         within = chain(blocks[a + 1 : b], sizes[a + 1])
-        free = _kernel(chain(blocks[a + 1 :], sizes[a + 1]))  # what leads to no output
-        unseen = _kernel(chain(blocks[:b], sizes[0]).T)  # what no input reaches
+        free = _kernel(form, a + 1, n)  # what leads to no output
+        unseen = _kernel(form, 0, b, transposed=True)  # what no input reaches
         if not free.size or not unseen.size:
             return None
         u, s, vt = linalg.svd(unseen.T @ within @ free, check_finite=False)
+        if not s[0] > ZERO * _scale(form, a + 1, b):  # nothing but roundoff leads from one to the other
+            return None
         starts.append(free @ vt[0])
         ends.append(unseen @ u[:, 0])
         gain *= float(s[0])
@@ -227,13 +229,15 @@ def _leaning_line(form: Canonical, layers: Sequence[int]) -> _Found | None:
     blocks, (first, last) = form.blocks, layers
     sizes = [blocks[0].shape[1], *(z.shape[0] for z in blocks)]
     within = chain(blocks[first + 1 : last], sizes[first + 1])
-    free = _kernel(chain(blocks[first + 1 :], sizes[first + 1]))
-    unseen = _kernel(chain(blocks[:last], sizes[0]).T)
+    free = _kernel(form, first + 1, len(blocks))
+    unseen = _kernel(form, 0, last, transposed=True)
     if not (free.size or unseen.size):
         return None
     starts = free if free.size else np.eye(within.shape[1])
     ends = np.eye(within.shape[0]) if free.size else unseen
     u, s, vt = linalg.svd(ends.T @ within @ starts, check_finite=False)
+    if not s[0] > ZERO * _scale(form, first + 1, last):
+        return None
     x, y = starts @ vt[0], ends @ u[:, 0]
     into, out = chain(blocks[:first], sizes[0]), chain(blocks[last + 1 :], sizes[last + 1])
     u, outer, vt = linalg.svd(into @ form.problem.target[form.others].T @ out, check_finite=False)
@@ -258,12 +262,19 @@ def _leaning_line(form: Canonical, layers: Sequence[int]) -> _Found | None:
     return directions, -float(values[0]), 0.5 * (p * q * float(linalg.norm(both))) ** 2, 4, 2, exact
 
 
-def _kernel(a: Array) -> Array:
-    """Return an orthonormal basis of the kernel, to roundoff."""
-    if not a.size or not np.any(a):
+def _kernel(form: Canonical, first: int, last: int, *, transposed: bool = False) -> Array:
+    """Return an orthonormal basis of the kernel of Z_last .. Z_{first+1}, or of its transpose; roundoff is zero."""
+    blocks = form.blocks[first:last]
+    a = chain(blocks, form.blocks[first].shape[1] if first < len(form.blocks) else form.blocks[-1].shape[0])
+    a = a.T if transposed else a
+    if not a.size or float(linalg.norm(a, 2)) <= 1e-9 * _scale(form, first, last):
         return np.eye(a.shape[1])
-    s = linalg.svd(a, compute_uv=False, check_finite=False)
-    return linalg.null_space(a, rcond=1e-9 if s[0] > 1e-9 else 1.0)
+    return linalg.null_space(a, rcond=1e-9)
+
+
+def _scale(form: Canonical, first: int, last: int) -> float:
+    """Return what that product is no larger than; a block that is roundoff counts as large as others may be."""
+    return float(np.prod(own_scales(form.problem, form.blocks)[first:last]))
 
 
 def _directions(form: Canonical, changes: dict[int, Array]) -> list[Array]:

@@ -30,7 +30,7 @@ __all__ = ["nearest_place"]
 
 _WORTH = 10.0  # times the least distance up to which a critical point that is told apart better is preferred
 _APART = 30.0  # times the distance that what is not zero has to be, so that it is not taken for zero plus the distance
-_MANY = 600  # numbers in the blocks from which on they are not fitted to each other by least squares
+_MANY = 600  # numbers in the blocks from which on they are not fitted to each other
 _CRITICAL = 1e-10  # relative gradient of the blocks of a rounding
 _STEPS = 30
 _LEFT = 1e-8  # of the blocks: what the last step may leave where it should be zero
@@ -67,12 +67,15 @@ def nearest_place(problem: Whitened, network: LinearNetwork, threshold: float) -
     least = min(f.distance for f in found)
     near = [f for f in found if f.distance <= _WORTH * least + 1e-12 * size]
     told = [f for f in near if f.told]
-    for chosen in sorted(told or near, key=lambda f: f.distance):
-        place = place_of(problem, chosen.network, problem.floor + _excess(problem, chosen.network), threshold)
-        if place.kind not in (NOT_CRITICAL, UNDECIDED):  # in coordinates of bad condition a rounding may miss it
-            break
-    if not told:
+    placed = [
+        (place_of(problem, f.network, problem.floor + _excess(problem, f.network), threshold), f)
+        for f in sorted(told or near, key=lambda f: f.distance)
+    ]
+    # in coordinates of bad condition a rounding may miss what it was made for
+    place, chosen = next((p for p in placed if p[0].kind not in (NOT_CRITICAL, UNDECIDED)), placed[0])
+    if not told or place.kind == NOT_CRITICAL:
         why = "what is not zero in it is not thirty times as large as the distance from it"
+        why = why if not told else "its coordinates are too badly conditioned to tell"
         place = replace(place, kind=UNDECIDED, notes=(*place.notes, why))
     return replace(place, network=chosen.network, distance=chosen.distance)
 

@@ -24,6 +24,7 @@ NOT_CRITICAL, UNDECIDED = "not critical", "undecided"
 ZERO = 1e-8  #: singular value of a product, over the norms of what is multiplied, from which on it is one
 ROUNDOFF = 1e-12  #: and up to which it is none; between the two nothing is decided
 BESIDE = 1e-6  #: relative gradient of the blocks beside the active part, which is larger by their condition
+_OFF = 0.1  # of an overlap from 0 or 1, from which on it is neither
 TIED = 1e-10  #: relative gap of two singular values of the target below which they are one
 
 
@@ -253,8 +254,8 @@ def place_of(problem: Whitened, network: LinearNetwork, value: float, threshold:
     factors, overlaps, _ = aligned(problem, factors)
     index_set = [int(i) for i in np.flatnonzero(overlaps > 0.5)]
     off = float(np.abs(overlaps - (overlaps > 0.5)).max(initial=0.0))
-    decided["overlap of a pair, off 0 or 1"] = (max(off, EPS), 0.5)
-    if off > 0.1:  # near a critical point by its gradient, but of which pairs?
+    decided["overlap of a pair, off 0 or 1"] = (max(off, EPS), _OFF)
+    if off > _OFF:  # near a critical point by its gradient, but of which pairs?
         why = f"the pairs of the targets are neither learned nor not (overlap off by {off:.2g})"
         return replace(here, kind=UNDECIDED, notes=(*notes, why), margin=margin_of(decided), decided_by=decided)
     try:

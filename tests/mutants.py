@@ -952,7 +952,7 @@ MUTANTS = [
         "test_landscape.py::test_critical_values_come_in_order_with_their_multiplicities",
     ),
     Mutant(
-        "nearest-of-all", "for chosen in sorted(told or near, key=", "for chosen in sorted(near, key=",
+        "nearest-of-all", "for f in sorted(told or near, key=", "for f in sorted(near, key=",
         "test_landscape.py::test_points_near_critical_ones_are_told",
     ),
     Mutant(

@@ -12,6 +12,7 @@ from ._version import __version__ as __version__
 if TYPE_CHECKING:  # for type checkers and editors; the tables below say the same to Python
     from . import charts as charts
     from . import checks as checks
+    from . import columns as columns
     from . import compare as compare
     from . import data as data
     from . import descent as descent
@@ -41,9 +42,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .compare import explain as explain
     from .compare import natural_time_unit as natural_time_unit
     from .compare import verify_equivalence as verify_equivalence
-    from .descent import DescentDiverged as DescentDiverged
     from .descent import gradient_descent as gradient_descent
-    from .descent import sharpness as sharpness
     from .flow import Status as Status
     from .flow import Trajectory as Trajectory
     from .flow import integrate as integrate
@@ -51,6 +50,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .flows import FactorFlow as FactorFlow
     from .flows import RiemannianFlow as RiemannianFlow
     from .flows import Save as Save
+    from .geometry import sharpness as sharpness
     from .gradients import end_to_end_operator as end_to_end_operator
     from .gradients import factor_gradients as factor_gradients
     from .gradients import horizontal_lift as horizontal_lift
@@ -79,10 +79,11 @@ _ROOMS = {  # and the names of the package that live there
     "checks": "check_loss check_manifold check_metric",
     "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",
     "data": "",
-    "descent": "DescentDiverged gradient_descent sharpness",
+    "columns": "",
+    "descent": "gradient_descent",
     "flow": "Status Trajectory integrate",
     "flows": "Event FactorFlow RiemannianFlow Save",
-    "geometry": "",
+    "geometry": "sharpness",
     "gradients": "end_to_end_operator factor_gradients horizontal_lift project riemannian_gradient"
     " riemannian_gradient_from_factors",
     "landscape": "",

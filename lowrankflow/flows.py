@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -96,8 +96,9 @@ class Save:
         Choose the steps so that each integral, too, is right to rtol, relative to what a move by the size of the start
         adds to it at first. For smooth rates: one that begins as roundoff would have the steps follow its noise. False:
         the path is the one without integrals, and they are as good as its steps.
-    columns : mapping of names to functions
-        ``function(t, w)`` of every kept state, a number or an array of one shape, kept in ``path.columns``.
+    columns : mapping of names to functions, or sequence of names
+        ``function(t, w)`` of every kept state, a number or an array of one shape, kept in ``path.columns``; or names of
+        `lowrankflow.columns`, such as "sharpness".
     dissipation : bool
         Deprecated: ``integrals={"dissipated": lambda at: at.power}, controlled=True``.
     """
@@ -108,7 +109,7 @@ class Save:
     dense: bool = False
     integrals: Mapping[str, Rate] = field(default_factory=dict)
     controlled: bool = False
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    columns: Mapping[str, Column] | Sequence[str] = field(default_factory=dict)
     dissipation: bool = False
 
     def __post_init__(self) -> None:
@@ -126,10 +127,16 @@ class Save:
             object.__setattr__(self, "integrals", {**self.integrals, "dissipated": attrgetter("power")})
             object.__setattr__(self, "controlled", True)
         _require_functions("integrals", self.integrals)
-        _require_functions("columns", self.columns)
+        if not _only_names(self.columns):
+            _require_functions("columns", self.columns)
         for name in self.columns:
             if name in self.integrals:
                 raise ValueError(f"`columns` must have names of their own, got {name!r} among the integrals too.")
+
+
+def _only_names(columns: object) -> bool:
+    """Whether columns are asked for by name: who knows the loss looks them up."""
+    return isinstance(columns, (list, tuple)) and all(isinstance(name, str) for name in columns)
 
 
 def _require_functions(name: str, functions: object) -> None:

@@ -620,9 +620,33 @@ MUTANTS = [
     # -- descent, separation -----------------------------------------------------------------------------------------
     Mutant(
         "descent-last",
-        "if (k + 1) % keep_every == 0 or k + 1 == steps:",
-        "if (k + 1) % keep_every == 0:",
-        "test_descent.py::test_every_and_callback_keep_what_was_asked",
+        "state = replace(self._kept(state), status=status, detail=state.detail)",
+        "",
+        "test_descent_rules.py::test_stops_end_the_run_where_they_hold_first",
+    ),
+    Mutant(
+        "heavy-ball",
+        "m = [self.momentum * v + g for v, g in zip(memory[\"momentum\"], egrads, strict=True)]",
+        "m = [self.momentum * v + (1 - self.momentum) * g for v, g in zip(memory[\"momentum\"], egrads, strict=True)]",
+        "test_descent_rules.py::test_rules_are_those_of_their_sources",
+    ),
+    Mutant(
+        "adam-start",
+        "1 - a ** (k + 1), 1 - b ** (k + 1)",
+        "1.0, 1.0",
+        "test_descent_rules.py::test_rules_are_those_of_their_sources",
+    ),
+    Mutant(
+        "batches-order",
+        "np.random.default_rng([self.seed, epoch])",
+        "np.random.default_rng(self.seed)",
+        "test_descent_rules.py::test_an_epoch_goes_once_through_all_samples",
+    ),
+    Mutant(
+        "descent-memory",
+        "state = replace(\n            self._first, net=last, memory=memory,",
+        "state = replace(\n            self._first, net=last,",
+        "test_descent_rules.py::test_a_run_goes_on_to_the_bit",
     ),
     Mutant(
         "separation-level",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..descent import gradient_descent
+from ..flow import Status
 from ..gradients import factor_gradients, product_retraction
 from ..matrices import EPS, LinearNetwork
 from ..report import Control, Figure, Hypothesis
@@ -65,7 +66,7 @@ def discrete(x: Sides, runs: Runs) -> Measurement:
             x.loss, x.network, step_size=step, steps=steps, keep_every=every * 2**k,
             callback=lambda p, stage=stage: x.tell(stage, p.t / times[-1]),  # type: ignore[misc]
         )  # fmt: skip
-        if path.nsteps < steps:
+        if path.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
         hs.append(step)
         found.append(_largest(path.points, flow.points))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..charts import Chart
-from ..descent import sharpness
 from ..flow import Status, Step, Trajectory, integrate
 from ..flows import FactorFlow, RiemannianFlow, Save
+from ..geometry import sharpness
 from ..losses import Loss, LossFacts, facts
 from ..matrices import EPS, LinearNetwork, LowRankMatrix
 from ..matrices.requirements import require_depth, require_point

@@ -14,9 +14,9 @@ import numpy as np
 from ..claims.gaps import kept, normal_gradient_norm, refined
 from ..claims.limits import Limit
 from ..claims.sides import HORIZON, REDUCTION, Runs, Sides
-from ..descent import sharpness
 from ..flow import Status, Step, Trajectory, integrate
 from ..flows import RiemannianFlow
+from ..geometry import sharpness
 from ..gradients import project
 from ..matrices import EPS, LinearNetwork
 from ..validation import Array

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from .. import validation
 from ..charts import Ambient, Chart, Factors, SingularFrame
 from ..charts.ambient import goes_on
 from ..charts.system import require_low_rank
+from ..columns import named
 from ..files import require_path
 from ..flows import Event, FactorFlow, Flow, Point, RiemannianFlow, Save
 from ..metrics import facts
@@ -145,6 +146,8 @@ def integrate(
         raise TypeError(f"`chart` must be a chart such as SingularFrame(), got {validation.describe(chart)}.")
     path = None if checkpoint is None else require_path("checkpoint", checkpoint)
     system = chart.bind(flow, start)
+    if not isinstance(save.columns, Mapping):
+        save = replace(save, columns=named(save.columns, flow.loss), dissipation=False)  # which has become an integral
     with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up: rejected, or the end of the run
         if save.integrals:
             system = Accumulating(system, limits.t_start, save.integrals, controlled=save.controlled)

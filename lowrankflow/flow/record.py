@@ -5,13 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy.integrate import OdeSolution
 
 from .. import validation
-from ..flows import Moment, Point, Save
+from ..flows import Column, Moment, Point, Save
 from ..matrices import EPS
 from ..validation import Array
 from .checkpoint import pack_points, unpack_points
@@ -21,7 +21,7 @@ from .passages import saddle_passages
 from .state import State
 from .trajectory import Dense, Status, Trajectory
 
-__all__ = ["Record"]
+__all__ = ["Record", "Row", "as_column", "pack_rows", "unpack_rows"]
 
 
 class Row(NamedTuple):
@@ -38,6 +38,7 @@ class Record:
 
     def __init__(self, field: Field, save: Save) -> None:
         self._field, self._save = field, save
+        self._columns = cast(Mapping[str, Column], save.columns)  # by name they are looked up before
         self.rows: list[Row] = []
         self.trace: list[tuple[float, Moment]] = []
         self._last: tuple[float, Point, Moment] | None = None  #: the last state looked at
@@ -59,20 +60,12 @@ class Record:
         w, moment = self.look(t, y)
         system = self._field.system
         integrals = system.integrals(y) if isinstance(system, Accumulating) else []
-        columns = [
-            self._column(i, name, function(t, w)) for i, (name, function) in enumerate(self._save.columns.items())
-        ]
+        columns = [self._column(i, name, function(t, w)) for i, (name, function) in enumerate(self._columns.items())]
         self.rows.append(Row(t, w, moment, (*map(np.asarray, integrals), *columns)))
 
     def _column(self, i: int, name: str, found: Any) -> Array:
         """Return what a column's function returned, of the shape that it had at first."""
-        array = validation.as_real(f"columns[{name!r}]", found)
-        first = array if not self.rows else self.rows[0].columns[len(self._save.integrals) + i]
-        if array.shape != first.shape:
-            raise ValueError(
-                f"`columns[{name!r}]` must return arrays of one shape, got {array.shape} after {first.shape}."
-            )
-        return array.astype(np.float64)
+        return as_column(name, found, self.rows[0].columns[len(self._save.integrals) + i] if self.rows else None)
 
     def between(self, t_old: float, t: float, interpolant: Any) -> None:
         """Keep the interpolant of a step."""
@@ -106,7 +99,7 @@ class Record:
         status = state.status or Status.INTERRUPTED
         t, points, moments, columns = zip(*self.rows, strict=True)
         loss, stationarity, _, s = zip(*moments, strict=True)
-        names = (*self._save.integrals, *self._save.columns)
+        names = (*self._save.integrals, *self._columns)
         where = f"t={state.t:.6g} of {t_end:.6g}, {state.nsteps} steps, {self._field.nfev} gradients."
         return Trajectory(
             t=np.array(t),
@@ -150,27 +143,43 @@ class Record:
 
     def pack(self, rows: int = 0, looks: int = 0) -> dict[str, Array]:
         """Return the rows and the trace, from the given numbers on, as arrays with one row each."""
-        kept, trace = self.rows[rows:], self.trace[looks:]
-        arrays = _pack("trace", trace) | _pack("kept", [(row.t, row.moment) for row in kept])
-        arrays |= {f"kept_{name}": a for name, a in pack_points([row.w for row in kept]).items()}
-        names = (*self._save.integrals, *self._save.columns)
-        columns = {f"kept_column_{name}": [row.columns[i] for row in kept] for i, name in enumerate(names)}
-        return arrays | {name: np.array(values) for name, values in columns.items() if kept}
+        names = (*self._save.integrals, *self._columns)
+        return _pack("trace", self.trace[looks:]) | pack_rows(self.rows[rows:], names)
 
     def last_columns(self) -> Iterator[tuple[str, Array, Callable[[], Any]]]:
         """Yield the name of each column, its value in the last row, and its function there."""
         row, skip = self.rows[-1], len(self._save.integrals)
-        for i, (name, function) in enumerate(self._save.columns.items()):
+        for i, (name, function) in enumerate(self._columns.items()):
             yield name, row.columns[skip + i], partial(function, row.t, row.w)
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Go on from what `pack` returned."""
         self.trace, self._last = _unpack("trace", arrays), None
-        points = unpack_points({name.removeprefix("kept_"): a for name, a in arrays.items()})
-        names = (*self._save.integrals, *self._save.columns)
-        columns = zip(*(arrays[f"kept_column_{name}"] for name in names), strict=True) if names else [()] * len(points)
-        rows = zip(_unpack("kept", arrays), points, columns, strict=True)
-        self.rows = [Row(t, w, moment, tuple(map(np.asarray, values))) for (t, moment), w, values in rows]
+        self.rows = unpack_rows(arrays, (*self._save.integrals, *self._columns))
+
+
+def as_column(name: str, found: Any, first: Array | None) -> Array:
+    """Return what a column's function returned, as numbers of the shape that it had at first."""
+    array = validation.as_real(f"columns[{name!r}]", found)
+    if first is not None and array.shape != first.shape:
+        raise ValueError(f"`columns[{name!r}]` must return arrays of one shape, got {array.shape} after {first.shape}.")
+    return array.astype(np.float64)
+
+
+def pack_rows(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Array]:
+    """Return rows as arrays with one row each; `names` are those of their columns."""
+    arrays = _pack("kept", [(row.t, row.moment) for row in rows])
+    arrays |= {f"kept_{name}": a for name, a in pack_points([row.w for row in rows]).items()}
+    columns = {f"kept_column_{name}": [row.columns[i] for row in rows] for i, name in enumerate(names)}
+    return arrays | {name: np.array(values) for name, values in columns.items() if rows}
+
+
+def unpack_rows(arrays: Mapping[str, Array], names: Sequence[str]) -> list[Row]:
+    """Return the rows that `pack_rows` packed, among other arrays."""
+    points = unpack_points({name.removeprefix("kept_"): a for name, a in arrays.items()})
+    columns = zip(*(arrays[f"kept_column_{name}"] for name in names), strict=True) if names else [()] * len(points)
+    rows = zip(_unpack("kept", arrays), points, columns, strict=True)
+    return [Row(t, w, moment, tuple(map(np.asarray, values))) for (t, moment), w, values in rows]
 
 
 def _pack(name: str, rows: Sequence[tuple[float, Moment]]) -> dict[str, Array]:

@@ -20,17 +20,30 @@ from .loop import Loop
 from .state import State
 from .trajectory import Status, Step, Trajectory
 
-__all__ = ["CheckpointFailed", "Keeper"]
+__all__ = ["AGREES", "CheckpointFailed", "Keeper", "failed", "gap", "named"]
 
 #: endings after which a run cannot go on, whatever the limits
 _OVER = (Status.EVENT, Status.STALLED, Status.RANK_LOST, Status.NOT_FINITE, Status.STEP_TOO_SMALL)
-_AGREES = 1e-9  # relative difference of value and velocity that another machine's roundoff may make
+AGREES = 1e-9  # relative difference of value and velocity that another machine's roundoff may make
 
 
 class CheckpointFailed(OSError):
     """A checkpoint could not be written, for instance on a full disk; ``trajectory`` holds the run so far."""
 
     trajectory: Trajectory
+
+
+def failed(error: Exception, path: Path, t: float, trajectory: Trajectory) -> CheckpointFailed:
+    """Return the error that says that a checkpoint could not be written, with the run so far."""
+    failure = CheckpointFailed(
+        getattr(error, "errno", None) or errno.EIO,
+        f"`checkpoint` could not be written at t={t:.6g}"
+        f" ({getattr(error, 'strerror', None) or 'its path can no longer be written'})."
+        " Mend that and call again; the run so far is in `trajectory` of this error",
+        str(path),
+    )
+    failure.trajectory = trajectory
+    return failure
 
 
 class Keeper:
@@ -74,21 +87,13 @@ class Keeper:
     def _write(self, state: State) -> None:
         """Write the state and what has been kept since the last time; where that fails, hand over the run so far."""
         try:
-            with _named(self._path):
+            with named(self._path):
                 if not self._journal.append(self._checkpoint(state, self._rows, self._looks)):
                     self._journal.write(self._checkpoint(state, 0, 0))
         except (OSError, ValueError) as error:
             if isinstance(error, ValueError) and state.nsteps == 0:  # a path that never could be written
                 raise
-            failure = CheckpointFailed(
-                getattr(error, "errno", None) or errno.EIO,
-                f"`checkpoint` could not be written at t={state.t:.6g}"
-                f" ({getattr(error, 'strerror', None) or 'its path can no longer be written'})."
-                " Mend that and call again; the run so far is in `trajectory` of this error",
-                str(self._path),
-            )
-            failure.trajectory = self._loop.trajectory(state)
-            raise failure from error
+            raise failed(error, self._path, state.t, self._loop.trajectory(state)) from error
         self._rows, self._looks = len(self._loop.record.rows), len(self._loop.record.trace)
 
     def _checkpoint(self, state: State, rows: int, looks: int) -> Checkpoint:
@@ -105,7 +110,7 @@ class Keeper:
 
     def _take_up(self) -> State:
         """Return the state in the file, which has to be of the same problem."""
-        with _named(self._path):
+        with named(self._path):
             self._journal, saved = Journal.open(self._path)
         head, arrays, loop = saved.head, saved.arrays, self._loop
         if not isinstance(head.get("problem"), dict) or "run" not in head:
@@ -137,8 +142,8 @@ class Keeper:
         for name, t, text, found in zip(_PLACES, (self._loop.limits.t_start, state.t), values, now, strict=False):
             then = float(text), arrays[f"{name}_velocity"]
             value, speed = max(value, abs(then[0])), max(speed, float(np.linalg.norm(then[1])))
-            away = max(_gap(found[0], then[0], value), _gap(found[1], then[1], speed))
-            if not away <= _AGREES:
+            away = max(gap(found[0], then[0], value), gap(found[1], then[1], speed))
+            if not away <= AGREES:
                 self._refuse(f"a loss whose value or velocity at t={t:.6g} differs by {away:.2g}, relative")
 
     def _compare_functions(self, state: State, arrays: Mapping[str, Array]) -> None:
@@ -193,17 +198,17 @@ def _repeats(function: Callable[[], Any], value: Any) -> bool:
 
 def _away(a: Any, b: Any) -> bool:
     """Return whether two numbers or arrays differ by more than roundoff makes them."""
-    return np.shape(a) != np.shape(b) or not _gap(a, b, float(np.linalg.norm(np.nan_to_num(b)))) <= _AGREES
+    return np.shape(a) != np.shape(b) or not gap(a, b, float(np.linalg.norm(np.nan_to_num(b)))) <= AGREES
 
 
-def _gap(a: Any, b: Any, scale: float) -> float:
+def gap(a: Any, b: Any, scale: float) -> float:
     """Return the distance over the scale; zero where both are not finite in the same way."""
     same = np.array_equal(a, b, equal_nan=True)
     return 0.0 if same else float(np.linalg.norm(np.subtract(a, b))) / (scale or 1.0)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Let messages about the file name the argument that the user gave."""
     try:
         yield

@@ -62,6 +62,7 @@ class Status(enum.Enum):
         " below roundoff. Look at the singular values; lower the rank or raise `gtol`."
     )
     NOT_FINITE = "The velocity or the loss is not finite. Check the loss and its gradient, or start nearer."
+    BAD_STEP = "A schedule gave no positive finite step."
     STEP_TOO_SMALL = "The step fell below roundoff. Loosen rtol, or use a method for stiff problems such as RKC."
     INTERRUPTED = "Interrupted; what was computed is kept."
 

@@ -1,5 +1,6 @@
 """Second order and steps: Hessians of manifold and factors, retractions, geodesics."""
 
+from .curvature import sharpness
 from .factor_hessians import FactorHessian, factor_hessian, join_directions, split_directions
 from .geodesics import distance, exponential, logarithm
 from .hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
@@ -14,5 +15,6 @@ __all__ = [
     "geodesic_acceleration",
     "join_directions",
     "logarithm",
+    "sharpness",
     "split_directions",
 ]

@@ -1,0 +1,194 @@
+"""What people plot along a run: functions of (t, W) for `Save` and `gradient_descent`, asked for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from . import validation
+from .geometry import sharpness as sharpness_of
+from .losses import Loss, facts
+from .losses.requirements import require_loss
+from .matrices import LinearNetwork, LowRankMatrix, singular_values
+from .validation import Array
+
+__all__ = ["NAMES", "distance_to", "held_out", "named"]
+
+Column = Callable[[float, Any], Any]
+
+
+def named(names: Iterable[str], loss: Loss) -> dict[str, Column]:
+    r"""Return columns by their names.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of `NAMES`:
+
+        - ``sharpness``: largest eigenvalue of the Hessian of the loss of the factors, in the units of the loss;
+        - ``imbalance``: :math:`\max_j \|D_j\|_2`, :math:`D_j = W_{j+1}^T W_{j+1} - W_j W_j^T`, which the flow conserves;
+        - ``imbalance_spectrum``: the eigenvalues of all D_j, each D_j's increasing, D_1's first;
+        - ``layer_alignment``: (N-1,), :math:`\|W_{j+1} W_j\|_2 / (\|W_{j+1}\|_2 \|W_j\|_2)`: 1 exactly where a top right
+          singular vector of W_{j+1} is a top left one of W_j;
+        - ``mode_strengths``: (q,), :math:`u_i^T B v_i` with :math:`B = W C^{1/2}` the whitened W, and (u_i, v_i) the
+          singular pairs of the whitened targets: what W has of each, sigma_i at the minimiser;
+        - ``mode_alignment``: (k,), :math:`(u_i^T \hat u_i)(v_i^T \hat v_i)`, with (û_i, v̂_i) the i-th singular pair of B;
+        - ``effective_rank``: :math:`\exp(-\sum_i p_i \ln p_i)`, p the singular values of W over their sum.
+
+        The first four need factors: runs of a FactorFlow and of gradient descent. The modes need the square loss.
+    loss : Loss
+        Of the run.
+
+    Returns
+    -------
+    dict
+        Names to functions of (t, W).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a name is unknown, or the loss has no targets to align with.
+
+    References
+    ----------
+    Effective rank: O. Roy, M. Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
+    >>> net = lrf.LinearNetwork.identity((2, 2), 2, widths=2)
+    >>> path = lrf.gradient_descent(loss, net, step_size=0.1, steps=100, columns=["sharpness", "effective_rank"])
+    >>> path.columns["sharpness"][-1].round(4).item()
+    4.0
+    """
+    require_loss(loss)
+    if isinstance(names, str):
+        raise TypeError(f"`columns` must be names in a list, got {names!r}. Use [{names!r}].")
+    found: dict[str, Column] = {}
+    for name in names:
+        if not isinstance(name, str) or name not in NAMES:
+            raise ValueError(f"`columns` must be of {', '.join(NAMES)}, got {validation.describe(name)}.")
+        if name in found:
+            raise ValueError(f"`columns` must name each once, got {name!r} twice.")
+        if name.startswith("mode_") and facts(loss).spectrum is None:
+            raise ValueError(f"`columns` {name!r} needs the targets of a square loss, got {type(loss).__name__}.")
+        found[name] = partial(NAMES[name], loss)
+    return found
+
+
+def held_out(loss: Loss) -> Column:
+    """Return the column of another loss, for instance that of data that were held out.
+
+    Parameters
+    ----------
+    loss : Loss
+        Of the shape of W.
+
+    Returns
+    -------
+    callable
+        (t, W) to the value, in the normalisation of that loss.
+    """
+    require_loss(loss)
+
+    def value(t: float, w: Any) -> float:
+        return float(loss.value(w))
+
+    return value
+
+
+def distance_to(path: Callable[[float], Any]) -> Column:
+    """Return the column of the distance of the products, ``||W - path(t)||_F``.
+
+    Parameters
+    ----------
+    path : Trajectory or callable
+        W at time t: a run with ``save=Save(dense=True)``, or any function that returns what has ``to_dense``. Beyond the
+        end of a run the distance is nan.
+
+    Returns
+    -------
+    callable
+        (t, W) to the distance, in the units of W.
+    """
+    validation.require_callable("path", path)
+    times = getattr(path, "t", None)
+
+    def distance(t: float, w: Any) -> float:
+        if times is not None and not times[0] <= t <= times[-1]:
+            return float("nan")
+        return float(linalg.norm(w.to_dense() - path(t).to_dense()))
+
+    return distance
+
+
+def _factors(name: str, w: Any) -> LinearNetwork:
+    if not isinstance(w, LinearNetwork):
+        raise TypeError(f"`columns` {name!r} needs factors, got a run of {type(w).__name__}. Use a FactorFlow.")
+    return w
+
+
+def _sharpness(loss: Loss, t: float, w: Any) -> float:
+    return sharpness_of(loss, _factors("sharpness", w))
+
+
+def _imbalance(loss: Loss, t: float, w: Any) -> float:
+    return _factors("imbalance", w).imbalance()
+
+
+def _imbalance_spectrum(loss: Loss, t: float, w: Any) -> Array:
+    return np.concatenate([linalg.eigvalsh(d) for d in _factors("imbalance_spectrum", w).imbalances()])
+
+
+def _layer_alignment(loss: Loss, t: float, w: Any) -> Array:
+    factors = _factors("layer_alignment", w).factors
+    norms = [float(linalg.norm(f, 2)) for f in factors]
+    # scaled first: norms of tiny factors would underflow in the product
+    unit = [f / norm if norm else f for f, norm in zip(factors, norms, strict=True)]
+    return np.array([float(linalg.norm(b @ a, 2)) for a, b in pairwise(unit)])
+
+
+def _pairs(loss: Loss, w: LinearNetwork | LowRankMatrix) -> tuple[Array, Array, Array, Array, Array]:
+    """Return left and right pairs of the whitened targets, and the SVD of the whitened W."""
+    spectrum = facts(loss).spectrum
+    assert spectrum is not None
+    b = loss.whiten(w)  # type: ignore[attr-defined]
+    u, s, vt = linalg.svd(b.left @ b.right, full_matrices=False, check_finite=False)
+    return spectrum.u, spectrum.vt, u, s, vt
+
+
+def _mode_strengths(loss: Loss, t: float, w: Any) -> Array:
+    left, right, u, s, vt = _pairs(loss, w)
+    return np.asarray(np.einsum("ai,ak,k,kb,ib->i", left, u, s, vt, right, optimize=True))
+
+
+def _mode_alignment(loss: Loss, t: float, w: Any) -> Array:
+    left, right, u, _, vt = _pairs(loss, w)
+    k = min(left.shape[1], u.shape[1], *(w.widths if isinstance(w, LinearNetwork) else (w.rank,)))
+    return np.asarray((left[:, :k] * u[:, :k]).sum(0) * (right[:k] * vt[:k]).sum(1))
+
+
+def _effective_rank(loss: Loss, t: float, w: Any) -> float:
+    s = singular_values(w)
+    if not s.sum() > 0:
+        return 0.0
+    p = s[s > 0] / s.sum()
+    return float(np.exp(-(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum()))
+
+
+#: the columns that have a name
+NAMES: Mapping[str, Callable[[Any, float, Any], Any]] = {
+    "sharpness": _sharpness,
+    "imbalance": _imbalance,
+    "imbalance_spectrum": _imbalance_spectrum,
+    "layer_alignment": _layer_alignment,
+    "mode_strengths": _mode_strengths,
+    "mode_alignment": _mode_alignment,
+    "effective_rank": _effective_rank,
+}

@@ -18,7 +18,7 @@ from .matrices import LinearNetwork, LowRankMatrix
 from .metrics import Metric
 from .validation import Array
 
-__all__ = ["Event", "FactorFlow", "Flow", "Moment", "Motion", "Point", "RiemannianFlow", "Save"]
+__all__ = ["Event", "FactorFlow", "Flow", "ModifiedFlow", "Moment", "Motion", "Point", "RiemannianFlow", "Save"]
 
 Point = LowRankMatrix | LinearNetwork  #: where a flow is
 
@@ -36,6 +36,27 @@ class FactorFlow:
     """The flow W_j' = -grad_{W_j} L(W_N ... W_1) of the factors: gradient descent with vanishing steps."""
 
     loss: Loss
+
+
+@dataclass(frozen=True)
+class ModifiedFlow(FactorFlow):
+    r"""The flow that gradient descent with step h shadows to second order.
+
+    .. math:: W_j' = -\nabla_{W_j} L - \tfrac h2 (\nabla^2 L\, \nabla L)_j ,
+
+    that of :math:`L + \tfrac h4 \|\nabla L\|^2`, gradient and Hessian taken in the factors.
+
+    It does not conserve the imbalances, which descent does not either.
+
+    References
+    ----------
+    Backward error analysis; for descent D. G. T. Barrett, B. Dherin, Implicit gradient regularization, ICLR 2021.
+    """
+
+    step_size: float
+
+    def __post_init__(self) -> None:
+        validation.require_number("step_size", self.step_size)
 
 
 Flow = RiemannianFlow | FactorFlow

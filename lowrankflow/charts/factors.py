@@ -9,7 +9,8 @@ import numpy as np
 from scipy import linalg
 
 from .. import validation
-from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
+from ..flows import Flow, ModifiedFlow, Moment, Motion, Point, RiemannianFlow
+from ..geometry import factor_hessian
 from ..gradients import project, pullback, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_gradient, require_loss
@@ -43,6 +44,8 @@ class Factors:
                 f"`start` must be a LinearNetwork for a factor flow, got {validation.describe(start)}."
                 " Use LinearNetwork.balanced(start, depth)."
             )
+        if isinstance(flow, ModifiedFlow):
+            return _ModifiedSystem(flow.loss, start, flow.step_size)
         return _FactorSystem(flow.loss, start)
 
 
@@ -155,6 +158,33 @@ class _FactorSystem:
             return None
         others = [np.delete(norms, j).prod() for j in range(norms.size)]
         return float(curvature * np.vdot(others, others) + (norms.size - 1) * norms[2:].prod() * gradient)
+
+
+class _ModifiedSystem(_FactorSystem):
+    """y = all factors, along the flow that descent with a step shadows."""
+
+    def __init__(self, loss: Loss, start: LinearNetwork, step: float) -> None:
+        super().__init__(loss, start)
+        self._step = step
+
+    def velocity(self, t: float, y: Array) -> Array:
+        g = -super().velocity(t, y)
+        return self._shadowed(self.network(y), g)
+
+    def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
+        dy, at = super().motion(t, y)
+        dy = self._shadowed(at.w, -dy)
+        return dy, at._replace(velocity=self.network(dy).factors, power=-float(dy @ _flat(at.gradient)))
+
+    def measure(self, y: Array) -> tuple[Point, Moment]:
+        w, moment = super().measure(y)
+        return w, moment._replace(power=-float(self.velocity(0.0, y) @ -super().velocity(0.0, y)))
+
+    def _shadowed(self, net: LinearNetwork, g: Array) -> Array:
+        return -(g + self._step / 2 * (factor_hessian(self.loss, net) @ g))
+
+    def spectral_bound(self, y: Array) -> float | None:
+        return None
 
 
 class _LiftedSystem(_FactorSystem):

@@ -4,18 +4,22 @@
 - Which way: `Gradient`, `HeavyBall`, `Nesterov`, `Adam`, `WeightDecay`, `LayerRates`, any `Rule`.
 - Of which samples: `MiniBatches`.
 - How far: a number, a schedule (`Decreasing`), `EdgeFraction`.
+- What theory says of it: `step_bound`, the step that is proved; `certificate`, a bound of its distance to the flow.
 - How long: `LossBelow`, `GradientBelow`, `TimeReached`, any test of an `Iterate`.
 """
 
 from ..geometry import sharpness
 from .batches import MiniBatches
+from .bounds import StepBound, step_bound
 from .rules import Adam, Gradient, HeavyBall, LayerRates, Nesterov, Rule, WeightDecay
+from .shadowing import Certificate, certificate
 from .steps import Decreasing, EdgeFraction, StepRule
 from .stops import GradientBelow, Iterate, LossBelow, TimeReached
 from .updates import gradient_descent
 
 __all__ = [
     "Adam",
+    "Certificate",
     "Decreasing",
     "EdgeFraction",
     "Gradient",
@@ -27,9 +31,12 @@ __all__ = [
     "MiniBatches",
     "Nesterov",
     "Rule",
+    "StepBound",
     "StepRule",
     "TimeReached",
     "WeightDecay",
+    "certificate",
     "gradient_descent",
     "sharpness",
+    "step_bound",
 ]

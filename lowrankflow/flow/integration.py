@@ -21,7 +21,7 @@ from ..charts.ambient import goes_on
 from ..charts.system import require_low_rank
 from ..columns import named
 from ..files import require_path
-from ..flows import Event, FactorFlow, Flow, Point, RiemannianFlow, Save
+from ..flows import Event, FactorFlow, Flow, ModifiedFlow, Point, RiemannianFlow, Save
 from ..metrics import facts
 from ..metrics.requirements import require_metric
 from ..steppers import Stepper
@@ -156,7 +156,7 @@ def integrate(
         if path is None:
             return loop.trajectory(loop.go(loop.first(), callback))
         problem = {
-            "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None))],
+            "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None)), *_step_of(flow)],
             "chart": _identity(chart),
             "method": "auto" if chosen is None else [chosen.name, chosen.step_size],
             "t_span[0]": limits.t_start,
@@ -232,6 +232,11 @@ def _require_events(events: object) -> tuple[Event, ...]:
     if len({event.name for event in found}) < len(found):
         raise ValueError("`events` must have names of their own, got one name twice.")
     return found
+
+
+def _step_of(flow: Flow) -> list[float]:
+    """Return the step of a flow that has one."""
+    return [flow.step_size] if isinstance(flow, ModifiedFlow) else []
 
 
 def _identity(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Generic, ParamSpec
 
 import numpy as np
 
-from .report import Bound, Claim, Control, Figure, Hypothesis, Relation, Table
+from .report import Bound, Claim, Control, Figure, Hypothesis, Relation, Report, Table
 
 __all__ = ["Measurement", "Statement", "Words", "claim", "derived", "generator", "measured"]
 
@@ -88,6 +88,13 @@ class Statement(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Claim | None:
         found = self.measure(*args, **kwargs)
         return None if found is None else self.judged(found)
+
+    def enter(self, report: Report, found: Measurement | None) -> None:
+        """Put what was measured into a report: the claim, and what shows it."""
+        if found is not None:
+            report.claims.append(self.judged(found))
+            report.figures += found.figures
+            report.tables += found.tables
 
     def judged(self, found: Measurement) -> Claim:
         """Return the claim of a measurement."""

@@ -125,7 +125,7 @@ def flat(net):
 @pytest.mark.parametrize("dense", [True, False])
 def test_no_iterate_is_farther_from_the_flow_than_the_bound(dense, monkeypatch):
     """120 random problems, steps from a hundredth of the edge to beyond it: finite bounds hold, and most are finite."""
-    monkeypatch.setattr("lowrankflow.descent.shadowing._DENSE", 200 if dense else 0)
+    monkeypatch.setattr("lowrankflow.descent.shadowing.DENSE", 200 if dense else 0)
     finite, ratios = 0, []
     for seed in range(120):
         loss, net, x, y = drawn(seed, (1e-6, 1.0, 1e6)[seed % 3])

@@ -13,6 +13,7 @@ def problem(seed, shape=(3, 4), depth=3, width=4, scale=1.0):
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((shape[1], 12)), scale * rng.standard_normal((shape[0], 12))
     loss = lrf.losses.LeastSquares(x, y)
+    loss.data = x, y
     return loss, lrf.LinearNetwork.gaussian(shape, depth, widths=width, scale=0.6 * scale ** (1 / depth), rng=rng)
 
 
@@ -44,10 +45,11 @@ def test_each_is_its_formula(shape, depth, width, scale):
         inner = np.linalg.norm(f[j + 1] @ f[j], 2) / (top[j][1][0] * top[j + 1][1][0])
         assert got[j] == pytest.approx(inner, rel=1e-12)
         assert got[j] >= abs(top[j][0][:, 0] @ top[j + 1][2][0]) - 1e-12  # no less than the overlap of the top pairs
-    c = loss._inputs @ loss._inputs.T
+    x, y = loss.data
+    c = x @ x.T
     values, vectors = np.linalg.eigh(c)
     root = (vectors * np.sqrt(values)) @ vectors.T
-    target = loss._targets @ loss._inputs.T @ np.linalg.inv(root)
+    target = y @ x.T @ np.linalg.inv(root)
     u, s, vt = np.linalg.svd(target, full_matrices=False)
     # signs of the pairs drop out of u^T B v; random spectra are apart
     strengths = np.array([u[:, i] @ w @ root @ vt[i] for i in range(s.size)])

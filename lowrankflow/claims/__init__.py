@@ -2,6 +2,7 @@
 
 - `identities`, `trajectories`, `descents`, `limits`, `separable`: of `verify_equivalence`, on the `Runs` of two `sides`.
 - `comparisons`: of `compare_metrics`, on `courses` of several metrics.
+- `training`: of `verify_descent`, on a run of gradient descent.
 - `landscape`: of the place of a network at a critical point.
 - Those of what users bring stand in ``lowrankflow.checks``, beside what they check.
 - `gaps`: how far two W lie apart.
@@ -17,7 +18,7 @@ from typing import Any
 from .. import validation
 from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from ..statements import Measurement, Statement, Words, claim
-from . import comparisons, descents, identities, landscape, limits, separable, trajectories
+from . import comparisons, descents, identities, landscape, limits, separable, training, trajectories
 from .sides import Runs, Sides
 
 __all__ = ["CLAIMS", "Measurement", "Statement", "Words", "claim", "explain"]
@@ -40,7 +41,7 @@ def _words() -> dict[str, Words]:
     """Return the words of all claims; those of a check go by its name too, because their names are no one's own."""
     checks: Mapping[str, tuple[Statement[Any], ...]] = {
         "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
-        "landscape": landscape.LANDSCAPE,
+        "landscape": landscape.LANDSCAPE, "descent": training.TRAINING,
     }  # fmt: skip
     known = {one.name: one.words for one in _BY_NAME}
     return known | {f"{check} {one.name}": one.words for check, claims in checks.items() for one in claims}

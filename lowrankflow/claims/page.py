@@ -10,6 +10,7 @@ from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from ..statements import Statement
 from . import ABOUT_THE_LIMIT, ALONG_THE_FLOW, AT_A_POINT, OF_DESCENT, OF_METRICS
 from .landscape import LANDSCAPE
+from .training import TRAINING
 
 __all__ = ["markdown", "page"]
 
@@ -65,6 +66,13 @@ _SECTIONS = (
         " measure it there.",
         LANDSCAPE,
         "landscape ",
+    ),
+    _Section(
+        "Descent and its theory",
+        "`lowrankflow verify --descent` and `verify_descent` run gradient descent at the step that is proved for the data and the"
+        " start, and measure every bound at every update.",
+        TRAINING,
+        "descent ",
     ),
     _Section("A loss", "Of `check_loss`, where they apply.", LOSS_CLAIMS, "check_loss "),
     _Section("A metric", "Of `check_metric`.", METRIC_CLAIMS, "check_metric "),

@@ -14,7 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import data, validation
-from ..compare import Interrupted, check_problem, compare_problem, explain, place_problem, verify_problem
+from ..compare import (
+    Interrupted,
+    check_problem,
+    compare_problem,
+    descent_problem,
+    explain,
+    place_problem,
+    verify_problem,
+)  # fmt: skip
 from ..problems import Built
 from ..problems.named_losses import is_code
 from ..report import Report
@@ -34,9 +42,11 @@ def _carry_out(args: argparse.Namespace) -> int:
     from threadpoolctl import threadpool_limits
 
     threads = validation.require_integer("threads", args.threads, low=1)
-    workers = validation.require_integer("workers", getattr(args, "workers", 1), low=1)
+    validation.require_integer("workers", getattr(args, "workers", 1), low=1)
     if args.json is not None and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
         raise ValueError(f"`json` must be a file in a folder that exists, got {args.json!r}.")
+    if args.command == "verify":
+        _require_descent(args)
     with threadpool_limits(threads):
         problem = read_problem(args)
         built = problem.build(loss=args.loss if is_code(problem.loss) else None)
@@ -44,7 +54,7 @@ def _carry_out(args: argparse.Namespace) -> int:
             status = PASSED
             try:
                 with progress_bar(args.quiet) as progress:
-                    report = _COMMANDS[args.command](built, progress, workers)
+                    report = _COMMANDS[args.command](built, progress, args)
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
                 print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
@@ -58,11 +68,26 @@ def _carry_out(args: argparse.Namespace) -> int:
     return PASSED if report.passed else FAILED
 
 
-_COMMANDS: dict[str, Callable[[Built, Tell | None, int], Report]] = {
-    "verify": lambda built, progress, workers: verify_problem(built, progress=progress, workers=workers),
-    "compare": lambda built, progress, workers: compare_problem(built, progress=progress, workers=workers),
-    "check-loss": lambda built, progress, workers: check_problem(built),
-    "landscape": lambda built, progress, workers: place_problem(built, progress=progress),
+def _require_descent(args: argparse.Namespace) -> None:
+    """Refuse what is said of flows where descent is asked for, and of descent where it is not."""
+    if not args.descent and args.steps is not None:
+        raise ValueError(f"`steps` are updates of descent, got {args.steps} without it. Add --descent.")
+    for name in ("natural_end", "rtol", "max_evaluations"):
+        if args.descent and getattr(args, name) is not None:
+            raise ValueError(f"`{name}` is of flows, got {getattr(args, name):g} for descent. Use --steps.")
+
+
+def _verify(built: Built, progress: Tell | None, args: argparse.Namespace) -> Report:
+    if args.descent:
+        return descent_problem(built, steps=1000 if args.steps is None else args.steps, progress=progress)
+    return verify_problem(built, progress=progress, workers=args.workers)
+
+
+_COMMANDS: dict[str, Callable[[Built, Tell | None, argparse.Namespace], Report]] = {
+    "verify": _verify,
+    "compare": lambda built, progress, args: compare_problem(built, progress=progress, workers=args.workers),
+    "check-loss": lambda built, progress, args: check_problem(built),
+    "landscape": lambda built, progress, args: place_problem(built, progress=progress),
 }
 
 

@@ -129,6 +129,11 @@ def parser() -> argparse.ArgumentParser:
     _add_former(run, "--t-end", "natural_end")
     run.add_argument("--rtol", type=float, help="tolerance of both flows (default 1e-8)")
     run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
+    run.add_argument(
+        "--descent", action="store_true",
+        help="gradient descent at the step of its theory instead: decrease, bounds and drift at every update",
+    )  # fmt: skip
+    run.add_argument("--steps", type=int, metavar="N", help="updates of --descent (default 1000)")
     output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
     names = ", ".join(name for name in CLAIMS if not name.startswith("check_"))
     output.add_argument(

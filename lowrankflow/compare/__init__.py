@@ -7,15 +7,17 @@ The claims stand in ``lowrankflow.claims``, each with its words and its measure;
 - `metrics`: `compare_metrics`, the flows of several metrics side by side; `courses` runs each of them, `tables` shows
   them.
 - `places`: `place_report`, the place of a network in the landscape.
+- `descents`: `verify_descent`, gradient descent against its theory.
 - `problems`: either of them, or a check, of a problem as a value.
 """
 
 from ..claims import CLAIMS, explain
 from ..claims.sides import natural_time_unit
+from .descents import verify_descent
 from .equivalence import Interrupted, verify_equivalence
 from .metrics import compare_metrics
 from .places import place_report
-from .problems import check_problem, compare_problem, place_problem, verify_problem
+from .problems import check_problem, compare_problem, descent_problem, place_problem, verify_problem
 
 __all__ = [
     "CLAIMS",
@@ -23,10 +25,12 @@ __all__ = [
     "check_problem",
     "compare_metrics",
     "compare_problem",
+    "descent_problem",
     "explain",
     "natural_time_unit",
     "place_problem",
     "place_report",
+    "verify_descent",
     "verify_equivalence",
     "verify_problem",
 ]

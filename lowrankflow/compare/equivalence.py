@@ -29,7 +29,7 @@ from .progress import Shares, one_of, silent
 from .runs import CONTROLS, SIDES, Span, scout, shared_runs, span
 from .starts import require_moving, require_seen
 
-__all__ = ["Interrupted", "default_widths", "verify_equivalence", "what_w_is"]
+__all__ = ["Interrupted", "default_widths", "sides_of", "verify_equivalence", "what_w_is"]
 
 _TITLE = "Is training the factors a Riemannian gradient flow?"
 _LEAD = (
@@ -64,7 +64,7 @@ def default_widths(shape: tuple[int, int], depth: int, rank: int) -> int:
     return min(shape) if min(shape) <= _WIDEST else min(2 * rank, *shape)
 
 
-def _sides(
+def sides_of(
     loss: Loss,
     start: LowRankMatrix | None,
     network: LinearNetwork | None,
@@ -205,7 +205,7 @@ def verify_equivalence(
     workers = validation.require_integer("workers", workers, low=1)
     rng = validation.as_rng(rng)
     chosen = _chosen(claims)
-    start, network = _sides(loss, start, network, depth, widths, rng)
+    start, network = sides_of(loss, start, network, depth, widths, rng)
     value = require_value(loss.value(start))
     if not np.isfinite(value):
         raise ValueError(f"`loss.value(w)` must be finite at the start, got {value:g}. Start elsewhere.")
@@ -287,10 +287,7 @@ def _measure(
             measurements[i] = measurement
     finally:
         for i, measurement in sorted(measurements.items()):
-            if measurement is not None:
-                report.claims.append(chosen[i].judged(measurement))
-                report.figures += measurement.figures
-                report.tables += measurement.tables
+            chosen[i].enter(report, measurement)
 
 
 def _measure_one(name: str, x: Sides, runs: Runs, tell: Tell) -> Measurement | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,15 +18,25 @@ from ..claims.sides import natural_time_unit
 from ..flow import Status, Step, Trajectory, integrate
 from ..flows import FactorFlow
 from ..gradients import project
+from ..losses import LeastSquares
 from ..matrices import LinearNetwork
 from ..problems import Built, Problem
 from ..report import Report
+from .descents import verify_descent
 from .equivalence import Interrupted, default_widths, verify_equivalence, what_w_is
 from .metrics import compare_metrics
 from .places import place_report
 from .starts import require_moving
 
-__all__ = ["METRICS", "check_problem", "compare_problem", "place_problem", "verify_problem", "with_metrics"]
+__all__ = [
+    "METRICS",
+    "check_problem",
+    "compare_problem",
+    "descent_problem",
+    "place_problem",
+    "verify_problem",
+    "with_metrics",
+]
 
 METRICS = ("embedded", "2", "3", "inf", "scaledgd")  #: compared where a problem names none
 
@@ -80,6 +90,37 @@ def verify_problem(
         **_given(rtol=p.rtol, max_evaluations=p.max_evaluations),
     )  # fmt: skip
     return _signed(run, built, "verify")
+
+
+def descent_problem(problem: Problem | Built, *, steps: int = 1000, progress: Progress | None = None) -> Report:
+    """Run gradient descent on a problem at the step of its theory, and measure every bound: `verify_descent`.
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        Of the square loss; what is said of flows does not count.
+    steps, progress
+        As of `verify_descent`.
+
+    Returns
+    -------
+    Report
+        As of `verify_problem`.
+
+    Raises
+    ------
+    ValueError, TypeError, Interrupted
+        As `Problem.build` and `verify_descent` do.
+    """
+    built, p = _built(problem)
+    run = partial(
+        verify_descent, cast(LeastSquares, built.loss), built.start, network=built.network, depth=p.depth,
+        widths=p.widths, steps=steps, rng=deepcopy(built.rng), about=built.about, progress=progress,
+    )  # fmt: skip
+    report = _signed(run, built, "verify")
+    if report.repeats:
+        report.repeats += f" --descent{'' if steps == 1000 else f' --steps {steps}'}"
+    return report
 
 
 def compare_problem(problem: Problem | Built, *, progress: Progress | None = None, workers: int = 1) -> Report:

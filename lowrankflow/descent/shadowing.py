@@ -21,7 +21,7 @@ from .steps import StepSize, require_step_size
 
 __all__ = ["Certificate", "certificate"]
 
-_DENSE = 200  # parameters up to which the whole spectrum of the Hessian is computed
+DENSE = 200  # parameters up to which the whole spectrum of the Hessian is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def _spectrum(loss: LeastSquares, net: LinearNetwork, egrads: Sequence[Array]) -
     hessian = factor_hessian(loss, net, exact=True)
     turned = float(np.linalg.norm(hessian @ join_directions(egrads)))
     size = hessian.shape[0]
-    if size <= _DENSE:
+    if size <= DENSE:
         dense = hessian @ np.eye(size)
         values = linalg.eigvalsh((dense + dense.T) / 2, check_finite=False)
         return float(values[0]), float(values[-1]), turned

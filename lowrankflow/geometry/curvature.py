@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
 from .. import validation
 from ..losses import Loss
 from ..losses.requirements import require_loss
 from ..matrices import LinearNetwork
 from ..matrices.requirements import require_network
+from ..validation import Array
 from .factor_hessians import factor_hessian
 
 __all__ = ["sharpness"]
@@ -54,4 +55,27 @@ def sharpness(loss: Loss, net: LinearNetwork, *, tol: float = 1e-3, exact: bool 
     if not (hessian @ np.ones(size)).any() and not (hessian @ np.arange(1.0, size + 1)).any():
         return 0.0  # a loss that is flat or linear here; Lanczos has nothing to start from
     start = np.random.default_rng(0).standard_normal(size)  # fixed: the answer must not vary between calls
-    return float(eigsh(hessian, k=1, which="LA", tol=tol, v0=start, return_eigenvectors=False)[0])
+    try:
+        return float(eigsh(hessian, k=1, which="LA", tol=tol, v0=start, return_eigenvectors=False)[0])
+    except ArpackNoConvergence:
+        raise
+    except ArpackError:  # it does not go on where powers of the Hessian span no more than a few dimensions
+        return _in_few_dimensions(hessian, start)
+
+
+def _in_few_dimensions(hessian: LinearOperator, start: Array) -> float:
+    """Return the largest eigenvalue on the span of the start and its images, where those soon depend on one another."""
+    basis = [start / np.linalg.norm(start)]
+    images = [hessian @ basis[0]]
+    while len(basis) < min(start.size, 100):
+        rest = images[-1]
+        for _ in range(2):  # twice: one pass leaves the roundoff of what cancels
+            for q in basis:
+                rest = rest - (q @ rest) * q
+        size = float(np.linalg.norm(rest))
+        if not size > 1e-12 * max(float(np.linalg.norm(image)) for image in images):
+            break
+        basis.append(rest / size)
+        images.append(hessian @ basis[-1])
+    small = np.array(basis) @ np.array(images).T
+    return float(np.linalg.eigvalsh((small + small.T) / 2)[-1])

@@ -5,12 +5,14 @@
 - Of which samples: `MiniBatches`.
 - How far: a number, a schedule (`Decreasing`), `EdgeFraction`.
 - What theory says of it: `step_bound`, the step that is proved; `certificate`, a bound of its distance to the flow.
+- Beyond the edge of stability: `mode_edge`, `two_cycle`, `bifurcation`.
 - How long: `LossBelow`, `GradientBelow`, `TimeReached`, any test of an `Iterate`.
 """
 
 from ..geometry import sharpness
 from .batches import MiniBatches
 from .bounds import StepBound, step_bound
+from .edge import bifurcation, mode_edge, two_cycle
 from .rules import Adam, Gradient, HeavyBall, LayerRates, Nesterov, Rule, WeightDecay
 from .shadowing import Certificate, certificate
 from .steps import Decreasing, EdgeFraction, StepRule
@@ -35,8 +37,11 @@ __all__ = [
     "StepRule",
     "TimeReached",
     "WeightDecay",
+    "bifurcation",
     "certificate",
     "gradient_descent",
+    "mode_edge",
     "sharpness",
     "step_bound",
+    "two_cycle",
 ]

@@ -19,7 +19,10 @@ from .result import Compared, Tell
 __all__ = ["EXPERIMENTS", "Reproduced", "reproduce", "titles"]
 
 #: in the order of the paper
-EXPERIMENTS = ("saddle_staircase", "hessian_inertia", "weight_decay_switch", "counterexamples", "kick_and_descend")
+EXPERIMENTS = (
+    "saddle_staircase", "hessian_inertia", "weight_decay_switch", "counterexamples", "kick_and_descend",
+    "step_sizes", "descent_beside_flow", "edge_of_stability", "imbalance_of_rules", "escape_histogram",
+)  # fmt: skip
 _SCHEMA = 1
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import compare as compare
     from . import data as data
     from . import descent as descent
+    from . import exact as exact
     from . import flow as flow
     from . import flows as flows
     from . import geometry as geometry
@@ -80,6 +81,7 @@ _ROOMS = {  # and the names of the package that live there
     "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",
     "data": "",
     "descent": "DescentDiverged gradient_descent sharpness",
+    "exact": "",
     "flow": "Status Trajectory integrate",
     "flows": "Event FactorFlow RiemannianFlow Save",
     "geometry": "",

@@ -32,6 +32,7 @@ __all__ = ["Approach", "Power", "phases"]
 
 _STEPS = 60  #: of Newton's method; it doubles the digits, six or seven are usual
 _EPS = float(np.finfo(np.float64).eps)
+_FOREVER = 1e300  #: later than that, in units of the phase, nothing moves any more here
 _TERMS = 56  #: of a power series at 1/2
 
 
@@ -66,13 +67,17 @@ class Power:
         time = self._time(self.longest) / self.rate
         return np.where(np.isnan(time), np.inf, time)  # no end (a target of zero), or none that a float could tell
 
+    def _y(self, u: Array) -> Array:
+        return np.where(self.y0 > 0, self.y0 * np.exp(self.turn * u), 0.0)  # a target of zero stays out of it
+
     def _time(self, u: Array) -> Array:
         p, sigma, y0, x = self.p, self.sigma, self.y0, self.turn * u
-        y = y0 * np.exp(x)
-        # y^(p + 2) / y0^p, written so that it neither over- nor underflows early
-        weight = y * y * np.exp(p * x) if self.turn > 0 else y0 * y0 * np.exp((p + 2) * x)
-        rest = weight * _tail(p + 2, sigma * y) - y0 * y0 * _tail(p + 2, sigma * y0)
-        return self.turn * (_power(p, x) + sigma * y0 * _power(p + 1, x) + rest)
+        y = self._y(u)
+        # y^(p + 1) / y0^p, written so that it neither over- nor underflows early
+        raised = y * np.exp(p * x) if self.turn > 0 else y0 * np.exp((p + 1) * x)
+        second = np.where(x < 1, y0 * _power(p + 1, x), (raised - y0) / (p + 1)) if p > -0.5 else y0 * _power(p + 1, x)
+        rest = raised * y * _tail(p + 2, sigma * y) - y0 * y0 * _tail(p + 2, sigma * y0)
+        return self.turn * (_power(p, x) + sigma * second + rest)
 
     def time(self, s: Array) -> Array:
         """Return when s is reached."""
@@ -82,19 +87,19 @@ class Power:
 
     def values(self, t: Array) -> tuple[Array, Array]:
         """Return s and a - s, (..., r)."""
-        tau, turn, longest = np.minimum(t, self.duration) * self.rate, self.turn, self.longest
+        tau = np.minimum(np.minimum(t, self.duration) * self.rate, _FOREVER)
+        turn, longest = self.turn, self.longest
         last = turn * _power(self.p, turn * longest)
         # d = turn * (e^(p x) - 1) / p, x = turn * u: dT/dd = 1 / (1 - sigma y) lies between 1/2 and 3
         d = np.zeros_like(tau)
         for _ in range(_STEPS):
             u = np.minimum(turn * _log_power(self.p, turn * d), longest)
-            y = self.y0 * np.exp(turn * u)
-            new = np.clip(d + (tau - self._time(u)) * (1 - self.sigma * y), 0.0, last)
+            new = np.clip(d + (tau - self._time(u)) * (1 - self.sigma * self._y(u)), 0.0, last)
             done = np.abs(new - d) <= 8 * _EPS * new
             d = new
             if done.all():
                 break
-        u = np.minimum(turn * _log_power(self.p, turn * d), longest)
+        u = np.where(t < self.duration, np.minimum(turn * _log_power(self.p, turn * d), longest), longest)
         s = self.start * np.exp(self.way * u)
         return s, self.target - s
 
@@ -120,7 +125,7 @@ class Approach:
 
     def values(self, t: Array) -> tuple[Array, Array]:
         """Return s and a - s, (..., r)."""
-        tau = t * self.rate
+        tau = np.minimum(t * self.rate, _FOREVER)
         u = np.zeros_like(tau)
         for _ in range(_STEPS):
             q = self.odds * np.exp(-u)
@@ -139,20 +144,20 @@ def phases(s0: Array, a: Array, rate: Array, beta: float, kind: int) -> tuple[Po
     ``s' = rate * s^(1 + beta) (a - s)``; s0 > 0. A duration of zero leaves the first out.
     """
     b = np.abs(a)
+    end = 2 * a / 3 if kind > 0 else 2 * b if kind == 0 else b
+    late = s0 > end if kind > 0 else s0 < end
+    early, start = np.where(late, end, s0), np.where(late, s0, end)
     if kind > 0:
         # y = s / a up to 2/3
-        first = Power(s0, 2 * a / 3, a, rate * a * s0**beta, -beta, 1.0, 1.0, 1.0)
-        late, border = s0 > first.end, 0.5
+        first = Power(early, end, a, rate * a * early**beta, -beta, 1.0, 1.0, 1.0)
     else:
         # y = |a| / s, up to 1/2 where the target is met at 1
         sigma = 1.0 if kind == 0 else -1.0
-        first = Power(s0, 2 * b if kind == 0 else b, a, rate * s0 ** (1 + beta), 1 + beta, sigma, 1.0, -1.0)
-        late, border = s0 < first.end, -0.5
-    start = np.where(late, s0, first.end)
+        first = Power(early, end, a, rate * early ** (1 + beta), 1 + beta, sigma, 1.0, -1.0)
     if kind < 0:
         # y = s / |a| falls to zero: in finite time for beta < 0
         return first, Power(start, 0 * b, a, rate * b * start**beta, -beta, -1.0, -1.0, -1.0)
-    odds = np.where(late, (a - s0) / s0, border)
+    odds = np.where(late, (a - s0) / s0, 0.5 if kind > 0 else -0.5)
     return first, Approach(start, a, odds, rate * b ** (1 + beta), beta)
 
 

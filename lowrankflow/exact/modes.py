@@ -155,7 +155,7 @@ class Modes:
                     s[:, k], misfit[:, k] = (
                         np.where(column < first.duration, *x) for x in zip(early, late, strict=True)
                     )
-        return (sign * s).reshape(*times.shape, -1), (sign * misfit).reshape(*times.shape, -1)
+        return (sign * s).reshape(*times.shape, sign.size), (sign * misfit).reshape(*times.shape, sign.size)
 
 
 def modes(

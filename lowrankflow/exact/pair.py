@@ -58,9 +58,9 @@ def _split(s: Array, imbalance: Array) -> tuple[Array, Array, Array]:
 
 
 def _weights(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return a / (a + b) and b / (a + b); where both vanished, all is still at its start."""
+    """Return a / (a + b) and b / (a + b), b at most infinite; where both vanished, all is still at its start."""
     total = a + b
-    return np.where(total > 0, a / _nonzero(total), 1.0), b / _nonzero(total)
+    return np.where(total > 0, a / _nonzero(total), 1.0), np.where(np.isinf(b), 1.0, b / _nonzero(total))
 
 
 def _nonzero(x: Array) -> Array:

@@ -114,7 +114,7 @@ def test_a_hidden_layer_of_one_has_any_start(rng):
 
 def test_long_times_against_small_steps(rng):
     """Where one exponential of all that time would have overflowed, or chosen the wrong directions."""
-    for (m, n, h), gap, t in [((5, 3, 4), 0.7, 40.0), ((5, 3, 4), 0.7, 1000.0), ((4, 4, 2), 0.0, 300.0), ((6, 5, 3), 1e-3, 200.0)]:
+    for m, n, h, gap, t in [(5, 3, 4, 0.7, 40.0), (5, 3, 4, 0.7, 1000.0), (4, 4, 2, 0.0, 300.0), (6, 5, 3, 1e-3, 200.0)]:
         w1, w2 = homogeneous(rng, m, n, h, gap, 1e-3)
         y = rng.standard_normal((m, n))
         got = exact.two_layer(lrf.LinearNetwork([w1, w2]), y)(t)
@@ -174,7 +174,7 @@ def test_layers_of_another_imbalance_are_refused(rng):
     a = np.diag([0.7, 1.0, 1.5])
     net = lrf.LinearNetwork([a @ w1, w2 @ np.linalg.inv(a)])
     y = rng.standard_normal((5, 4))
-    with pytest.raises(ValueError, match=r"`network` must have an imbalance .* that is a multiple of the identity, got one that is"):
+    with pytest.raises(ValueError, match=r"`network` must have an imbalance .* got one that is off by"):
         exact.two_layer(net, y)
     # and rightly: the same product does not follow the formula
     ends = [factor_run(*f, y, [0.0, 1.0])[-1] for f in ((w1, w2), net.factors)]
@@ -254,7 +254,7 @@ def test_the_tangent_bound(rng):
 
 
 def test_the_loss_falls_twice_as_fast(rng):
-    c, q = covariance(rng, VALUES)
+    c, _ = covariance(rng, VALUES)
     v = np.linalg.qr(rng.standard_normal((6, 2)))[0]
     flow, times = exact.oja(c, v), np.linspace(15, 30, 16)
     losses = [0.5 * np.trace(c - x @ (x.T @ c)) for x in flow(times)]
@@ -384,8 +384,8 @@ NET = lrf.LinearNetwork([np.eye(2), np.eye(2)])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: exact.two_layer(np.eye(2), np.eye(2)), TypeError, "`network` must be a LinearNetwork, got an array of shape"),
-        (lambda: exact.two_layer(lrf.LinearNetwork([np.eye(2)] * 3), np.eye(2)), ValueError, "`network` must have 2 factors, got 3"),
+        (lambda: exact.two_layer(np.eye(2), np.eye(2)), TypeError, "`network` must be a LinearNetwork, got an array"),
+        (lambda: exact.two_layer(lrf.LinearNetwork([np.eye(2)] * 3), np.eye(2)), ValueError, "`network` must have 2 factors"),
         (lambda: exact.two_layer(NET, np.eye(3)), ValueError, "`target` has shape (3, 3) but the network has shape (2, 2)."),
         (lambda: exact.two_layer(NET, [[np.nan, 0], [0, 1]]), ValueError, "`target` must be finite"),
         (lambda: exact.two_layer(NET, np.eye(2))(-1), ValueError, "`t` must be non-negative, got -1."),
@@ -393,11 +393,11 @@ NET = lrf.LinearNetwork([np.eye(2), np.eye(2)])
         (lambda: exact.oja(np.ones((2, 3)), np.ones((2, 1))), ValueError, "`covariance` must be square, got shape (2, 3)."),
         (lambda: exact.oja(np.eye(2), np.ones((3, 1))), ValueError, "`start` must have 2 rows and at most as many columns"),
         (lambda: exact.oja(np.eye(2), np.ones((2, 3))), ValueError, "`start` must have 2 rows and at most as many columns"),
-        (lambda: exact.oja([[1, 2], [0, 1]], np.ones((2, 1))), ValueError, "`covariance` must be symmetric, got an asymmetry of 2."),
+        (lambda: exact.oja([[1, 2], [0, 1]], np.ones((2, 1))), ValueError, "`covariance` must be symmetric, got an asymm"),
         (lambda: exact.oja(-np.eye(2), np.ones((2, 1))), ValueError, "`covariance` must be positive semidefinite, got an eigenv"),
         (lambda: exact.autoencoder_rates([2, -1], 1, 2), ValueError, "`eigenvalues` must be non-negative numbers, one at least"),
-        (lambda: exact.autoencoder_rates([], 1, 2), ValueError, "`eigenvalues` must be non-negative numbers, one at least, got no"),
-        (lambda: exact.whitened_rates([2, 1], 3, 2), ValueError, "`rank` must not exceed the number of `singular_values`, got ra"),
+        (lambda: exact.autoencoder_rates([], 1, 2), ValueError, "`eigenvalues` must be non-negative numbers, one at lea"),
+        (lambda: exact.whitened_rates([2, 1], 3, 2), ValueError, "`rank` must not exceed the number of `singular_values`, "),
         (lambda: exact.whitened_rates([2, 0], 2, 2), ValueError, "`rank` must not exceed the number of positive singular values"),
         (lambda: exact.whitened_rates([2, 1], 1, 1), ValueError, "`depth` must be greater than 1"),
     ],

@@ -381,6 +381,7 @@ def blocks(name):
 
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
+    "docs/exact.md",
 ]  # fmt: skip
 
 

@@ -19,7 +19,14 @@ from .result import Compared, Tell
 __all__ = ["EXPERIMENTS", "Reproduced", "reproduce", "titles"]
 
 #: in the order of the paper
-EXPERIMENTS = ("saddle_staircase", "hessian_inertia", "weight_decay_switch", "counterexamples", "kick_and_descend")
+EXPERIMENTS = (
+    "saddle_staircase",
+    "hessian_inertia",
+    "weight_decay_switch",
+    "counterexamples",
+    "kick_and_descend",
+    "mode_curves",
+)
 _SCHEMA = 1
 
 

@@ -404,6 +404,7 @@ def test_the_numbers_of_mode_curves():
         (lambda: exact.modes([1.0, np.nan], 0.1, 3), ValueError, "`targets` must be finite"),
         (lambda: exact.modes([1.0, 2.0], [0.1] * 3, 3), ValueError, "`s0` must have shape (2,), got (3,)."),
         (lambda: exact.modes([1.0], "a", 3), TypeError, "`s0` must be an array of numbers"),
+        (lambda: exact.modes([1e36], 0.1, 3), ValueError, "`targets` must stay below 1e+35 in size, got 1e+36. Change the unit."),
         (lambda: exact.modes([1.0], 0.1, 3, curvatures=0.0), ValueError, "`curvatures` must be positive, got 0. A direction"),
         (lambda: exact.modes([1.0], 0.1, 3, imbalance=0.5), ValueError, "`imbalance` must be 0 at depth 3, got 0.5. Unbal"),
         (lambda: exact.modes([1.0], 0.1, 3)(-1.0), ValueError, "`t` must be non-negative, got -1. The solutions start"),
@@ -427,3 +428,16 @@ def test_what_is_kept_cannot_change():
     assert mode.targets.tolist() == [2.0, 1.0]
     with pytest.raises(ValueError):
         mode.targets[0] = 9.0
+
+
+def test_sizes_that_are_no_ones(rng):
+    """Three hundred modes of sizes from 1e-250 to 1e35, depths from next to 1 to 1e15: numbers, and no warning."""
+    for depth in (1 + 1e-12, 1.05, 2, 2.0000001, 50, 1e15, np.inf):
+        size, low = 300, -250
+        a, s0 = (rng.choice([1.0, -1.0, 0.0], size) * 10.0 ** rng.uniform(low, 35, size) for _ in range(2))
+        gap = rng.choice([0.0, 1.0], size) * 10.0 ** rng.uniform(-40, 35, size) if depth == 2 else 0.0
+        modes = exact.modes(a, s0, depth, curvatures=10.0 ** rng.uniform(-20, 20, size), imbalance=gap)
+        times = np.concatenate([[0.0], 10.0 ** rng.uniform(low, -low, 6), 10.0 ** rng.uniform(-10, 10, 6)])
+        assert np.isfinite(modes(times)).all() and np.isfinite(modes.misfit(times)).all()
+        for found in (modes.learning_times(), modes.time_to(a / 2)):
+            assert not np.isnan(found).any() and (found >= 0).all()

@@ -185,5 +185,6 @@ def _series(beta: float, y: Array) -> Array:
 
 def _log_ratio(a: Array, b: Array) -> Array:
     """Return ln(a / b), to full relative accuracy where the two are close."""
-    near = np.abs(a - b) < b / 2
-    return np.where(near, np.log1p(np.where(near, (a - b) / b, 0.0)), np.log(a / b))
+    near, ratio = np.abs(a - b) < b / 2, a / b
+    far = np.where((ratio > 0) & np.isfinite(ratio), np.log(ratio), np.log(a) - np.log(b))
+    return np.where(near, np.log1p(np.where(near, (a - b) / b, 0.0)), far)

@@ -76,9 +76,8 @@ class Modes:
         s0, a = sign * self.s0, sign * self.targets
         s = sign * require_modes("values", values, self.targets.size)
         reached = (s0 < s) & (s < a) | (a < s) & (s < s0)
-        if not self._pair:  # zero is an end, and where a mode that is zero stays
-            reached &= (s > 0) | (s == 0) & (self.depth < 2)
-            reached &= s0 > 0
+        # balanced, zero is where a mode stays, and at most an end
+        reached &= (self.imbalance != 0) | (s0 > 0) & ((s > 0) | (s == 0) & (self.depth < 2))
         time = np.where(s == s0, 0.0, np.inf)
         with np.errstate(all="ignore"):
             if self._pair:
@@ -198,7 +197,7 @@ def modes(
     ------
     ValueError, TypeError
         If the depth is not a number above 1, a curvature is not positive, an imbalance is given for another depth than 2,
-        a value is not finite, or the sizes differ.
+        a value is not finite or above 1e35 in size, or the sizes differ.
 
     Notes
     -----
@@ -231,6 +230,9 @@ def modes(
     start, h, gap = (
         require_modes(name, x, a.size) for name, x in (("s0", s0), ("curvatures", curvatures), ("imbalance", imbalance))
     )
+    for name, x in (("targets", a), ("s0", start), ("curvatures", h), ("imbalance", gap)):
+        if np.abs(x).max() > 1:
+            validation.require_peak(name, x)
     if (h <= 0).any():
         raise ValueError(f"`curvatures` must be positive, got {h.min():g}. A direction without inputs does not move.")
     if n != 2 and gap.any():

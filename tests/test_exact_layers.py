@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import autograd.numpy as anp
+import mpmath
 import numpy as np
 import pytest
 from autograd import hessian
@@ -276,6 +277,38 @@ def test_oja_at_any_time(rng):
         if values[r - 1] > values[r] * 1.01 and values[r - 1] > 0:
             # eigenvectors of C itself are known to eps |C| / gap, 1e6 and 100 eps
             np.testing.assert_allclose(x[-1] @ x[-1].T, q[:, :r] @ q[:, :r].T, rtol=0, atol=1e-9)
+
+
+def oja_with_digits(values, v, t):
+    """V V^T of the closed form as it stands, with a hundred digits, for C = diag(values)."""
+    with mpmath.workdps(100):
+        x = mpmath.matrix(v.tolist())
+        grown = mpmath.diag([mpmath.e ** (mpmath.mpf(float(c)) * t) for c in values]) * x
+        inner = mpmath.eye(x.cols) - x.T * x + grown.T * grown
+        return np.array((grown * mpmath.inverse(inner) * grown.T).tolist(), dtype=float)
+
+
+def test_starts_whose_entries_have_all_sizes(rng):
+    """Entries from 1e-12 to 1: each row is told to its own digits. The first tells pivots by rows from pivots by both."""
+    first = np.array([[2e-11, 0.3, 3e-4, 0.3], [2e-10, 2e-7, 1e-2, 1e-11], [1e-11, 1e-10, 2e-4, 2e-12],
+                      [2e-5, 2e-12, 0.1, 3e-8], [2e-7, 3.0, 0.2, 2.0]])  # fmt: skip
+    cases = [(np.array([4.0, 3, 2, 1, 0]), first, t) for t in (5.0, 10.0, 11.0)]
+    for _ in range(100):
+        d = int(rng.integers(2, 6))
+        v = rng.standard_normal((d, int(rng.integers(1, d + 1)))) * 10 ** rng.uniform(-12, 0, (d, 1))
+        cases.append((np.sort(rng.uniform(0, 4, d))[::-1], v, 10 ** rng.uniform(-1, 1.5)))
+    for values, v, t in cases:
+        x, want = exact.oja(np.diag(values), v)(t), oja_with_digits(values, v, t)
+        assert np.abs(x @ x.T - want).max() <= 1e-12 * np.abs(want).max()
+
+
+def test_a_small_gap_and_a_long_time():
+    """Two eigenvalues 1e-10 apart at t = 1e10: what decides is their difference, which is known to all digits."""
+    values, v = np.array([1.0, 1.0 - 1e-10]), np.array([[0.6], [0.8]])
+    x, t = exact.oja(np.diag(values), v), 1e10
+    tangent = 4 / 3 * np.exp((values[1] - values[0]) * t)
+    assert x(t)[1, 0] / x(t)[0, 0] == pytest.approx(tangent, rel=1e-13)
+    assert x.tangent(t) == pytest.approx(tangent, rel=1e-13)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

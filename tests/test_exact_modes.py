@@ -287,6 +287,9 @@ def test_what_rests_rests():
         assert (mode([0.0, 1.0, 1e9]) == mode.s0).all()
         assert (mode.misfit([0.0, 1.0, 1e9]) == mode.targets - mode.s0).all()
         assert mode.time_to(0.5).tolist() == [np.inf] * 5 and mode.time_to(mode.s0).tolist() == [0.0] * 5
+    for depth in (1.5, 2, 3, np.inf):  # a balanced mode never is of the other sign
+        assert exact.modes(-1.0, [0.8], depth).time_to(-0.5)[0] == np.inf
+    assert exact.modes(-1.0, [0.8], 2, imbalance=1e-3).time_to(-0.5)[0] < 10
     moved = exact.modes([1.0, 0.0, -1.0], 0.0, 2, imbalance=1e-3)(50.0)  # zero is no rest for factors that are not balanced
     np.testing.assert_allclose(moved, [1.0, 0.0, -1.0], rtol=0, atol=1e-15)
 

@@ -115,4 +115,5 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
         ax.loglog(part["scale"], part["law"], color=MUTED, lw=1.0, ls=":", label=None if name != "depth 2" else "law")
     handles, labels = ax.get_legend_handles_labels()
     order = [0, 2, 3, 4, 1]
-    ax.legend([handles[k] for k in order], [labels[k] for k in order], frameon=False, loc="upper right")
+    ordered = ([handles[k] for k in order], [labels[k] for k in order])
+    ax.legend(*ordered, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import compare as compare
     from . import data as data
     from . import descent as descent
+    from . import exact as exact
     from . import flow as flow
     from . import flows as flows
     from . import geometry as geometry
@@ -81,6 +82,7 @@ _ROOMS = {  # and the names of the package that live there
     "data": "",
     "columns": "",
     "descent": "gradient_descent",
+    "exact": "",
     "flow": "Status Trajectory integrate",
     "flows": "Event FactorFlow RiemannianFlow Save",
     "geometry": "sharpness",

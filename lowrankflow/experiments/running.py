@@ -21,7 +21,7 @@ __all__ = ["EXPERIMENTS", "Reproduced", "reproduce", "titles"]
 #: in the order of the paper
 EXPERIMENTS = (
     "saddle_staircase", "hessian_inertia", "weight_decay_switch", "counterexamples", "kick_and_descend",
-    "step_sizes", "descent_beside_flow", "edge_of_stability", "imbalance_of_rules", "escape_histogram",
+    "mode_curves", "step_sizes", "descent_beside_flow", "edge_of_stability", "imbalance_of_rules", "escape_histogram",
 )  # fmt: skip
 _SCHEMA = 1
 

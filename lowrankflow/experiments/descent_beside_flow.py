@@ -22,8 +22,8 @@ CAPTION = (
     "Left: distance of all factors from the flow of the factors (solid) and the bound of it that is computed along with"
     " descent and proved (dashed), against flow time, at three steps, in parts of the edge 2 / sharpness at the start; depth 3,"
     " 4 x 4, balanced start of rank 2. Right: largest distance up to time 2 from that flow (order 1) and from the modified"
-    " flow, of L + h |grad L|^2 / 4 (order 2); thin lines: slopes 1 and 2. In the manner of Elkabetz and Cohen (2021); bounds derived in"
-    " docs/theory.md#descent-beside-the-flow."
+    " flow, of L + h |grad L|^2 / 4 (order 2); thin lines: slopes 1 and 2. In the setting of Elkabetz and Cohen (2021); bounds"
+    " derived in docs/theory.md#descent-beside-the-flow."
 )
 
 
@@ -44,7 +44,7 @@ def measure(quick: bool, tell: Tell) -> Result:
     start = lrf.random_point(4, 4, 2, rng=rng, singular_values=[0.5, 0.3])
     net = lrf.LinearNetwork.balanced(start, 3, widths=4, rng=rng)
     edge, flow, numbers, found = 2 / lrf.sharpness(loss, net), lrf.FactorFlow(loss), {}, []
-    for i, part in enumerate((64, 256) if quick else (64, 256, 1024)):
+    for i, part in enumerate((64, 128) if quick else (64, 256, 1024)):
         tell(f"certificate at 1/{part} of the edge", 0.5 * i / 3)
         h = edge / part
         bound = certificate(loss, net, step_size=h, steps=int(2 / h))

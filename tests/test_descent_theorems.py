@@ -18,18 +18,17 @@ def test_random_unbalanced_starts_end_at_the_best_value_of_a_rank(depth):
     loss = lrf.losses.LeastSquares(x, np.diag([2.0, 1.3, 0.9]) @ rng.permutation(np.eye(3)) @ q.T)
     levels = np.array([loss.best_value(k) if k else loss.value(np.zeros((3, 3))) for k in range(4)])
     ends = []
-    for seed in range(50):
+    step = EdgeFraction(0.3, every=10 if depth == 4 else 50)
+    for seed in range(50 if depth == 2 else 12):
         net = lrf.LinearNetwork.gaussian((3, 3), depth, widths=3, scale=0.8, rng=seed)
-        path = lrf.gradient_descent(
-            loss, net, step_size=EdgeFraction(0.3, every=(50, 50, 10)[depth - 2]), steps=60_000, stop=GradientBelow(1e-8), keep_every=60_000
-        )
+        path = lrf.gradient_descent(loss, net, step_size=step, steps=60_000, stop=GradientBelow(1e-8), keep_every=60_000)
         assert path.status is lrf.Status.CONVERGED
         ends.append(path.loss[-1])
     gaps = np.abs(np.array(ends)[:, None] - levels)
     # a gradient of 1e-8 leaves 1e-16 over the least curvature, about 0.1; a plateau could be taken for the end at ten times that
     assert gaps.min(axis=1).max() < 1e-8
     ranks = gaps.argmin(axis=1)
-    assert (ranks == 3).all() if depth == 2 else (ranks == 3).sum() >= 45
+    assert (ranks == 3).all() if depth == 2 else (ranks == 3).sum() >= 10
     assert np.abs(np.diff(levels)).min() > 0.1  # the control: no two values are so near that any would do
 
 

@@ -244,6 +244,14 @@ def test_a_schedule_that_gives_no_step_is_a_status(bad):
     assert path.t == pytest.approx([0, 0.1, 0.15])  # the last good iterate is kept
 
 
+def test_directions_that_are_not_finite_are_told_from_a_long_step():
+    loss, net, *_ = problem()
+    wrong = rule(directions=lambda g, m: ([np.nan * a for a in g], m))
+    path = lrf.gradient_descent(loss, net, step_size=0.1, steps=9, rule=wrong)
+    assert path.status is lrf.Status.NOT_FINITE and path.nsteps == 0 and "Look at what `rule` makes of them" in path.message
+    assert path.method == "Wrong, step 0.1"
+
+
 def test_a_flat_loss_has_no_edge():
     flat_loss = lrf.losses.LeastSquares(np.eye(3), np.zeros((3, 3)))
     zero = lrf.LinearNetwork([np.zeros((3, 3))] * 3)
@@ -473,9 +481,26 @@ def test_a_run_that_diverged_stays_so(tmp_path):
 # input
 
 
+def rule(start=lambda: {}, directions=lambda g, m: (g, m)):
+    class Wrong:
+        def start(self, factors):
+            return start()
+
+        def directions(self, k, egrads, factors, memory):
+            return directions(egrads, memory)
+
+    return Wrong()
+
+
 @pytest.mark.parametrize(
     "options, error, says",
     [
+        ({"rule": rule(start=lambda: None)}, TypeError, "`rule.start` must return a mapping"),
+        ({"rule": rule(directions=lambda g, m: g)}, TypeError, "`rule.directions` must return directions and the memory"),
+        ({"rule": rule(directions=lambda g, m: (g[:2], m))}, ValueError, "must return one array a factor, of shapes"),
+        ({"rule": rule(directions=lambda g, m: ([a.T for a in g], m))}, ValueError, "must return one array a factor"),
+        ({"batches": lambda k: None}, ValueError, r"`batches\(k\)` must be a loss of shape \(4, 5\), got None"),
+        ({"batches": lambda k: lrf.losses.LeastSquares(np.eye(2), np.eye(2))}, ValueError, r"got one of shape \(2, 2\)"),
         ({"rule": Adam}, TypeError, r"`rule` must have methods `start` and `directions`, got .*Adam.*\. Use Adam\(\)\."),
         ({"rule": 3}, TypeError, "`rule` must have methods"),
         ({"rule": LayerRates((1.0, 2.0))}, ValueError, "`rates` must be one a factor, got 2 for 3 factors"),
@@ -516,4 +541,5 @@ def test_values_are_checked_where_they_are_made(call, says):
 
 
 def test_everything_public_is_listed():
-    assert set(descent.__all__) == {name for name in vars(descent) if name[0].isupper()} | {"gradient_descent", "sharpness"}
+    functions = {"bifurcation", "certificate", "gradient_descent", "mode_edge", "sharpness", "step_bound", "two_cycle"}
+    assert set(descent.__all__) == {name for name in vars(descent) if name[0].isupper()} | functions

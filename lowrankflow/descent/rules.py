@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from .. import validation
+from ..matrices import LinearNetwork
 from ..validation import Array
 
 __all__ = ["Adam", "Gradient", "HeavyBall", "LayerRates", "Memory", "Nesterov", "Rule", "WeightDecay"]
@@ -251,6 +252,22 @@ def require_rule(name: str, rule: object) -> None:
         raise TypeError(
             f"`{name}` must have methods `start` and `directions`, got {validation.describe(rule)}. Use Adam()."
         )
+
+
+def tried(rule: Rule, egrads: Sequence[Array], net: LinearNetwork) -> Memory:
+    """Return the memory at the start; refuse a rule whose directions are none of the network."""
+    memory = rule.start(net.factors)
+    if not isinstance(memory, Mapping):
+        raise TypeError(
+            f"`rule.start` must return a mapping, {{}} where it remembers nothing, got {validation.describe(memory)}."
+        )
+    found = rule.directions(0, egrads, net.factors, memory)
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+        raise TypeError("`rule.directions` must return directions and the memory after them, got something else.")
+    got, want = ([np.shape(a) for a in arrays] for arrays in (found[0], net.factors))
+    if got != want:
+        raise ValueError(f"`rule.directions` must return one array a factor, of shapes {want}, got {got}.")
+    return memory
 
 
 def _require_share(name: str, value: float) -> None:

@@ -21,7 +21,7 @@ from ..matrices import LinearNetwork, singular_values
 from ..matrices.requirements import require_network
 from ..validation import Array
 from .keeping import Keeper
-from .rules import Gradient, Memory, Rule, require_rule
+from .rules import Gradient, Memory, Rule, require_rule, tried
 from .steps import StepRule, StepSize, require_step_size
 from .stops import Iterate, Stop, label, require_stops
 
@@ -128,7 +128,9 @@ def gradient_descent(
             "`loss` must be finite at the start, got a value or gradient that is not. Start elsewhere or nearer."
         )
     path = None if checkpoint is None else require_path("checkpoint", checkpoint)
-    first = State(0, 0.0, np.nan, net, egrads, rule.start(net.factors))
+    if batches is not None:
+        _require_batch(batches(0), loss)
+    first = State(0, 0.0, np.nan, net, egrads, tried(rule, egrads, net))
     run = Descent(loss, rule, step_size, constant, batches, stops, functions, steps, keep_every or max(1, steps // 100))
     with np.errstate(over="ignore", invalid="ignore"):  # iterates may blow up: the end of the run
         if path is None:
@@ -212,7 +214,9 @@ class Descent:
         if self.batches is None:
             found, nfev = pullback(after, self.loss.gradient(after)), nfev + 1
         if not np.isfinite(squared_norm(after.factors if found is None else found)):
-            why = f" at update {k + 1}, with step {h:g}. Use less than 2 / sharpness(loss, net)."
+            good = np.isfinite(squared_norm(egrads)) and not np.isfinite(squared_norm(directions))
+            fix = "Look at what `rule` makes of them" if good else "Use less than 2 / sharpness(loss, net)"
+            why = f" at update {k + 1}, with step {h:g}. {fix}."
             return replace(state, nfev=nfev, status=Status.NOT_FINITE, detail=why)
         t = (k + 1) * h if self.constant is not None else state.t + h
         return State(k + 1, t, h, after, found, memory, nfev)
@@ -279,7 +283,7 @@ class Descent:
             np.array(t), np.array(loss), np.array(s), np.array(stationarity), list(points), status,
             f"{reason} {state.k} of {self.steps} updates.", nfev=state.nfev, nsteps=state.k, events=dict(state.events),
             columns=dict(zip(self.columns, map(np.array, zip(*columns, strict=True)), strict=True)),
-            method=f"{self.rule!r}, {how}{batches}",
+            method=f"{_named(self.rule)}, {how}{batches}",
         )  # fmt: skip
 
 
@@ -289,6 +293,14 @@ _REASONS = {
 }
 
 
+def _require_batch(batch: Any, loss: Loss) -> None:
+    """Refuse what is no loss of this shape."""
+    if not callable(getattr(batch, "gradient", None)) or getattr(batch, "shape", None) != loss.shape:
+        got = validation.describe(batch) if not hasattr(batch, "shape") else f"one of shape {batch.shape}"
+        raise ValueError(f"`batches(k)` must be a loss of shape {loss.shape}, got {got}.")
+
+
 def _named(thing: Any) -> str:
-    """Return the name of a function, or the repr of anything else."""
-    return getattr(thing, "__name__", None) or repr(thing)
+    """Return the name of a function, the repr of what has one of its own, or a class."""
+    own = type(thing).__repr__ is not object.__repr__
+    return getattr(thing, "__name__", None) or (repr(thing) if own else type(thing).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,15 +168,15 @@ def descend(
         with np.errstate(all="ignore"):  # what diverges is marked
             for low in range(0, runs, size):
                 of = np.arange(low, min(low + size, runs))
-                _block(found, of[~found.reached[of]], h, f, lambda done, low=low: _tell(progress, low + done, runs))
+                _block(found, of[~found.reached[of]], h, f, partial(_tell, progress, low, runs))
     except KeyboardInterrupt:
         return replace(found, interrupted=True)
     return found
 
 
-def _tell(progress: Callable[[str, float], None] | None, done: float, runs: int) -> None:
+def _tell(progress: Callable[[str, float], None] | None, before: int, runs: int, done: float) -> None:
     if progress is not None:
-        progress("gradient descent", done / runs)
+        progress("gradient descent", (before + done) / runs)
 
 
 def _block(found: Descents, of: NDArray[np.int64], h: Array, f: Outer, tell: Callable[[float], None]) -> None:

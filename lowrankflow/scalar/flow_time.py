@@ -75,7 +75,7 @@ def flow_time(
     --------
     >>> from lowrankflow.scalar import Square
     >>> flow_time([[2.0, 0.5, 1.0], [1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]], Square(-1.0), 0.1).round(6).tolist()
-    [3.097586, inf, 0.0]
+    [0.456895, inf, 0.0]
     """
     starts, f = as_starts(w), as_outer(f)
     loss = validation.require_finite_number("loss", loss)
@@ -114,7 +114,7 @@ class _Path(NamedTuple):
         tied = rest == least
         log_delta = np.where(tied, -np.inf, np.log(rest - least) + np.log(rest) + np.log1p(least / rest))
         sign = float(np.prod(np.sign(w)))
-        p = sign * np.exp(_log_product(np.log(least), log_delta))
+        p = sign * float(np.exp(_log_product(np.log(least), log_delta)))
         value = float(f.value(p))
         if not np.isfinite(value):
             raise ValueError(f"`w` must have a finite loss at every start, got {value:g} for run {run}.")
@@ -223,7 +223,10 @@ def _log_integrals(paths: list[_Path], f: Outer) -> Array:
 
 def _panels(paths: list[_Path]) -> tuple[Array, Array, Array, NDArray[np.int64]]:
     """Return sign, ends and path of panels at most 2 long."""
-    sign, low, high, of = [], [], [], []
+    sign: list[float] = []
+    low: list[float] = []
+    high: list[float] = []
+    of: list[int] = []
     for i, path in enumerate(paths):
         for side, a, b in path.pieces:
             cuts = np.linspace(a, b, int(np.ceil((b - a) / 2)) + 1)

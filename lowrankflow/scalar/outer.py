@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import validation
-from ..validation import Array
 
 __all__ = ["Logistic", "Mirrored", "Outer", "Pair", "Square", "as_outer"]
 
@@ -17,11 +16,14 @@ __all__ = ["Logistic", "Mirrored", "Outer", "Pair", "Square", "as_outer"]
 class Outer(Protocol):
     """A convex function of the product p, elementwise on arrays."""
 
-    infimum: float  #: what it comes down to; -inf where that is not known
+    @property
+    def infimum(self) -> float:
+        """What it comes down to; -inf where that is not known."""
+        ...
 
-    def value(self, p: Array) -> Array: ...
+    def value(self, p: Any) -> Any: ...
 
-    def derivative(self, p: Array) -> Array: ...
+    def derivative(self, p: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Square:
         validation.require_finite_number("target", self.target)
         validation.require_number("factor", self.factor)
 
-    def value(self, p: Array) -> Array:
+    def value(self, p: Any) -> Any:
         e = p - self.target
         return self.factor * e * e
 
-    def derivative(self, p: Array) -> Array:
+    def derivative(self, p: Any) -> Any:
         e = p - self.target
         return e if self.factor == 0.5 else 2 * self.factor * e
 
@@ -70,10 +72,10 @@ class Logistic:
 
     infimum = 0.0
 
-    def value(self, p: Array) -> Array:
+    def value(self, p: Any) -> Any:
         return np.logaddexp(0.0, p)
 
-    def derivative(self, p: Array) -> Array:
+    def derivative(self, p: Any) -> Any:
         return 0.5 * (1 + np.tanh(0.5 * p))
 
 
@@ -87,10 +89,10 @@ class Mirrored:
     def infimum(self) -> float:
         return self.of.infimum
 
-    def value(self, p: Array) -> Array:
+    def value(self, p: Any) -> Any:
         return self.of.value(-p)
 
-    def derivative(self, p: Array) -> Array:
+    def derivative(self, p: Any) -> Any:
         return -self.of.derivative(-p)
 
 
@@ -102,18 +104,19 @@ class Pair:
     of_derivative: Callable[[Any], Any]
     infimum = -np.inf
 
-    def value(self, p: Array) -> Array:
+    def value(self, p: Any) -> Any:
         return self._asked("value", self.of_value, p)
 
-    def derivative(self, p: Array) -> Array:
+    def derivative(self, p: Any) -> Any:
         return self._asked("derivative", self.of_derivative, p)
 
     @staticmethod
-    def _asked(name: str, function: Callable[[Any], Any], p: Array) -> Array:
+    def _asked(name: str, function: Callable[[Any], Any], p: Any) -> Any:
+        p = np.asarray(p, dtype=float)
         found = np.asarray(function(p), dtype=float)
-        if found.shape != np.shape(p):
+        if found.shape != p.shape:
             raise ValueError(
-                f"`f` must have functions of arrays, got a {name} of shape {found.shape} for shape {np.shape(p)}."
+                f"`f` must have functions of arrays, got a {name} of shape {found.shape} for shape {p.shape}."
             )
         return found
 

@@ -380,7 +380,8 @@ def blocks(name):
 
 
 PAGES = [
-    "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md", "docs/scalar.md",
+    "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
+    "docs/scalar.md",
 ]  # fmt: skip
 
 

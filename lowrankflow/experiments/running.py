@@ -19,7 +19,10 @@ from .result import Compared, Tell
 __all__ = ["EXPERIMENTS", "Reproduced", "reproduce", "titles"]
 
 #: in the order of the paper
-EXPERIMENTS = ("saddle_staircase", "hessian_inertia", "weight_decay_switch", "counterexamples", "kick_and_descend")
+EXPERIMENTS = (
+    "saddle_staircase", "hessian_inertia", "weight_decay_switch", "counterexamples", "kick_and_descend",
+    "exponential_time", "exponential_time_matrices",
+)  # fmt: skip
 _SCHEMA = 1
 
 

@@ -16,12 +16,12 @@ from lowrankflow.experiments.result import Compared, Result, Tell
 
 SIZE = (9.6, 4.2)
 CAPTION = (
-    "ln of the iterations of gradient descent with step 0.001 on |W_k...W_1 + I|^2 / 2 to loss 0.1, d = 25, where det W has to"
-    " change its sign. Ours (filled): the time of the flow over the step; dots are runs, lines their means, bars two standard"
-    " errors. Rings: means of 50 runs of Shamir (2019), Figure 2, read off the figure, to 0.2 or so, of runs that converged"
-    " within 10^9"
-    " iterations (crosses: 2 % and more did not). In the setting of that paper, whose initialisations these are; that"
-    " iterations are counted through the flow is ours, and agrees with direct descent (numbers beside the figure)."
+    "ln of the iterations of gradient descent with step 0.001 on |W_k...W_1 + I|^2 / 2 to loss 0.1, d = 25; det(-I) = -1, so"
+    " that det W has to change its sign where it is positive at the start. Ours (filled): the time of the flow over the step;"
+    " dots are runs, lines their means, bars two standard errors. Rings: means of 50 runs of Shamir (2019), Figure 2, read off"
+    " the figure, to 0.2 or so, of runs that converged within 10^9 iterations (crosses: 2 % and more did not). In the setting of"
+    " that paper, whose initialisations these are; that iterations are counted through the flow is ours, and agrees with direct"
+    " descent (numbers beside the figure)."
 )
 WIDTH, STEP, STOP = 25, 1e-3, 0.1
 KINDS = {

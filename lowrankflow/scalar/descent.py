@@ -16,7 +16,7 @@ from .outer import Outer, as_outer
 
 __all__ = ["Descents", "as_starts", "descend", "others"]
 
-_BLOCK = 16384  # numbers that stay in the cache of a core
+_BLOCK = 32768  # numbers that stay in the cache of a core
 _LOW = 1e-280  # a product below has lost digits, or will when it is divided
 _TOLD = 256  # updates between two words of progress
 
@@ -163,12 +163,12 @@ def descend(
     found = Descents(
         np.zeros(runs, np.int64), first, starts, first <= stop, np.zeros(runs, bool), stop, limit
     )  # fmt: skip
-    size = max(256, _BLOCK // starts.shape[1])
+    parts = max(1, round(starts.size / _BLOCK))
     try:
         with np.errstate(all="ignore"):  # what diverges is marked
-            for low in range(0, runs, size):
-                of = np.arange(low, min(low + size, runs))
-                _block(found, of[~found.reached[of]], h, f, partial(_tell, progress, low, runs))
+            for block in np.array_split(np.arange(runs), parts):
+                of = block[~found.reached[block]]
+                _block(found, of, h, f, partial(_tell, progress, int(block[-1]) + 1 - of.size, runs))
     except KeyboardInterrupt:
         return replace(found, interrupted=True)
     return found
@@ -183,7 +183,7 @@ def _block(found: Descents, of: NDArray[np.int64], h: Array, f: Outer, tell: Cal
     """Bring runs to their ends, in arrays that fit the cache; after an interrupt `found` has where they are."""
     stop, limit, size = found.stop, found.limit, of.size
     state = _State(0, np.ascontiguousarray(found.w[of].T), of, h[of] if h.ndim else float(h))
-    spare, change = np.empty_like(state.w), np.empty_like(state.w)
+    spare = np.empty_like(state.w)  # the state before, or the next one on its way
     try:
         while state.of.size:
             t, w, of, step = state
@@ -195,16 +195,16 @@ def _block(found: Descents, of: NDArray[np.int64], h: Array, f: Outer, tell: Cal
                 _settle(found, state, out, value, spare, f)
                 w = np.ascontiguousarray(w[:, ~out])
                 state = _State(t, w, of[~out], step[~out] if isinstance(step, np.ndarray) else step)
-                spare, change = np.empty_like(w), np.empty_like(w)
+                spare = np.empty_like(w)
                 tell(size - state.of.size * (1 - t / limit))
                 continue
             slope = step * f.derivative(p)
-            np.divide(slope * p, w, out=change)
+            np.divide(slope * p, w, out=spare)
             bulk = np.abs(p)
             if not (bulk.min() >= _LOW and bulk.max() < np.inf):
                 lossy = ~((bulk >= _LOW) & (bulk < np.inf))
-                change[:, lossy] = slope[lossy] * others(w[:, lossy])
-            np.subtract(w, change, out=spare)
+                spare[:, lossy] = slope[lossy] * others(w[:, lossy])
+            np.subtract(w, spare, out=spare)
             state, spare = _State(t + 1, spare, of, step), w
             if t % _TOLD == 0:
                 tell(size - of.size * (1 - t / limit))

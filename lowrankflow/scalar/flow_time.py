@@ -81,17 +81,10 @@ def flow_time(
     loss = validation.require_finite_number("loss", loss)
     validation.require_flags(log=log)
     with np.errstate(all="ignore"):  # logarithms of zero
-        log_time = np.array([-np.inf] * len(starts))
-        panels = []
-        for run, each in enumerate(starts):
-            path = _Path.of(each, f, loss, run)
-            if isinstance(path, float):
-                log_time[run] = path
-            else:
-                panels.append(path)
+        log_time, paths = _ways(starts, f, loss)
         size = max(1, _MEMORY // (40 * _NODES.size * starts.shape[1]))
-        for low in range(0, len(panels), size):
-            part = panels[low : low + size]
+        for low in range(0, len(paths), size):
+            part = paths[low : low + size]
             log_time[[path.run for path in part]] = _log_integrals(part, f)
         return log_time if log else np.exp(log_time)
 
@@ -106,55 +99,61 @@ class _Path(NamedTuple):
     least_slope: float  #: |f'| at the end, where it is least
 
     @classmethod
-    def of(cls, w: Array, f: Outer, loss: float, run: int) -> _Path | float:
-        """Return the way to a loss; ln T where there is none to go."""
-        size = np.abs(w)
-        star = int(np.argmin(size))
-        least, rest = size[star], np.delete(size, star)
-        tied = rest == least
-        log_delta = np.where(tied, -np.inf, np.log(rest - least) + np.log(rest) + np.log1p(least / rest))
-        sign = float(np.prod(np.sign(w)))
-        p = sign * float(np.exp(_log_product(np.log(least), log_delta)))
-        value = float(f.value(p))
-        if not np.isfinite(value):
-            raise ValueError(f"`w` must have a finite loss at every start, got {value:g} for run {run}.")
-        if value <= loss:
-            return -np.inf
-        end = _reached(f, p, loss)
-        if end is None:
-            return np.inf
-        turns = sign * end <= 0
-        if tied.any() and turns:  # zero is never reached
-            return np.inf
-        log_u = np.log(least), _log_least(np.log(abs(end)), log_delta)
-        if tied.any():
+    def of(cls, run: int, log_delta: Array, log_u: tuple[float, float], sign: float, end: float, slope: float) -> _Path:
+        """Return the way of u from one size to another, of the sign of the product to that of its end."""
+        if -np.inf in log_delta:
             log_unit, (a, b) = -np.inf, log_u
         else:
-            log_unit = float(log_delta.min() / 2) if rest.size else max(log_u)
+            log_unit = float(log_delta.min() / 2) if log_delta.size else max(log_u)
             a, b = (_arsinh(x - log_unit) for x in log_u)
-        if turns:
+        if sign * end <= 0:
             pieces = [(side, 0.0, z) for side, z in ((sign, a), (float(np.sign(end)), b)) if z > 0]
         else:
             pieces = [(sign, min(a, b), max(a, b))]
-        beside = np.nextafter(end, p)
-        slope = max(abs(float(f.derivative(end))), abs(float(f.derivative(beside))))
         return cls(run, log_delta, log_unit, pieces, slope)
 
 
-def _log_product(log_u: Array | float, log_delta: Array) -> Array:
+def _ways(starts: Array, f: Outer, loss: float) -> tuple[Array, list[_Path]]:
+    """Return ln T where there is no way to go, and the ways of the other runs."""
+    ordered = np.sort(np.abs(starts), axis=1)
+    least, rest = ordered[:, :1], ordered[:, 1:]
+    tied = rest == least
+    log_delta = np.where(tied, -np.inf, np.log(rest - least) + np.log(rest) + np.log1p(least / rest))
+    log_u, sign = np.log(least[:, 0]), np.sign(starts).prod(axis=1)
+    products = sign * np.exp(_log_product(log_u, log_delta))
+    values = f.value(products)
+    if not np.isfinite(values).all():
+        raise ValueError(f"`w` must have a finite loss at every start, got run {int(np.argmin(np.isfinite(values)))}.")
+    log_time = np.where(values <= loss, -np.inf, np.inf)
+    ends = {run: _reached(f, float(products[run]), loss) for run in np.flatnonzero(values > loss)}
+    # with two least coordinates of one size zero is never reached
+    ways = [(i, end) for i, end in ends.items() if end is not None and not (tied[i].any() and sign[i] * end <= 0)]
+    runs, of = np.array([i for i, _ in ways], dtype=int), np.array([end for _, end in ways])
+    log_end = _log_least(np.log(np.abs(of)), log_delta[runs])
+    beside = np.nextafter(of, products[runs])  # where f' at the end rounds to zero
+    slopes = np.maximum(np.abs(f.derivative(of)), np.abs(f.derivative(beside)))
+    return log_time, [
+        _Path.of(i, log_delta[i], (log_u[i], log_end[j]), sign[i], of[j], slopes[j]) for j, i in enumerate(runs)
+    ]
+
+
+def _log_product(log_u: Array, log_delta: Array) -> Array:
     """ln |p| at ln |u|."""
-    return log_u + 0.5 * np.logaddexp(2 * np.expand_dims(log_u, -1), log_delta).sum(axis=-1)
+    return log_u + 0.5 * np.logaddexp(2 * log_u[..., None], log_delta).sum(axis=-1)
 
 
-def _log_least(log_p: float, log_delta: Array) -> float:
-    """Return ln |u| at which ln |p| has a value: a slope between 1 and k brackets it."""
-    if log_p == -np.inf:
-        return log_p
-    guess = log_p - 0.5 * float(log_delta[np.isfinite(log_delta)].sum())
-    reach = abs(float(_log_product(guess, log_delta)) - log_p) + 1e-9 * (1 + abs(guess))
-    return brentq(
-        lambda x: float(_log_product(x, log_delta)) - log_p, guess - reach, guess + reach, xtol=1e-15, rtol=1e-15
-    )
+def _log_least(log_p: Array, log_delta: Array) -> Array:
+    """Return ln |u| at which ln |p| has a value: Newton on a convex function of slope 1 to k, from above the root."""
+    tied = log_delta == -np.inf
+    bounds = (log_p - 0.5 * np.where(tied, 0.0, log_delta).sum(axis=-1)) / (1 + tied.sum(axis=-1))
+    x = np.minimum(bounds, log_p / (log_delta.shape[-1] + 1))
+    for _ in range(100):
+        slope = 1 + (1 / (1 + np.exp(log_delta - 2 * x[..., None]))).sum(axis=-1)
+        step = np.where(x == -np.inf, 0.0, (_log_product(x, log_delta) - log_p) / slope)
+        x = x - step
+        if (np.abs(step) <= 1e-15 * np.maximum(np.abs(x), 1)).all():
+            break
+    return x
 
 
 def _arsinh(log_ratio: float) -> float:

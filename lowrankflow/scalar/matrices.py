@@ -69,8 +69,9 @@ def matrix_time(
 
     Notes
     -----
-    Descent with h = 1e-3 from the same starts, d = 25, took T / h iterations to 2 per cent. At rtol = 1e-4 T itself is
-    right to about a per cent where the flow passes a plateau near det W = 0.
+    Descent with h = 1e-3 from the same starts, d = 25 and k = 2, 3, takes T / h iterations to 2 per cent. Against rtol = 1e-7
+    T was off by 1.5 per cent at most at rtol = 1e-4, and mostly by less than 0.5, of 30 starts with d = 25 and k = 5; by up to
+    22 at 1e-3.
 
     Examples
     --------
@@ -83,8 +84,8 @@ def matrix_time(
     y = -np.eye(*net.shape) if target is None else validation.as_matrix("target", target)
     stop = validation.require_number("loss", loss)
     h = validation.require_number("step_size", step_size)
+    validation.require_shape("target", y.shape, net.shape, "the product of the factors")
     square = LeastSquares(np.eye(net.shape[1]), y)
-    validation.require_shape("factors", net.shape, square.shape)
     if square.value(net) <= stop:
         return MatrixTime(0.0, 0.0, 0, True, None)
     level = np.log(stop)

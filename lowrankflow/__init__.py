@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import pymanopt_manifold as pymanopt_manifold
     from . import render as render
     from . import report as report
+    from . import scalar as scalar
     from . import separation as separation
     from . import steppers as steppers
     from .charts import Factors as Factors
@@ -96,6 +97,7 @@ _ROOMS = {  # and the names of the package that live there
     "pymanopt_manifold": "",
     "render": "write_html",
     "report": "Claim ClaimFailed Control Hypothesis Report Table",
+    "scalar": "",
     "separation": "",
     "steppers": "",
 }

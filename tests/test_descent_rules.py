@@ -102,7 +102,7 @@ def decayed(g, v, h, n, gamma=0.1):
         (WeightDecay(0.1), decayed, 0.05),
         (WeightDecay(0.1, decoupled=True), decayed, 0.05),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_rules_are_those_of_their_sources(rule, oracle, h):
     loss, net, x, y = problem()

@@ -429,10 +429,10 @@ def test_errors_of_the_loss_itself_are_raised(method, rng):
 
 
 def test_every_status_is_reached_above():
-    """If a status is added, it needs a test; STALLED has its own in test_solvers."""
+    """If a status is added, it needs a test; STALLED has its own in test_solvers, BAD_STEP in test_descent_rules."""
     assert {s.name for s in Status} == {
         "CONVERGED", "FINISHED", "EVENT", "MAX_EVALUATIONS", "RANK_LOST", "NOT_FINITE", "STEP_TOO_SMALL", "INTERRUPTED",
-        "STALLED",
+        "STALLED", "BAD_STEP",
     }  # fmt: skip
 
 

@@ -445,12 +445,12 @@ def test_slopes_of_the_paper_s_starts():
 
 @pytest.mark.slow
 def test_slopes_far_out_and_the_law():
-    """Claim 22, 10 000 runs a depth. Variance 2: ours is .22, where a few hundred runs of the theory's notes gave .29."""
-    for variance, expected, slack in ((0.5, 0.9, 0.08), (1.0, 0.56, 0.06), (2.0, 0.29, 0.08), (2.0, 0.22, 0.02)):
-        found = scalar.fitted_rate(log_times("xavier", (20, 30, 40), 10_000, variance=variance), rng=0, resamples=200)
+    """Claim 22, 3000 runs a depth; 20 000 gave .219 +- .006 at variance 2. Variance 2: ours is .22, where a few hundred runs of the theory's notes gave .29."""
+    for variance, expected, slack in ((0.5, 0.9, 0.08), (1.0, 0.56, 0.06), (2.0, 0.29, 0.08), (2.0, 0.22, 0.04)):
+        found = scalar.fitted_rate(log_times("xavier", (20, 30, 40), 3_000, variance=variance), rng=0, resamples=200)
         assert found.slope == pytest.approx(expected, abs=slack)
         assert found.high < scalar.rate_law("xavier", variance=variance)
-    above = scalar.fitted_rate(log_times("xavier", (20, 30, 40), 10_000, variance=4.0), rng=0, resamples=200)
+    above = scalar.fitted_rate(log_times("xavier", (20, 30, 40), 3_000, variance=4.0), rng=0, resamples=200)
     assert above.high < 0
 
 
@@ -516,10 +516,10 @@ def test_matrices_grow_as_in_the_figure():
 
 @pytest.mark.slow
 def test_odd_sizes_grow_and_even_ones_do_not():
-    """Parity, 60 runs each: the determinant has to change its sign for odd d alone."""
+    """Parity, 24 runs each: the determinant has to change its sign for odd d alone."""
     def grown(d):
         means = [
-            np.mean([np.log(scalar.matrix_time(w).iterations) for w in scalar.start("small variance", k, 60, width=d, rng=k)])
+            np.mean([np.log(scalar.matrix_time(w).iterations) for w in scalar.start("small variance", k, 24, width=d, rng=k)])
             for k in (3, 6)
         ]
         return means[1] - means[0]

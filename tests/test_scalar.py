@@ -265,8 +265,149 @@ def test_where_the_flow_never_arrives():
 
 
 def test_descent_takes_the_flow_s_time_over_its_step():
-    """Claim 22, 3000 runs a depth; at variance 2, 20 000 runs gave .219 +- .006, at the low end of .29 +- .08."""
-    for variance, expected, slack in ((0.5, 0.9, 0.08), (1.0, 0.56, 0.06), (2.0, 0.22, 0.04)):
+    """Claim 22: within 1 % at h = 1e-3, of runs worth hundreds of iterations; control: another step."""
+    w = typical(6, 60, np.random.default_rng(1))
+    runs = scalar.descend(w, SQUARE, step_size=1e-3, stop=0.1, limit=200_000)
+    ratio = runs.iterations * 1e-3 / scalar.flow_time(w, SQUARE, 0.1).clip(1e-300)
+    part = runs.reached & (runs.iterations > 200)
+    assert part.sum() > 40 and np.abs(ratio[part] - 1).max() < 0.01
+    coarse = scalar.descend(w[part], SQUARE, step_size=0.1, stop=0.1)
+    assert np.abs(coarse.iterations * 0.1 / scalar.flow_time(w[part], SQUARE, 0.1) - 1).max() > 0.01
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# lemmas
+
+
+@pytest.mark.parametrize("k", [5, 10, 20, 40])
+def test_lemma_5(k, rng):
+    count, a = 20_000, math.sqrt(2 / math.pi)
+    w = scalar.start("xavier", k, count, rng=rng)
+    threshold, probability = scalar.product_tail(k, a)
+    largest = scalar.largest_partial(w)
+    direct = np.abs(np.array([np.delete(w[:50], j, axis=1).prod(axis=1) for j in range(k)])).max(axis=0)
+    assert np.allclose(largest[:50], direct, rtol=1e-12)
+    allowed = stats.binom.isf(1e-12, count, probability) / count
+    assert (largest >= threshold).mean() <= allowed
+    # control: the product of all typical coordinates is exceeded by more
+    assert (largest >= math.exp(-(k - 1) * scalar.rate_law("xavier"))).mean() > allowed
+
+
+def test_lemma_6_never_certifies_too_much(rng):
+    """300 Gaussian and 100 other starts; control: without the factor beta in the gradient it does, most of the time."""
+    checked = wrong = 0
+    for f, stop in ((SQUARE, 0.1), (scalar.Logistic(), 0.3), (scalar.Square(-1.0, 1.0), 0.5)):
+        for kind, k in (("xavier", 6), ("xavier", 12), ("small variance", 5)):
+            w = scalar.start(kind, k, 60, rng=rng)
+            runs = scalar.descend(w, f, step_size=0.02, stop=stop, limit=20_000)
+            bound = scalar.iterations_bound(w, f, step_size=0.02, stop=stop)
+            part = runs.reached & (runs.iterations > 0)
+            assert (bound[part] <= runs.iterations[part]).all()
+            checked += part.sum()
+            wrong += (bound[part] / scalar.largest_partial(w)[part] ** 2 > runs.iterations[part]).sum()
+    assert checked > 300 and wrong > 20
+
+
+def test_lemma_6_is_the_formula_and_says_nothing_where_it_cannot():
+    w, h = np.array([0.3, 0.5, 0.7, 0.9]), 0.01
+    alpha, delta, k = 0.5 * 0.7 * 0.9, 0.3, 4
+    best = 0.0
+    for ratio in np.geomspace(1.001, 1000, 4000):
+        r, beta = delta * math.log(ratio) / math.sqrt(k - 1), alpha * ratio
+        b = beta * (0.9 + r)
+        if b < 1 - math.sqrt(0.2):  # else (b - 1)^2 / 2 is not above the loss
+            best = max(best, r / (h * math.sqrt(k) * beta * (b + 1)))
+    found = scalar.iterations_bound(w, SQUARE, step_size=h, stop=0.1)[0]
+    assert 0.98 * best < found <= best * (1 + 1e-6)  # a grid of 400 betas, each 1.7 % above the last, against one of 4000
+    assert scalar.iterations_bound([[0, 1, 1], [3, 3, 3]], SQUARE, step_size=h, stop=0.1).tolist() == [0, 0]
+    tiny = scalar.iterations_bound(np.full((1, 60), 1e-8), SQUARE, step_size=h, stop=0.1)
+    assert np.isfinite(tiny).all()
+
+
+def test_lemma_11_is_exact(rng):
+    for f in (SQUARE, scalar.Logistic(), scalar.Square(0.3, 1.0)):
+        for _ in range(5):
+            k = int(rng.integers(2, 9))
+            w, sigma = scalar.start("xavier uniform", k, 20, rng=rng), rng.choice([-1.0, 1.0], k)
+            sigma[0] = -sigma[1:].prod()
+            assert scalar.sign_gap(w, sigma, f, step_size=0.01, steps=300) == 0
+            assert scalar.sign_gap(w, sigma, f, step_size=0.01, steps=300, mirrored=False) > 1e-3
+
+
+def test_lemma_13_bounds_the_good_case(rng):
+    """Claim 20: 200 draws; control: the bound over twenty, and the formula."""
+    w = rng.uniform(0.45, 1.0, (200, 5))
+    h = w.min(axis=1) ** 2 / (2 * 5)
+    runs = scalar.descend(w, scalar.Square(1.0), step_size=h, stop=0.01, limit=500_000)
+    bound = scalar.decline_bound(w, 1.0, step_size=h, loss=0.01)
+    assert runs.reached.all() and (runs.iterations <= bound).all()
+    assert (runs.iterations > bound / 20).any()
+    delta, gamma = np.sort(w[0])[:2]
+    assert bound[0] == pytest.approx(math.log(50) / (5 * delta**2 * gamma**6 * h[0]))
+    assert scalar.decline_bound([0.5, 0.6], 1.0, step_size=0.01, loss=0.6)[0] == 0
+
+
+def test_assumptions_say_which_is_not_met():
+    good = scalar.theorem_3_assumptions([1.1, 0.9, 1.0], SQUARE)
+    assert all(h.met for h in good) and len(good) == 4
+    names = [h.name for h in scalar.theorem_3_assumptions([1.4] * 20, SQUARE) if not h.met]
+    assert names == ["max |w_j - 1| <= k^(-c_1)", "c_2 <= product <= c_3"]
+    assert all(h.met for h in scalar.theorem_3_assumptions([1.1, 0.9], scalar.Logistic()))
+    assert all(h.met for h in scalar.theorem_3_assumptions([1.1, 0.9], EXP))
+    flat = (lambda p: 0 * p, lambda p: 0 * p)
+    assert [h.met for h in scalar.theorem_3_assumptions([1.0], flat)][:2] == [False, False]
+    four = scalar.theorem_4_assumptions([1.0, 0.8, 0.5, 1.2], -1.0)
+    assert all(h.met for h in four) and len(four) == 5
+    broken = {
+        "the target is negative": ([1, 0.8, 0.5], 0.1), "|w_i| <= c_2": ([11, 0.8, 0.5], -1.0),
+        "the product is above the target": ([2, 0.8, -1], -1.0), "sizes differ by k^(-c_4)": ([1, 0.5, -0.5], -1.0),
+        "products of all but two are at most c_4": ([9, 8, 0.5, 0.1], -1.0),
+    }  # fmt: skip
+    for name, (w, y) in broken.items():
+        assert name in [h.name for h in scalar.theorem_4_assumptions(w, y) if not h.met]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# starts and rates
+
+
+def test_starts_have_their_laws():
+    count, d, k = 400, 6, 4
+    for kind, variance in (("xavier", 1 / d), ("xavier uniform", 1 / d), ("near identity", 1 / (d * k)),
+                           ("small variance", 1 / (d * k) ** 2)):  # fmt: skip
+        w = scalar.start(kind, k, count, width=d, rng=0)
+        assert w.shape == (count, k, d, d)
+        noise = w - (np.eye(d) if kind in ("near identity", "small variance") else 0)
+        # 57 600 entries: means to 5 / 240 of a standard deviation, variances to 5 sqrt(2) / 240
+        assert abs(noise.mean()) < 0.021 * math.sqrt(variance)
+        assert noise.var() == pytest.approx(variance, rel=0.03)
+        assert (scalar.start(kind, k, count, width=d, rng=0) == w).all()
+        one = scalar.start(kind, 50, 2000, variance=2.0, rng=0)
+        spread = {"xavier": 2, "xavier uniform": 2, "near identity": 2 / 50, "small variance": 2 / 2500}[kind]
+        assert one.shape == (2000, 50) and one.var() == pytest.approx(spread, rel=0.03)
+    q = scalar.start("orthogonal", 3, 5, width=4, rng=0)
+    assert np.allclose(q @ np.swapaxes(q, -1, -2), np.eye(4), atol=1e-14)
+    assert (scalar.start("identity", 3, 2) == 1).all() and (scalar.start("identity", 3, 2, width=2)[1, 2] == np.eye(2)).all()
+    signs = scalar.start("orthogonal", 3, 500, rng=0)
+    assert set(np.unique(signs)) == {-1.0, 1.0} and abs(signs.mean()) < 0.15
+    assert np.abs(scalar.start("xavier uniform", 3, 500, rng=0)).max() < math.sqrt(3)
+
+
+def test_the_law_is_minus_the_mean_logarithm():
+    for variance in (0.5, 1.0, 2.0):
+        s = math.sqrt(variance)
+        gauss = 2 * integrate.quad(lambda x, s=s: -math.log(x) * stats.norm.pdf(x, scale=s), 0, np.inf, epsabs=1e-12)[0]
+        flat = integrate.quad(lambda x: -math.log(x), 0, s * math.sqrt(3))[0] / (s * math.sqrt(3))
+        assert scalar.rate_law("xavier", variance=variance) == pytest.approx(gauss, abs=1e-8)
+        assert scalar.rate_law("xavier uniform", variance=variance) == pytest.approx(flat, abs=1e-8)
+    for kind in ("xavier", "xavier uniform"):
+        assert scalar.rate_law(kind, variance=scalar.critical_variance(kind)) == pytest.approx(0, abs=1e-14)
+
+
+def test_fitted_rate_covers_the_slope_it_should(rng):
+    covered = 0
+    for _ in range(60):
+        data = {k: 0.4 * k + rng.standard_normal(60) for k in range(2, 14, 2)}
         found = scalar.fitted_rate(data, resamples=400, rng=rng)
         covered += found.low <= 0.4 <= found.high
         line = np.polyfit(list(data), found.medians, 1)
@@ -304,8 +445,8 @@ def test_slopes_of_the_paper_s_starts():
 
 @pytest.mark.slow
 def test_slopes_far_out_and_the_law():
-    """Claim 22, 3000 runs a depth; 20 000 gave .219 +- .006 at variance 2. Variance 2: ours is .22, where a few hundred runs of the theory's notes gave .29."""
-    for variance, expected, slack in ((0.5, 0.9, 0.08), (1.0, 0.56, 0.06), (2.0, 0.29, 0.08), (2.0, 0.22, 0.04)):
+    """Claim 22, 3000 runs a depth; at variance 2, 20 000 runs gave .219 +- .006, at the low end of .29 +- .08."""
+    for variance, expected, slack in ((0.5, 0.9, 0.08), (1.0, 0.56, 0.06), (2.0, 0.22, 0.04)):
         found = scalar.fitted_rate(log_times("xavier", (20, 30, 40), 3_000, variance=variance), rng=0, resamples=200)
         assert found.slope == pytest.approx(expected, abs=slack)
         assert found.high < scalar.rate_law("xavier", variance=variance)

@@ -271,6 +271,7 @@ CHARTS = [
     _case(lrf.SingularFrame(), "frame"),
     _case(lrf.SingularFrame(root=1), "frame-root1"),
     _case(lrf.SingularFrame(root=2.5), "frame-root2.5"),
+    _case(lrf.charts.Polynomial(), "polynomial"),
     _case(lrf.Lifted(), "lifted"),
 ]
 STEPPERS = [_case(Euler(), "euler"), _case(RK4(), "rk4"), _case(RKC(), "rkc"), _case(ROCK4(), "rock4")]

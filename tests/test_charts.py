@@ -38,6 +38,7 @@ from oracles import (
 from scipy import linalg
 
 import lowrankflow as lrf
+from lowrankflow.charts import Polynomial
 
 pytestmark = pytest.mark.filterwarnings("ignore:Below depth 2")  # a warning of its own, tested in test_charts
 
@@ -148,10 +149,10 @@ def test_measuring_gives_the_power(chart, metric, case, rng):
     check_power(chart.bind(lrf.RiemannianFlow(loss, metric), w), loss)
 
 
-@every_pair(chart=[lrf.Lifted(), lrf.Factors()], depth=DEPTHS, case=TAME_STARTS)
+@every_pair(chart=[lrf.Lifted(), Polynomial(), lrf.Factors()], depth=DEPTHS, case=TAME_STARTS)
 def test_measuring_the_factors(chart, depth, case, rng):
     w, loss = case.draw(rng), completion(case.m, case.n, rng)
-    if isinstance(chart, lrf.Lifted):
+    if not isinstance(chart, lrf.Factors):
         system = chart.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w)
     else:
         net = lrf.LinearNetwork.gaussian(w.shape, depth, widths=w.rank + 1, rng=rng)
@@ -184,6 +185,7 @@ def check_power(system, loss):
 
 BOUNDED = [pytest.param((lrf.SingularFrame(), d), id=f"frame-{d:g}") for d in (2, 2.3, 2.7, 3, 5, 20, np.inf)]
 BOUNDED += [pytest.param((lrf.Lifted(), d), id=f"lifted-{d}") for d in DEPTHS]
+BOUNDED += [pytest.param((Polynomial(), d), id=f"polynomial-{d}") for d in (2, 3, 4, 5, 6)]
 
 
 def radius(system, y, h=1e-3):
@@ -270,7 +272,7 @@ def test_spectral_bound_of_unbalanced_factors(rng):
     np.testing.assert_allclose([radius(system, zero), system.spectral_bound(zero)], 15, rtol=1e-6)
 
 
-@pytest.mark.parametrize("chart", [lrf.SingularFrame(), lrf.Lifted()], ids=["frame", "lifted"])
+@pytest.mark.parametrize("chart", [lrf.SingularFrame(), Polynomial(), lrf.Lifted()], ids=["frame", "polynomial", "lifted"])
 @pytest.mark.parametrize("make", [least_squares, completion])
 def test_what_a_bound_and_a_look_cost(make, chart, rng):
     """One value and one gradient; for the bound of the factors no gradient."""
@@ -374,7 +376,7 @@ def test_charts_agree(depth, case, rng):
     flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(depth))
     reference, e = measured(flow, w, lrf.SingularFrame())
     network = lrf.LinearNetwork.balanced(w, depth)
-    others = [(flow, w, lrf.Lifted()), (lrf.FactorFlow(loss), network, lrf.Factors())]
+    others = [(flow, w, lrf.Lifted()), (flow, w, Polynomial()), (lrf.FactorFlow(loss), network, lrf.Factors())]
     if min(case.s) > 1e-8:  # with root 1 the velocity at tiny singular values is not smooth: see test_steppers
         others.append((flow, w, lrf.SingularFrame(root=1)))
     for other in others:

@@ -25,6 +25,7 @@ CHARTS = {
     "root2.5": lrf.SingularFrame(root=2.5),
     "root10": lrf.SingularFrame(root=10),
     "lifted": lrf.Lifted(),
+    "polynomial": lrf.charts.Polynomial(),
     "factors": lrf.Factors(),
 }
 SHAPES = {case.id: case.values[0] for case in STARTS} | {
@@ -161,6 +162,8 @@ TABLE = [
     *[(c, "tiny", d) for d in (2, 3, 5) for c in ALL[:4]],
     *[(c, "tiny", d) for d in (2.5, 2.7, 3.5) for c in ALL[:2]],
     *[(c, f"tiny {k}", d) for k in ("repeated", "pair", "crossing") for d in (2, 3, 5) for c in ("own", "lifted")],
+    *[("polynomial", k, d) for k in ("ordinary", "tiny") for d in (2, 3, 4, 5, 9)],
+    *[("polynomial", f"tiny {k}", d) for k in ("repeated", "pair", "crossing") for d in (2, 3, 4)],
     *[("own", "tiny", 200), ("root1", "tiny", np.inf), ("root10", "tiny", np.inf)],
     *[(c, name, 3) for name in ("rank1", "square", "wide", "tall", "repeated") for c in ("own", "root1", "lifted")],
     *[(c, name, d) for name in ("crossing", "avoided") for c, d in [("own", 2), ("root1", 2), *[(c, 3) for c in ALL]]],

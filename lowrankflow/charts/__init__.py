@@ -5,6 +5,7 @@ stepper.
 
 - `Factors`: all factors at their own widths. Gradient descent's own coordinates.
 - `SingularFrame`: U, T, V with W = U F(T) V^T, the spectral form of the Riemannian flow.
+- `Polynomial`: U, T, V for whole depths by matrix products alone, the faster one where the depth is small.
 - `Lifted`: balanced factors of inner width r, another road to the same flow for whole depths.
 - `Ambient`: W itself, for metrics whose flow goes through lower rank.
 """
@@ -12,6 +13,7 @@ stepper.
 from .ambient import Ambient
 from .factors import Factors, Lifted
 from .frame import SingularFrame
+from .polynomial import Polynomial
 from .system import Chart, System
 
-__all__ = ["Ambient", "Chart", "Factors", "Lifted", "SingularFrame", "System"]
+__all__ = ["Ambient", "Chart", "Factors", "Lifted", "Polynomial", "SingularFrame", "System"]

@@ -24,7 +24,7 @@ from ..validation import Array
 from .ambient import goes_on
 from .system import System, gradient_bound, polar, require_low_rank, weighted
 
-__all__ = ["SingularFrame"]
+__all__ = ["Frame", "FrameSystem", "SingularFrame"]
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,16 @@ class SingularFrame:
                 f" (s^(1-2/N), here N={flow.metric.depth:g}); keep the start away from lower rank.",
                 stacklevel=3,
             )
-        return _FrameSystem(flow.loss, flow.metric, start, root)
+        return FrameSystem(flow.loss, flow.metric, start, root)
 
 
-class _Frame:
+class Frame:
     """Where U, T, V stand in y; it knows no loss, so that what is kept of a run does not either."""
 
     def __init__(self, shape: tuple[int, int], rank: int, root: float, symmetric: bool) -> None:
         (m, n), k = shape, rank
         self._cuts, self._shapes = (m * k, m * k + k * k), ((m, k), (k, k), (n, k))
-        self._root, self._symmetric = root, symmetric
+        self.root, self._symmetric = root, symmetric
 
     def parts(self, y: Array) -> tuple[Array, Array, Array]:
         """Return U, T, V as views."""
@@ -100,12 +100,12 @@ class _Frame:
         u, core, v = self.parts(y)
         p, l, qt = thin_svd(core)  # noqa: E741
         (qu, ru), (qv, rv) = thin_qr(u @ p), thin_qr(v @ qt.T)
-        a, s, bt = thin_svd((ru * l**self._root) @ rv.T)
+        a, s, bt = thin_svd((ru * l**self.root) @ rv.T)
         w = LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)
         return symmetric_part(w) if self._symmetric else w
 
 
-class _FrameSystem:
+class FrameSystem:
     """y = U, T, V, one after the other."""
 
     def __init__(self, loss: Loss, metric: Metric, start: LowRankMatrix, root: float) -> None:
@@ -118,7 +118,7 @@ class _FrameSystem:
         self._symmetric = self._facts.symmetric
         if self._symmetric:
             require_symmetric_point("start", start, metric)
-        self._frame = _Frame(start.shape, start.rank, root, self._symmetric)
+        self._frame = Frame(start.shape, start.rank, root, self._symmetric)
         self._parts = self._frame.parts
         self.point: Callable[[Array], LowRankMatrix] = self._frame.point
         self.y0 = np.concatenate([start.u.ravel(), np.diag(start.s ** (1 / root)).ravel(), start.vt.T.ravel()])

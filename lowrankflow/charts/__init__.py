@@ -13,7 +13,7 @@ stepper.
 from .ambient import Ambient
 from .factors import Factors, Lifted
 from .frame import SingularFrame
-from .polynomial import Polynomial
+from .polynomial import Polynomial, is_faster
 from .system import Chart, System
 
-__all__ = ["Ambient", "Chart", "Factors", "Lifted", "Polynomial", "SingularFrame", "System"]
+__all__ = ["Ambient", "Chart", "Factors", "Lifted", "Polynomial", "SingularFrame", "System", "is_faster"]

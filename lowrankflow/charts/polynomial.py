@@ -9,16 +9,18 @@ import numpy as np
 from .. import validation
 from ..flows import Flow, Motion, Point, RiemannianFlow
 from ..gradients import project
-from ..losses import Loss
+from ..losses import Loss, facts
 from ..matrices import LowRankMatrix, Product, thin_qr, thin_svd
 from ..matrices.requirements import require_depth
-from ..metrics import DepthMetric
+from ..metrics import DepthMetric, Metric
 from ..operators import MatrixLike
 from ..validation import Array
 from .frame import Frame, FrameSystem
 from .system import System, require_low_rank
 
-__all__ = ["Polynomial"]
+__all__ = ["Polynomial", "is_faster"]
+
+_DEEPEST = 9  # depth up to which a velocity is no dearer than that of the singular frame, at the sizes measured
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ class Polynomial:
             )
         depth = int(require_depth(metric.depth, integer=True))
         return _PolynomialSystem(flow.loss, metric, require_low_rank(start), depth)
+
+
+def is_faster(loss: Loss, metric: Metric, start: LowRankMatrix) -> bool:
+    """Whether the polynomial chart is the faster one, and the loss takes a `Product` in place of a LowRankMatrix."""
+    if not isinstance(metric, DepthMetric) or metric.depth not in range(2, _DEEPEST + 1) or facts(loss).fixed_rank:
+        return False
+    try:
+        g = loss.gradient(Product(*start.split()))
+        return bool(g.shape == start.shape)
+    except Exception:  # a loss of the user's that reads singular values may raise anything
+        return False
 
 
 class _EvenFrame(Frame):
@@ -114,6 +127,8 @@ class _PolynomialSystem(FrameSystem):
         return dy
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion | None]:
+        if self._odd:  # the same coordinates
+            return super().motion(t, y)
         if not np.isfinite(self._parts(y)[1]).all():
             return np.full_like(y, np.nan), None
         w = self.point(y)

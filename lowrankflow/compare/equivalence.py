@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
-from ..charts import Chart, Lifted
+from ..charts import Chart, Lifted, Polynomial, SingularFrame
 from ..claims import ABOUT_THE_LIMIT, VERIFIED, limits, separable
 from ..claims.gaps import gap
 from ..claims.separable import is_separated
@@ -201,6 +201,11 @@ def verify_equivalence(
         t_end = validation.require_number("t_end", t_end)
     if isinstance(chart, Lifted):
         raise ValueError("`chart` must not be Lifted(): it is a factor flow, and would be compared with itself.")
+    if isinstance(chart, Polynomial):
+        raise ValueError(
+            "`chart` must not be Polynomial(): it asks for no coefficient, and a wrong one would not be seen."
+        )
+    chart = SingularFrame() if chart is None else chart
     max_evaluations = validation.require_integer("max_evaluations", max_evaluations, low=100)
     workers = validation.require_integer("workers", workers, low=1)
     rng = validation.as_rng(rng)

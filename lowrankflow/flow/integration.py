@@ -16,7 +16,7 @@ import numpy as np
 from scipy.integrate import OdeSolver
 
 from .. import validation
-from ..charts import Ambient, Chart, Factors, SingularFrame
+from ..charts import Ambient, Chart, Factors, Polynomial, SingularFrame, is_faster
 from ..charts.ambient import goes_on
 from ..charts.system import require_low_rank
 from ..columns import named
@@ -72,8 +72,9 @@ def integrate(
     atol : float
         Added absolute accuracy, same norm.
     chart : Chart, optional
-        Default: ``SingularFrame()`` for a RiemannianFlow, ``Factors()`` for a FactorFlow; ``charts.Ambient()``, which
-        goes through lower rank, where the metric says that it does not preserve the rank and the flow can go on.
+        Default: ``Factors()`` for a FactorFlow; for a RiemannianFlow ``charts.Polynomial()`` where that is the faster one, under
+        DepthMetric(2) to (9) without integrals, else ``SingularFrame()``; ``charts.Ambient()``, which goes through lower
+        rank, where the metric says that it does not preserve the rank and the flow can go on.
     method : str, type or Stepper
         "auto" begins with DOP853 and changes, by the measured stiffness and `rtol`, to "ROCK4" (order 4) where the flow is
         stiff, "RKC" (order 2) where it is very stiff, and back; ``path.method`` says which and why. Or one of these for
@@ -141,7 +142,7 @@ def integrate(
     events = _require_events(events)
     validation.require_callable("callback", callback)
     if chart is None:
-        chart = _default_chart(flow, start)
+        chart = _default_chart(flow, start, save)
     if isinstance(chart, type) or not hasattr(chart, "bind"):
         raise TypeError(f"`chart` must be a chart such as SingularFrame(), got {validation.describe(chart)}.")
     path = None if checkpoint is None else require_path("checkpoint", checkpoint)
@@ -169,14 +170,17 @@ def integrate(
         return Keeper(loop, flow.loss, path, checkpoint_every, problem).go(callback)
 
 
-def _default_chart(flow: Flow, start: Point) -> Chart:
-    """Return the chart where none is asked for."""
+def _default_chart(flow: Flow, start: Point, save: Save) -> Chart:
+    """Return the chart where none is asked for; rates of integrals ask for the singular frame at every step."""
     if isinstance(flow, FactorFlow):
         return cast(Chart, Factors())
     start = require_low_rank(start)
     require_metric(flow.metric)
     through = facts(flow.metric).preserves_rank is False and goes_on(flow.metric, start)
-    return cast(Chart, Ambient() if through else SingularFrame())
+    if through:
+        return cast(Chart, Ambient())
+    quick = not save.integrals and is_faster(flow.loss, flow.metric, start)
+    return cast(Chart, Polynomial() if quick else SingularFrame())
 
 
 def _require_limits(

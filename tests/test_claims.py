@@ -8,7 +8,7 @@ import pytest
 
 import lowrankflow as lrf
 from lowrankflow.checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
-from lowrankflow.claims import CLAIMS, OF_METRICS, VERIFIED, Measurement, claim
+from lowrankflow.claims import CLAIMS, OF_METRICS, OF_THE_LANDSCAPE, VERIFIED, Measurement, claim
 from lowrankflow.claims.landscape import LANDSCAPE
 from lowrankflow.claims.page import markdown, page
 from lowrankflow.statements import generator, measured
@@ -16,7 +16,8 @@ from lowrankflow.statements import generator, measured
 ROOT = Path(__file__).parents[1]
 GROUPS = {
     "verify": VERIFIED, "compare": OF_METRICS,
-    "landscape": LANDSCAPE, "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
+    "landscape": (*LANDSCAPE, *OF_THE_LANDSCAPE),
+    "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
 }  # fmt: skip
 
 

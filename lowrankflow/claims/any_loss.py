@@ -116,7 +116,7 @@ def no_spurious_minima(x: Population) -> Measurement:
 
 
 def _relative(p_gradients: list[Array], scale: float) -> float:
-    return float(np.sqrt(sum(float((g**2).sum()) for g in p_gradients))) / scale
+    return float(np.sqrt(sum(float((g**2).sum()) for g in p_gradients))) / (scale or 1.0)
 
 
 @claim(

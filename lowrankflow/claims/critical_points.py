@@ -145,7 +145,7 @@ def classes(x: Population) -> Measurement:
     wrong = sum(is_wrong(p.place.kind, p) for p in x.points)
     low = x.some("classes", 3, lambda p: p.leading and p.rank == p.best_rank < min(p.sizes))
     narrowest = sum(is_wrong(STRICT, p) and is_wrong(NON_STRICT, p) for p in low)  # either is what it would be called
-    loose = x.some("classes", 3, lambda p: p.leading and p.place.kind == STRICT)
+    loose = x.some("classes", 3, lambda p: p.leading and p.strict)
     leading = sum(is_wrong(NON_STRICT, p) for p in loose)
     rows = []
     for depth in (2, 3, 4, 5):
@@ -209,7 +209,7 @@ def pivots(x: Population) -> Measurement:
         if p.leading and p.rank < p.best_rank:
             tightened = all(min(outer, inner) == p.rank for _, _, outer, inner in _pivot_ranks(p))
             wrong += p.place.kind != (NON_STRICT if tightened else STRICT)
-    flat = x.some("pivots", 3, lambda p: p.place.kind == NON_STRICT)
+    flat = x.some("pivots", 3, lambda p: p.flat)
     return Measurement(
         wrong, "<=", 0.0, controls=(Control("rank r + 1", sum(below(p, p.rank + 1) for p in flat), 0.0),)
     )
@@ -231,7 +231,7 @@ def depth_two(x: Population) -> Measurement:
     """The least eigenvalues of saddles of depth 2."""
     saddles = x.some("depth two", x.share(0.1, 5), lambda p: p.depth == 2 and not (p.leading and p.rank == p.best_rank))
     largest = max(float(p.eigenvalues[0]) if p.place.kind == STRICT else np.inf for p in saddles)
-    deeper = x.some("depth two", 3, lambda p: p.depth == 3 and p.place.kind == NON_STRICT)
+    deeper = x.some("depth two", 3, lambda p: p.depth == 3 and p.flat)
     return Measurement(
         largest, "<=", STRICTLY,
         controls=(Control("non-strict saddles of depth 3", max(float(p.eigenvalues[0]) for p in deeper), STRICTLY),),

@@ -200,6 +200,16 @@ class CriticalPoint:
         """Of the Hessian, over `scale`."""
         return np.asarray(np.linalg.eigvalsh(self.hessian) / self.scale)
 
+    @property
+    def strict(self) -> bool:
+        """Whether the Hessian has a negative eigenvalue."""
+        return bool(self.eigenvalues[0] < -1e-9)
+
+    @property
+    def flat(self) -> bool:
+        """Whether this is a saddle whose Hessian has none."""
+        return self.leading and self.rank < self.best_rank and not self.strict
+
     @cached_property
     def scale(self) -> float:
         """The largest eigenvalue of the Hessian, or ||Y X^T||_2 if more: at the origin of deep networks it vanishes."""
@@ -227,10 +237,11 @@ class CriticalPoint:
         return LinearNetwork(factors)
 
 
-def critical_point(rng: np.random.Generator) -> CriticalPoint:
+def critical_point(rng: np.random.Generator, *, clear: bool = True) -> CriticalPoint:
     """Return a random critical point: depths 2 to 5, any rank and index set, blocks with and without zeros.
 
-    Drawn again until every product of its blocks vanishes or does not, by a clear margin: a class is as sure as that.
+    A clear one is drawn again until every product of its blocks vanishes or does not, by a clear margin: a class is as sure
+    as that. The blocks of one that need not be are Gaussian, and so small now and then.
     """
     while True:
         inputs, targets = regression(rng)
@@ -243,7 +254,9 @@ def critical_point(rng: np.random.Generator) -> CriticalPoint:
         pairs = rng.permutation(problem.target_rank)[:r] if rng.random() < 0.4 else range(r)
         s = tuple(sorted(int(i) for i in pairs))
         left = [q, *(d - r for d in hidden), p - r]
-        blocks = [_sized(rng.standard_normal((b, a)), rng) for a, b in pairwise(left)]
+        blocks = [rng.standard_normal((b, a)) for a, b in pairwise(left)]
+        if clear:
+            blocks = [_sized(z, rng) for z in blocks]
         if r < min(sizes):
             if problem.target_rank == p and rng.random() < 0.6:
                 blocks = _cyclic(problem, s, [p - r, *left[1:-1]], rng)
@@ -251,7 +264,7 @@ def critical_point(rng: np.random.Generator) -> CriticalPoint:
                 for i in rng.permutation(depth)[: int(rng.integers(2, depth + 1))]:
                     blocks[i][:] = 0.0
         form = Canonical(problem, s, tuple(random_basis(d, rng) for d in hidden), tuple(blocks))
-        if _clear(form.cycle()):
+        if not clear or _clear(form.cycle()):
             return CriticalPoint(inputs, targets, loss, problem, s, problem.network(form.factors()))
 
 

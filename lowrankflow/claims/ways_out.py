@@ -10,7 +10,6 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ..landscape import Escape, escape, saddle
-from ..landscape.places import NON_STRICT, STRICT
 from ..report import Control
 from ..statements import Measurement, Statement, claim
 from ..validation import Array
@@ -94,7 +93,7 @@ def _pivot_lines(p: CriticalPoint) -> Iterator[tuple[list[Array], float]]:
         _, _, vt = np.linalg.svd(above)
         kernel = vt[r:].T
         u, s, vt = np.linalg.svd(chain(f[j : i - 1], sizes[j]) @ kernel)
-        a, b = u[:, 0] / s[0], kernel @ vt[0]
+        a, b = u[:, 0] / max(s[0], 1e-12), kernel @ vt[0]
         outer = chain(f[: j - 1], sizes[0]) @ t.T @ kept @ chain(f[i:], sizes[i])
         q, gain, pt = np.linalg.svd(outer)
         change = np.outer(pt[0], a)
@@ -120,9 +119,7 @@ def _pivot_lines(p: CriticalPoint) -> Iterator[tuple[list[Array], float]]:
 def every_pivot(x: Population) -> Measurement:
     """The curvature along the directions of the appendix."""
     gaps, wrong = list[float](), list[float]()
-    for p in x.some(
-        "pivot directions", x.share(0.1, 3), lambda p: p.leading and p.place.kind == STRICT and p.depth > 2
-    ):
+    for p in x.some("pivot directions", x.share(0.1, 3), lambda p: p.leading and p.strict and p.depth > 2):
         factors, target = p.problem.factors(p.network), p.problem.target
         hessian = factor_hessian(factors, np.eye(target.shape[1]), target)
         for v, said in _pivot_lines(p):
@@ -130,9 +127,13 @@ def every_pivot(x: Population) -> Measurement:
             turned = [-z if i == moving[-1] else z for i, z in enumerate(v)]
             for change, into in ((v, gaps), (turned, wrong)):
                 flat = np.concatenate([z.ravel() for z in change])
-                into.append(abs(float(flat @ hessian @ flat) - said) / -said)
+                into.append(abs(float(flat @ hessian @ flat) / said - 1) if said < 0 else math.inf)
     return Measurement(
-        max(gaps), "<=", 1e-10, controls=(Control("the other sign", min(wrong), 1e-10),), detail=f"{len(gaps)} pivots"
+        max(gaps, default=math.inf),
+        "<=",
+        1e-10,
+        controls=(Control("the other sign", min(wrong, default=0.0), 1e-10),),
+        detail=f"{len(gaps)} pivots",
     )
 
 
@@ -151,7 +152,7 @@ def every_pivot(x: Population) -> Measurement:
 def steepest_line(x: Population) -> Measurement:
     """The Rayleigh quotients of the lines."""
     shares, wrong = list[float](), list[float]()
-    for p in x.some("steepest", x.share(0.2, 30), lambda p: p.place.kind == STRICT):
+    for p in x.some("steepest", x.share(0.2, 30), lambda p: p.strict):
         out = escape(p.network, p.loss, place=p.place)
         for directions, into in ((out.directions, shares), (_turned(out), wrong)):
             v = np.concatenate([z.ravel() for z in directions])
@@ -264,7 +265,7 @@ def _has_exact_line(p: CriticalPoint) -> bool:
 def falls_in_a_ball(x: Population) -> Measurement:
     """Slopes of the fall in the radius."""
     off, less = [], []
-    for p in x.some("balls", x.share(0.01, 3), lambda p: p.place.kind == NON_STRICT and _has_exact_line(p)):
+    for p in x.some("balls", x.share(0.01, 3), lambda p: p.flat and _has_exact_line(p)):
         out, order = escape(p.network, p.loss, place=p.place), p.place.order or 0
         best, falls = np.concatenate([z.ravel() for z in out.directions]), []
         for radius in _RADII:

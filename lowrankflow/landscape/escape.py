@@ -353,7 +353,8 @@ def _product_polynomial(form: Canonical, changes: dict[int, Array]) -> list[Arra
     for i, z in enumerate(form.blocks):
         moved = [z @ p for p in parts]
         if i in changes:
-            moved = [a + b for a, b in zip([*moved, 0.0], [0.0, *(changes[i] @ p for p in parts)], strict=True)]
+            more = [changes[i] @ p for p in parts]
+            moved = [moved[0], *(a + b for a, b in zip(moved[1:], more, strict=False)), more[-1]]
         parts = moved
     return parts
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ..landscape import certify_gradient, kick, kick_and_descend, refactored, saddle
-from ..landscape.anyloss import descend
+from ..landscape.kicks import descend
 from ..losses import Huber, Inputs, LogCosh, Loss, Measured, Softmax
 from ..matrices import LinearNetwork
 from ..report import Control, Hypothesis

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from ..landscape import random_minimiser, saddle
-from ..landscape.anyloss import descend
 from ..landscape.canonical import Canonical, canonical_form
+from ..landscape.kicks import descend
 from ..landscape.places import GLOBAL
 from ..matrices import LinearNetwork
 from ..report import Control, Hypothesis

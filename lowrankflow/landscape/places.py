@@ -14,7 +14,7 @@ from scipy import linalg
 from ..matrices import EPS, LinearNetwork
 from ..validation import Array
 from .canonical import Canonical, canonical_form
-from .whitened import FLOOR, Factors, Whitened, chain
+from .whitened import FLOOR, Factors, Whitened, chain, sizes_of
 
 __all__ = ["GLOBAL", "NON_STRICT", "NOT_CRITICAL", "STRICT", "UNDECIDED", "Pivot", "Place", "place_of"]
 
@@ -247,9 +247,7 @@ def scales_of(problem: Whitened, factors: Sequence[Array]) -> list[float]:
 
 def own_scales(problem: Whitened, factors: Sequence[Array]) -> list[float]:
     """Return the norms of the factors; of one that is roundoff beside a balanced minimiser, the size of that."""
-    natural = float(problem.sigma[0]) ** (1 / len(factors))
-    norms = [float(linalg.norm(f, 2)) if f.size else 0.0 for f in factors]
-    return [norm if norm > FLOOR * natural else natural for norm in norms]
+    return sizes_of(factors, float(problem.sigma[0]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -50,6 +50,11 @@ def test_a_claim_does_not_depend_on_the_others(report):
     assert all(c == report[c.name] for c in some)
 
 
+def test_numbers_go_with_the_seed(report):
+    again, other = (verify_landscape(POINTS, rng=seed, claims=["orders"])["orders"].measured for seed in (3, 4))
+    assert again == report["orders"].measured != other
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10, 16))
 def test_no_seed_makes_a_claim_fail(seed):

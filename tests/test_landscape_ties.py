@@ -46,7 +46,8 @@ class Nearly:
         others = [i for i in range(p) if i not in s]
         f = [np.vstack([target[s], blocks[0]]), *cores, np.hstack([eye[:, s], eye[:, others] @ blocks[-1]])]
         for h, d in enumerate(hidden):
-            base = np.linalg.qr(rng.standard_normal((d, d)))[0] * np.exp(rng.uniform(-0.3, 0.3, d))
+            left, right = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
+            base = left * np.exp(rng.uniform(-0.3, 0.3, d)) @ right
             f[h], f[h + 1] = base @ f[h], f[h + 1] @ np.linalg.inv(base)
         self.whitened, self.index_set = f, tuple(i + 1 for i in s)
         leading, full = s == list(range(r)), r == min(p, *hidden)
@@ -67,13 +68,13 @@ class Nearly:
 
 
 def test_the_critical_points_are_told_exactly():
-    for seed in range(300):
+    for seed in range(1000):
         p = Nearly(seed)
         here = landscape.classify(p.network(), p.loss, nearby=False)
         assert here.kind in p.kinds and here.index_set == p.index_set, (seed, here)
 
 
-@pytest.mark.parametrize("seeds", [range(120), pytest.param(range(120, 500), marks=pytest.mark.slow)], ids=["some", "more"])
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 400), marks=pytest.mark.slow)], ids=["some", "more"])
 def test_points_moved_from_them_are_never_of_a_wrong_class(seeds):
     told = 0
     for seed in seeds:

@@ -276,7 +276,7 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
     >>> import lowrankflow as lrf
     >>> loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
     >>> start = lrf.random_point(2, 2, 2, rng=0, singular_values=[1e-4, 1e-4])
-    >>> path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, 1e6), gtol=1e-8)
+    >>> path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, 20))
     >>> [(p.index_set, p.critical_value, p.order) for p in follow(path, loss, depth=3)]
     [((), 2.5, 3), ((1,), 0.5, 3)]
     """

@@ -972,6 +972,26 @@ MUTANTS = [
         "rise-of-one", "rise = 0.5 * (inner *", "rise = (inner *", "test_landscape.py::test_lines_out_of_saddles_are_exact",
     ),
     Mutant(
+        "bent-at-three", "[: 2 + (m > 3)]", "[: 2]",
+        "test_landscape_escape.py::test_saddles_whose_ends_have_no_kernel_are_left_all_the_same",
+    ),
+    Mutant(
+        "means-unweighted", "alpha = fall / (2 * len(rising) * theta * c[k])", "alpha = fall / (theta * c[k])",
+        "test_landscape_escape.py::test_saddles_whose_ends_have_no_kernel_are_left_all_the_same",
+    ),
+    Mutant(
+        "neither-of-two", "_OFF = 1e-3", "_OFF = 0.5",
+        "test_landscape_ties.py::test_between_the_two_nothing_is_decided_and_the_two_are_named",
+    ),
+    Mutant(
+        "pairs-exact", "return max(FLOOR, 100 * EPS / closest(problem)[1])", "return FLOOR",
+        "test_landscape_ties.py::test_the_critical_points_are_told_exactly",
+    ),
+    Mutant(
+        "points-of-one-seed", "population = Population(points, seed)", "population = Population(points, 0)",
+        "test_landscape_theory.py::test_numbers_go_with_the_seed",
+    ),
+    Mutant(
         "one-multiplicity", "kept = kept._replace(multiplicity=kept.multiplicity + 1)", "kept = kept._replace(multiplicity=1)",
         "test_landscape.py::test_critical_values_come_in_order_with_their_multiplicities",
     ),

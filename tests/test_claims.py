@@ -8,16 +8,17 @@ import pytest
 
 import lowrankflow as lrf
 from lowrankflow.checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
-from lowrankflow.claims import CLAIMS, OF_METRICS, VERIFIED, Measurement, claim
+from lowrankflow.claims import CLAIMS, OF_METRICS, OF_THE_LANDSCAPE, VERIFIED, Measurement, claim
 from lowrankflow.claims.landscape import LANDSCAPE
 from lowrankflow.claims.page import markdown, page
 from lowrankflow.claims.training import TRAINING
+from lowrankflow.scalar.verification import SCALAR
 from lowrankflow.statements import generator, measured
 
 ROOT = Path(__file__).parents[1]
 GROUPS = {
     "verify": VERIFIED, "compare": OF_METRICS,
-    "landscape": LANDSCAPE, "descent": TRAINING,
+    "landscape": (*LANDSCAPE, *OF_THE_LANDSCAPE), "descent": TRAINING, "scalar": SCALAR,
     "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The exact classification of critical points of the square loss, against dense Hessians that share no code with it."""
 
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,16 +8,17 @@ from scipy.linalg import null_space
 
 import lowrankflow as lrf
 from lowrankflow import landscape
-from lowrankflow.landscape.canonical import Canonical, canonical_form
+from lowrankflow.claims.populations import critical_point
+from lowrankflow.landscape.canonical import canonical_form
 from lowrankflow.landscape.nearest import nearest_place
 from lowrankflow.landscape.places import GLOBAL, NON_STRICT, NOT_CRITICAL, STRICT, UNDECIDED
-from lowrankflow.landscape.whitened import Whitened, chain
+from lowrankflow.landscape.whitened import chain
 
 KINDS = {GLOBAL, STRICT, NON_STRICT}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# oracles
+# oracles: the claims have their own copies, and test_landscape_theory.py compares the two
 
 
 def dense_hessian(factors, inputs, targets):
@@ -51,77 +52,15 @@ def gradient(factors, inputs, targets):
 # random critical points
 
 
-def basis(d, rng, spread=0.5):
-    if not d:
-        return np.zeros((0, 0))
-    u, v = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
-    return u * np.exp(rng.uniform(-spread, spread, d)) @ v
-
-
-def barcode(dims, rng):
-    """Maps around a cycle of spaces with every product of N - 1 of them zero, and in general none of them zero itself."""
-    n, used = len(dims), [0] * len(dims)
-    blocks = [np.zeros((dims[(h + 1) % n], dims[h])) for h in range(n)]
-    for _ in range(6):
-        first, arrows = int(rng.integers(n)), int(rng.integers(n - 1))
-        nodes = [(first + k) % n for k in range(arrows + 1)]
-        if all(used[v] < dims[v] for v in nodes):
-            for a, b in pairwise(nodes):
-                blocks[a][used[b], used[a]] = 1.0
-            for v in nodes:
-                used[v] += 1
-    return blocks
-
-
 class Drawn:
-    """A random critical point: inputs, targets, the network, its S from 0."""
+    """A random critical point of the claims, some of them not clear; its spectrum and class by the oracles above alone."""
 
-    def __init__(self, seed, most=5):
-        rng = self.rng = np.random.default_rng(seed)
-        while True:
-            self.depth = int(rng.integers(2, 6))
-            m, n = (int(d) for d in rng.integers(1, most, 2))
-            self.inputs = rng.standard_normal((n, int(rng.integers(max(m, n), 10))))
-            self.targets = rng.standard_normal((m, self.inputs.shape[1]))
-            if rng.random() < 0.3 and min(m, n) > 1:  # a teacher of lower rank
-                k = int(rng.integers(1, min(m, n)))
-                self.targets = rng.standard_normal((m, k)) @ rng.standard_normal((k, n)) @ self.inputs
-            self.loss = lrf.losses.LeastSquares(self.inputs, self.targets)
-            self.problem = problem = Whitened.of(self.loss)
-            sigma = problem.sigma[: problem.target_rank]
-            if sigma.size < 2 or -np.diff(sigma).max() > 0.1:
-                break
-        p, q = problem.shape
-        hidden = [int(d) for d in rng.integers(1, 6, self.depth - 1)]
-        self.sizes = [q, *hidden, p]
-        best = problem.best_rank(self.sizes)
-        r = int(rng.integers(0, best + 1))
-        pairs = rng.permutation(problem.target_rank)[:r] if rng.random() < 0.4 else range(r)
-        self.index_set = tuple(sorted(int(i) for i in pairs))
-        dims = [q, *(d - r for d in hidden), p - r]
-        blocks = [rng.standard_normal((b, a)) for a, b in pairwise(dims)]
-        if r < min(self.sizes):
-            if problem.target_rank == p and rng.random() < 0.6:
-                blocks = self.cyclic([p - r, *dims[1:-1]], blocks[0].shape)
-            else:
-                for i in rng.permutation(self.depth)[: int(rng.integers(2, self.depth + 1))]:
-                    blocks[i][:] = 0.0
-        form = Canonical(problem, self.index_set, tuple(basis(d, rng) for d in hidden), tuple(blocks))
-        self.network = problem.network(form.factors())
-        self.value = float(self.loss.value(self.network))
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.point = critical_point(self.rng, clear=False)
 
-    def cyclic(self, dims, first):
-        """A barcode in random bases, with Z_1 from Z_1' = Z_1 T^T I_Q."""
-        rng, problem = self.rng, self.problem
-        blocks = barcode(dims, rng)
-        bases = [np.eye(dims[0]), *(basis(d, rng) for d in dims[1:])]
-        turned = [
-            bases[(h + 1) % len(dims)] @ z @ np.linalg.inv(bases[h]) if z.size else z for h, z in enumerate(blocks)
-        ]
-        others = [i for i in range(problem.shape[0]) if i not in self.index_set]
-        z = np.zeros(first)
-        z[:, others] = turned[0] / problem.sigma[others]
-        return [z, *turned[1:]]
+    def __getattr__(self, name):
+        return getattr(self.point, name)
 
     @property
     def spectrum(self):

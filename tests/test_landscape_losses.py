@@ -11,7 +11,7 @@ from oracles import EPS, chain, fitted_slope, jacobian, sides
 from scipy.optimize import minimize
 
 import lowrankflow as lrf
-from lowrankflow.landscape.anyloss import certify_gradient, descend, kick, kick_and_descend, width_condition
+from lowrankflow.landscape.anyloss import certify_gradient, width_condition
 from lowrankflow.landscape.counterexamples import (
     AbsoluteError,
     bottleneck_example,
@@ -19,6 +19,7 @@ from lowrankflow.landscape.counterexamples import (
     subgradient_descent,
 )
 from lowrankflow.landscape.flatness import refactored
+from lowrankflow.landscape.kicks import descend, kick, kick_and_descend
 from lowrankflow.losses import Huber, Inputs, LeastSquares, LogCosh, Measured, Softmax
 
 # ---------------------------------------------------------------------------------------------------------------------

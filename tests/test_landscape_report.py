@@ -64,11 +64,11 @@ def test_what_is_said_wrongly_of_any_point_is_seen():
     assert sets > 20
 
 
-def test_a_saddle_without_a_line_is_placed_all_the_same():
-    """Its last layer has no kernel: the way out is not claimed."""
-    loss = lrf.losses.LeastSquares([[1.0]], [[3.0], [0.0]])
-    network = lrf.LinearNetwork([[[0.0]], [[0.0]], [[0.0], [1.0]]])
-    with pytest.raises(ValueError, match="no line of descent was found"):
+def test_a_saddle_that_curves_alone_leave_is_placed_all_the_same():
+    """No line leaves it: the way out is not claimed."""
+    loss = lrf.losses.LeastSquares(np.eye(2), np.diag([3.0, 0.0]))
+    network = lrf.LinearNetwork([[[0.0, 1.0]], [[0.0]], [[0.0], [1.0]]])
+    with pytest.raises(ValueError, match="`network` must be at a saddle that a line leaves"):
         lrf.landscape.escape(network, loss)
     report = place_report(network, loss)
     assert report.attachments["place"].order == 3 and "way out" not in [c.name for c in report]

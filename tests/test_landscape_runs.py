@@ -10,7 +10,7 @@ from scipy import integrate as quadrature
 
 import lowrankflow as lrf
 from lowrankflow.landscape import Climb, critical_matrix, follow, manifold_hessian, place, staircase
-from lowrankflow.landscape.runs import mode_time
+from lowrankflow.landscape.modes import mode_time
 from lowrankflow.losses import LeastSquares
 from lowrankflow.matrices import LowRankMatrix
 

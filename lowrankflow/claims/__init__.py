@@ -4,6 +4,8 @@
 - `comparisons`: of `compare_metrics`, on `courses` of several metrics.
 - `training`: of `verify_descent`, on a run of gradient descent.
 - `landscape`: of the place of a network at a critical point.
+- `critical_points`, `canonical_forms`, `ways_out`, `passages`, `any_loss`, `counterexamples`, `closed_forms`: of the
+  landscape at large, on random problems, `populations`.
 - Those of what users bring stand in ``lowrankflow.checks``, beside what they check.
 - `gaps`: how far two W lie apart.
 - `page`: docs/claims.md, from the words.
@@ -17,9 +19,18 @@ from typing import Any
 
 from .. import validation
 from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
+from ..scalar.verification import SCALAR
 from ..statements import Measurement, Statement, Words, claim
 from . import comparisons, descents, identities, landscape, limits, separable, training, trajectories
+from .any_loss import ANY_LOSS
+from .canonical_forms import CANONICAL_FORMS
+from .closed_forms import CLOSED_FORMS
+from .counterexamples import COUNTEREXAMPLES
+from .critical_points import CRITICAL_POINTS
+from .passages import PASSAGES
+from .populations import Population
 from .sides import Runs, Sides
+from .ways_out import WAYS_OUT
 
 __all__ = ["CLAIMS", "Measurement", "Statement", "Words", "claim", "explain"]
 
@@ -34,6 +45,9 @@ ABOUT_THE_LIMIT = (
 )  # fmt: skip
 VERIFIED: tuple[Statement[[Sides, Runs]], ...] = (*AT_A_POINT, *ALONG_THE_FLOW, *OF_DESCENT, *ABOUT_THE_LIMIT)
 OF_METRICS = (comparisons.power, comparisons.conversion, comparisons.clock_change)
+OF_THE_LANDSCAPE: tuple[Statement[[Population]], ...] = (
+    *CRITICAL_POINTS, *CANONICAL_FORMS, *WAYS_OUT, *PASSAGES, *ANY_LOSS, *COUNTEREXAMPLES, *CLOSED_FORMS,
+)  # fmt: skip
 _BY_NAME: tuple[Statement[Any], ...] = (*VERIFIED, *OF_METRICS)  # those whose names are their own
 
 
@@ -41,7 +55,7 @@ def _words() -> dict[str, Words]:
     """Return the words of all claims; those of a check go by its name too, because their names are no one's own."""
     checks: Mapping[str, tuple[Statement[Any], ...]] = {
         "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
-        "landscape": landscape.LANDSCAPE, "descent": training.TRAINING,
+        "landscape": (*landscape.LANDSCAPE, *OF_THE_LANDSCAPE), "descent": training.TRAINING, "scalar": SCALAR,
     }  # fmt: skip
     known = {one.name: one.words for one in _BY_NAME}
     return known | {f"{check} {one.name}": one.words for check, claims in checks.items() for one in claims}
@@ -56,8 +70,8 @@ def explain(name: str) -> str:
     Parameters
     ----------
     name : str
-        Of a claim of `verify_equivalence` or `compare_metrics`; of a claim of a check with the check before it, as in
-        "check_loss gradient".
+        Of a claim of `verify_equivalence` or `compare_metrics`; of a claim of a check, or about the landscape, with that
+        before it, as in "check_loss gradient" or "landscape classes".
 
     Returns
     -------

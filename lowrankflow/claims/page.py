@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
+from ..scalar.verification import SCALAR
 from ..statements import Statement
-from . import ABOUT_THE_LIMIT, ALONG_THE_FLOW, AT_A_POINT, OF_DESCENT, OF_METRICS
+from . import ABOUT_THE_LIMIT, ALONG_THE_FLOW, AT_A_POINT, OF_DESCENT, OF_METRICS, OF_THE_LANDSCAPE
 from .landscape import LANDSCAPE
 from .training import TRAINING
 
@@ -46,25 +47,37 @@ _SECTIONS = (
     _Section("Gradient descent", "", OF_DESCENT),
     _Section(
         "The limit",
-        "These are claims about theorems on limits, seen at a finite time. They need more hypotheses than the equivalence,"
-        " and where those fail (real data often have deficient rank) they are shown without a verdict. They are measured"
-        " on the Riemannian side. Past the validity horizon, at depth 2 with wide layers, *departure* takes their place;"
+        "These are claims about theorems on limits, seen at a finite time. They need more hypotheses than the"
+        " equivalence, and where those fail (real data often have deficient rank) they are shown without a verdict."
+        " They are measured on the Riemannian side. Past the validity horizon, at depth 2 with wide layers, *departure*"
+        " takes their place;"
         " where W separates the samples of a classification, *margin* does.",
         ABOUT_THE_LIMIT,
     ),
     _Section(
         "Metrics side by side",
-        "`lowrankflow compare` and `compare_metrics` follow the flows of several metrics from one start. Most of what they"
-        " report is measurement: tables and figures without a verdict, since the metrics *are* different and nothing says"
-        " which one should win. Three statements hold for every metric, on every problem, and are claimed. Each is measured"
+        "`lowrankflow compare` and `compare_metrics` follow the flows of several metrics from one start. Most of what"
+        " they report is measurement: tables and figures without a verdict, since the metrics *are* different and"
+        " nothing says which one should win. Three statements hold for every metric, on every problem, and are claimed."
+        " Each is measured"
         " under all metrics, and the worst one counts.",
         OF_METRICS,
     ),
     _Section(
         "A place in the landscape",
-        "`lowrankflow landscape` and `place_report` say at which critical point of the square loss a network is, or is near, and"
+        "`lowrankflow landscape` and `place_report` say at which critical point of the square loss a network is, or is"
+        " near, and"
         " measure it there.",
         LANDSCAPE,
+        "landscape ",
+    ),
+    _Section(
+        "The landscape at large",
+        "`lowrankflow landscape --verify` and `verify_landscape` draw random problems and networks, and measure what"
+        " the theory of the landscape says of all of them. The loss is half the sum of squares. Oracles are dense: the"
+        " product rule, the Hessian"
+        " of all factors from Kronecker products, singular values by numpy; they share no code with what they judge.",
+        OF_THE_LANDSCAPE,
         "landscape ",
     ),
     _Section(
@@ -73,6 +86,12 @@ _SECTIONS = (
         " start, and measure every bound at every update.",
         TRAINING,
         "descent ",
+    ),
+    _Section(
+        "Networks of scalars",
+        "`lrf.scalar.verify` measures what Shamir's paper and the room `lrf.scalar` say of one-dimensional networks.",
+        SCALAR,
+        "scalar ",
     ),
     _Section("A loss", "Of `check_loss`, where they apply.", LOSS_CLAIMS, "check_loss "),
     _Section("A metric", "Of `check_metric`.", METRIC_CLAIMS, "check_metric "),

@@ -21,15 +21,16 @@ from ..compare import (
     descent_problem,
     explain,
     place_problem,
+    verify_landscape,
     verify_problem,
-)  # fmt: skip
+)
 from ..problems import Built
 from ..problems.named_losses import is_code
 from ..report import Report
 from ..workers import Tell
-from .arguments import BAD_INPUT, parser
+from .arguments import BAD_INPUT, LANDSCAPE, parser
 from .output import output_folder, progress_bar, show, write
-from .problem import read_problem
+from .problem import read_problem, read_theory
 from .reproduce import reproduce_experiments
 
 __all__ = ["main"]
@@ -48,13 +49,12 @@ def _carry_out(args: argparse.Namespace) -> int:
     if args.command == "verify":
         _require_descent(args)
     with threadpool_limits(threads):
-        problem = read_problem(args)
-        built = problem.build(loss=args.loss if is_code(problem.loss) else None)
+        run = _prepared(args)
         with output_folder(args.out) as folder:
             status = PASSED
             try:
                 with progress_bar(args.quiet) as progress:
-                    report = _COMMANDS[args.command](built, progress, args)
+                    report = run(progress)
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
                 print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
@@ -66,6 +66,16 @@ def _carry_out(args: argparse.Namespace) -> int:
     if status == INTERRUPTED:
         return status
     return PASSED if report.passed else FAILED
+
+
+def _prepared(args: argparse.Namespace) -> Callable[[Tell | None], Report]:
+    """Read what the arguments state, and return the call that makes the report of it."""
+    if args.command == "landscape" and (asked := read_theory(args)) is not None:
+        points, seed = asked
+        return lambda progress: verify_landscape(points, rng=seed, progress=progress)
+    problem = read_problem(args)
+    built = problem.build(loss=args.loss if is_code(problem.loss) else None)
+    return lambda progress: _COMMANDS[args.command](built, progress, args)
 
 
 def _require_descent(args: argparse.Namespace) -> None:
@@ -115,8 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             width = max(map(len, names))
             print("\n".join(f"{name:<{width}}  {line}" for name, line in names.items()))
             return PASSED
-        if args.command == "verify" and args.explain is not None:
-            print(explain(args.explain))
+        if getattr(args, "explain", None) is not None:
+            before = LANDSCAPE if args.command == "landscape" else ""
+            print(explain(before + args.explain.removeprefix(before)))
             return PASSED
         if args.command == "reproduce":
             return reproduce_experiments(args)

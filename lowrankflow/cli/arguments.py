@@ -8,11 +8,13 @@ from typing import Any, NoReturn
 
 from .._version import __version__
 from ..compare import CLAIMS
+from ..compare.landscape import POINTS
 from ..matrices.requirements import require_depth
 
-__all__ = ["BAD_INPUT", "parser"]
+__all__ = ["BAD_INPUT", "LANDSCAPE", "parser"]
 
 BAD_INPUT = 2
+LANDSCAPE = "landscape "  #: stands before the names of claims about it
 
 _EPILOG = """
 examples:
@@ -52,6 +54,8 @@ _LANDSCAPE_EPILOG = """examples:
   lowrankflow landscape --data digits --natural-end 40       # a plateau on the way: which saddle is near?
   lowrankflow landscape --data iris --depth 2 --rank 2
   lowrankflow landscape --inputs X.npy --targets Y.npy --preprocess none --factors trained.npz
+  lowrankflow landscape --verify                             # the theory itself, on random problems: a minute
+  lowrankflow landscape --explain classes
 """
 
 _CHECK_EPILOG = """
@@ -135,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--steps", type=int, metavar="N", help="updates of --descent (default 1000)")
     output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
-    names = ", ".join(name for name in CLAIMS if not name.startswith("check_"))
+    names = ", ".join(name for name in CLAIMS if not name.startswith(("check_", LANDSCAPE)))
     output.add_argument(
         "--explain",
         metavar="CLAIM",
@@ -220,7 +224,18 @@ def _add_landscape(commands: Any) -> None:
     )  # fmt: skip
     run.add_argument("--rtol", type=float, help="tolerance of the run (default 1e-8)")
     run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
-    _add_output(landscape, "write report.html, report.json, trajectory.npz and the figures")
+    theory = landscape.add_argument_group("the theory itself, without data")
+    theory.add_argument(
+        "--verify", action="store_true",
+        help="measure what the theory says on random critical points and problems, drawn from --seed; takes no data, no"
+        " problem and no run",
+    )  # fmt: skip
+    theory.add_argument(
+        "--points", type=int, metavar="N", help=f"random critical points (default {POINTS}: about a minute)"
+    )
+    output = _add_output(landscape, "write report.html, report.json, trajectory.npz and the figures")
+    names = ", ".join(name.removeprefix(LANDSCAPE) for name in CLAIMS if name.startswith(LANDSCAPE))
+    output.add_argument("--explain", metavar="CLAIM", help=f"say what a claim means and end: {names}")
 
 
 def _add_run(parser: argparse.ArgumentParser, *, shared: bool = True) -> argparse._ArgumentGroup:

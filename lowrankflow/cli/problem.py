@@ -1,4 +1,4 @@
-"""The problem that the arguments state, or a file that they name."""
+"""The problem that the arguments state, or a file that they name; or that they state none."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 from dataclasses import fields, replace
 from typing import Any
 
+from ..compare.landscape import POINTS
 from ..compare.problems import with_metrics
 from ..problems import Problem
 from ..problems.problem import loss_argument
 
-__all__ = ["read_problem"]
+__all__ = ["read_problem", "read_theory"]
 
 
 def read_problem(args: argparse.Namespace) -> Problem:
@@ -26,3 +27,16 @@ def read_problem(args: argparse.Namespace) -> Problem:
     else:
         problem = Problem(**given)
     return with_metrics(problem) if args.command == "compare" else problem
+
+
+def read_theory(args: argparse.Namespace) -> tuple[int, int] | None:
+    """Return points and seed where the theory of the landscape is to be verified, None where a network is to be placed."""
+    if not args.verify:
+        if args.points is not None:
+            raise ValueError("`points` is of --verify, which draws them. Add --verify, or leave it out.")
+        return None
+    names = ["problem", *(f.name for f in fields(Problem) if f.name != "seed"), "loss_arg"]
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name, None) not in (None, [])]
+    if given:
+        raise ValueError(f"`verify` draws its own problems, got {', '.join(given)}. Leave out one or the other.")
+    return POINTS if args.points is None else args.points, args.seed or 0

@@ -6,7 +6,8 @@ The claims stand in ``lowrankflow.claims``, each with its words and its measure;
 - `theory`: which theorems apply.
 - `metrics`: `compare_metrics`, the flows of several metrics side by side; `courses` runs each of them, `tables` shows
   them.
-- `places`: `place_report`, the place of a network in the landscape.
+- `places`: `place_report`, the place of a network in the landscape; `landscape`: `verify_landscape`, its theory on random
+  problems.
 - `descents`: `verify_descent`, gradient descent against its theory.
 - `problems`: either of them, or a check, of a problem as a value.
 """
@@ -15,6 +16,7 @@ from ..claims import CLAIMS, explain
 from ..claims.sides import natural_time_unit
 from .descents import verify_descent
 from .equivalence import Interrupted, verify_equivalence
+from .landscape import verify_landscape
 from .metrics import compare_metrics
 from .places import place_report
 from .problems import check_problem, compare_problem, descent_problem, place_problem, verify_problem
@@ -32,5 +34,6 @@ __all__ = [
     "place_report",
     "verify_descent",
     "verify_equivalence",
+    "verify_landscape",
     "verify_problem",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 import lowrankflow as lrf
 from lowrankflow.experiments.look import BLUE, MUTED, VERMILLION, panel
 from lowrankflow.experiments.result import Compared, Result, Tell
-from lowrankflow.landscape.anyloss import descend
+from lowrankflow.landscape.kicks import descend
 
 SIZE = (9.6, 4.0)
 CAPTION = (

@@ -3,13 +3,13 @@
 - `classify`: the place of a network, by the exact theory of the square loss (`places`, `canonical`, `whitened`), or by numbers
   about the Hessian for any other loss; `nearest` rounds to the nearest critical point.
 - `builders`: critical points of every kind, minimisers, critical values. `escape`: how to leave a saddle.
-- `runs`: where a run ended, and which plateaus it passed.
+- `runs`: where a run ended, and which plateaus it passed; `modes`: what it has captured; `staircase`: the picture.
 - `hessian`, `lanczos`: Hessian eigenvalues without a matrix.
-- `anyloss`, `counterexamples`: what holds for every convex loss, and where it ends. `decay`, `flatness`, `learning`: weight
-  decay, flattest minimisers, learning coefficients.
+- `anyloss`, `kicks`, `counterexamples`: what holds for every convex loss, and where it ends. `decay`, `flatness`,
+  `learning`: weight decay, flattest minimisers, learning coefficients.
 """
 
-from .anyloss import GradientCertificate, WidthCondition, certify_gradient, kick, kick_and_descend, width_condition
+from .anyloss import GradientCertificate, WidthCondition, certify_gradient, width_condition
 from .builders import (
     CriticalValue,
     critical_matrix,
@@ -33,9 +33,11 @@ from .hessian import (
     hessian_spectrum,
     ritz_values,
 )
+from .kicks import kick, kick_and_descend
 from .learning import LearningCoefficient, learning_coefficient
 from .places import Pivot, Place
-from .runs import Climb, Ending, Plateau, follow, place, staircase
+from .runs import Ending, Plateau, follow, place
+from .staircase import Climb, staircase
 
 __all__ = [
     "Climb",

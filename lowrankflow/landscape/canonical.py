@@ -10,7 +10,7 @@ from scipy import linalg
 
 from ..matrices import EPS
 from ..validation import Array
-from .whitened import FLOOR, Factors, Whitened, chain, relative_to_terms
+from .whitened import FLOOR, Factors, Whitened, chain, relative_to_terms, sizes_of
 
 __all__ = ["Canonical", "canonical_form"]
 
@@ -91,15 +91,13 @@ class Canonical:
             above = z.T @ above
         return [*found[::-1], product]
 
-    def relative_gradient(self) -> float:
-        """Return how far the blocks are from critical, `relative_to_terms` of the residual problem."""
+    def relative_gradient(self, floor: float = FLOOR) -> float:
+        """Return how far the blocks are from critical, `relative_to_terms` of the residual problem; below the floor is zero."""
         *gradients, product = self.gradients()
         top = float(self.problem.sigma[0])
-        natural = top ** (1 / len(self.blocks))
-        norms = [float(linalg.norm(z, 2)) if z.size else 0.0 for z in self.blocks]
-        size = float(np.prod([norm if norm > FLOOR * natural else natural for norm in norms]))
+        size = float(np.prod(sizes_of(self.blocks, top, floor)))
         apart = float(linalg.norm(product)) / size if product.size and size > 0 else 0.0
-        return max(apart if apart > 100 * EPS else 0.0, relative_to_terms(gradients, self.blocks, top))
+        return max(apart if apart > 100 * EPS else 0.0, relative_to_terms(gradients, self.blocks, top, floor))
 
 
 def canonical_form(

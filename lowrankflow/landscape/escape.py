@@ -78,7 +78,8 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
     \lambda_i t^4/2` before scaling [1]_. Else in the residual problem, the deep linear network of the blocks Z beside the active
     part: m layers i_1 < ... < i_m such that no product of the blocks between two of them, around the cycle, is zero, each with
     a rank-one change that leads from the end of one product to the beginning of the next. With the ends in the kernels of what
-    leads to the output, and out of reach of the input, no other term appears: :math:`L - a t^m + b t^{2m}` (derived;
+    leads to the output, and out of reach of the input, no other term appears: :math:`L - a t^m + b t^{2m}`. Where the last or
+    first layers leave no such ends, for m >= 3, others appear, and that is an upper bound for t > 0 (derived;
     docs/theory.md#landscape).
 
     Parameters
@@ -96,7 +97,7 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
     Raises
     ------
     ValueError
-        If the network is at no saddle, or at one for which no such line was found.
+        If the network is at no saddle, or at one of order 3 that curves leave and no such line.
 
     References
     ----------
@@ -126,7 +127,11 @@ def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = 
         form = canonical_form(problem, factors, s)
         found = _around(problem, form, factors, place.order or len(factors))
     if found is None:
-        raise ValueError("`network` must be at a saddle in general position, but no line of descent was found.")
+        raise ValueError(
+            "`network` must be at a saddle that a line leaves, but along every line that was found the loss rises at first,"
+            " as t^2: the middle one of three layers cannot be changed without a change of the product. Curves leave it,"
+            " on which that layer moves by t^2 and the others by t: the loss falls as t^4."
+        )
     v, descent, rise, power, order, exact = found
     directions = _unwhitened(problem, network, v, turn)
     scale = 1 / float(np.sqrt(sum(float(linalg.norm(x)) ** 2 for x in directions)))
@@ -170,6 +175,12 @@ def _around(problem: Whitened, form: Canonical, factors: Factors, order: int) ->
         found = _line(form, layers) or (_leaning_line(form, layers) if order == 2 else None)
         if found is not None and (best is None or found[1] > best[1]):
             best = found
+    if best is not None or order == 2:
+        return best
+    for layers in islice(_sets(form, factors, problem, order), _TRIED):
+        for found in _bent_lines(form, layers):
+            if best is None or found[1] > best[1]:
+                best = found
     return best
 
 
@@ -260,6 +271,104 @@ def _leaning_line(form: Canonical, layers: Sequence[int]) -> _Found | None:
         directions[i] *= sign * (p if i == other else q) / norms[layers.index(i)]
     exact = not np.vdot(single, both)
     return directions, -float(values[0]), 0.5 * (p * q * float(linalg.norm(both))) ** 2, 4, 2, exact
+
+
+# Where the last layers have no kernel, or the first reach everything. Let i_1 < ... < i_m be layers of a saddle of order
+# m >= 3. A product from behind i_k to before i_{k+2}, with Z_{i_{k+1}} in it, vanishes: else m - 1 layers would do. It is part
+# of what leads from i_k to the output if k <= m - 2, and of what the input reaches before i_k if k >= 3. So there all
+# directions are free, or unseen, and x_{m-1} and y_2 alone may not be. With U the layers whose x is seen by the output and V
+# those whose y the input reaches, {m} in U in {m - 1, m} and {1} in V in {1, 2}, the product changes by terms t^(q - p + 1)
+# for p in V, q in U, p <= q, and the loss by squares of them: where one of x_{m-1}, y_2 is restricted, of order 2 (m - 1) > m;
+# where none is, 2 (m - 2), which is more than m from m = 5 on, and for m = 4 can be scaled below the gain. For m = 3 it is 2:
+# the middle layer alone changes the product, the loss rises as t^2, and no line through these layers falls.
+
+
+def _bent_lines(form: Canonical, layers: Sequence[int]) -> Iterator[_Found]:
+    """Yield lines that change these layers with x_{m-1} or y_2 or both unrestricted; further terms appear."""
+    blocks, n, m = form.blocks, len(form.blocks), len(layers)
+    sizes = [blocks[0].shape[1], *(z.shape[0] for z in blocks)]
+    first, last = layers[0], layers[-1]
+    into, out = chain(blocks[:first], sizes[0]), chain(blocks[last + 1 :], sizes[last + 1])
+    u, s, vt = linalg.svd(into @ form.problem.target[form.others].T @ out, check_finite=False)
+    if not s[0] > 0:
+        return
+    for any_start, any_end in ((True, False), (False, True), (True, True))[: 2 + (m > 3)]:
+        starts, ends = [], [u[:, 0]]
+        for k, (a, b) in enumerate(pairwise(layers), 1):
+            within = chain(blocks[a + 1 : b], sizes[a + 1])
+            free = np.eye(within.shape[1]) if any_start and k == m - 1 else _kernel(form, a + 1, n)
+            unseen = np.eye(within.shape[0]) if any_end and k == 1 else _kernel(form, 0, b, transposed=True)
+            if not free.size or not unseen.size:
+                break
+            left, size, right = linalg.svd(unseen.T @ within @ free, check_finite=False)
+            if not size[0] > ZERO * _scale(form, a + 1, b):
+                break
+            starts.append(free @ right[0])
+            ends.append(unseen @ left[:, 0])
+        else:
+            changes = {i: np.outer(x, y) for i, x, y in zip(layers, [*starts, vt[0]], ends, strict=True)}
+            yield from _bounded(form, layers, changes)
+
+
+def _bounded(form: Canonical, layers: Sequence[int], changes: dict[int, Array]) -> Iterator[_Found]:
+    """Yield a line with its loss bounded by L - a t^m + b t^{2m} for t > 0, for the best signs of the first and last layer.
+
+    Of the terms c_k t^k between, those that rise are each shared out: with theta = (2 m - k) / m and any alpha > 0
+    t^k <= theta alpha t^m + (1 - theta) alpha^(-theta / (1 - theta)) t^(2 m), the inequality of the weighted means.
+    """
+    m = len(layers)
+    norms = {i: float(linalg.norm(v)) for i, v in enumerate(_directions(form, changes)) if i in changes}
+    changes = {i: change / norms[i] for i, change in changes.items()}  # in units of the factors
+    parts = _product_polynomial(form, changes)
+    gain, square = float(np.vdot(parts[m], form.problem.target[form.others])), float((parts[m // 2] ** 2).sum())
+    if not gain > 0:
+        return
+    if m == 4 and square > gain:  # the two middle layers move less, the outer ones more
+        less = (gain / square) ** 0.25
+        changes = {i: change * (less if i in layers[1:3] else 1 / less) for i, change in changes.items()}
+    found = []
+    for flip in (1.0, -1.0):
+        for other in (1.0, -1.0):
+            signs = dict.fromkeys(layers, 1.0) | {layers[0]: flip, layers[-1]: other, layers[1]: flip * other}
+            signed = {i: signs[i] * change for i, change in changes.items()}
+            c = _loss_polynomial(form, signed)
+            fall = -c[m]
+            if not fall > 0 or not np.abs(c[:m]).max() <= 1e-9 * fall:
+                continue
+            rising = [k for k in range(m + 1, 2 * m) if c[k] > 0]
+            rise = float(c[2 * m])
+            for k in rising:
+                theta = (2 * m - k) / m
+                alpha = fall / (2 * len(rising) * theta * c[k])
+                rise += (1 - theta) * c[k] * alpha ** (-theta / (1 - theta))
+            found.append((fall / (1 + bool(rising)), rise, signed))
+    if found:
+        fall, rise, signed = max(found, key=lambda each: each[0] ** 2 / max(each[1], np.finfo(float).tiny))
+        yield _directions(form, signed), float(fall), float(rise), 2 * m, m, False
+
+
+def _product_polynomial(form: Canonical, changes: dict[int, Array]) -> list[Array]:
+    """Return the coefficients of t^0, t^1, ... of the product of the blocks with their changes times t."""
+    parts = [np.eye(form.blocks[0].shape[1])]
+    for i, z in enumerate(form.blocks):
+        moved = [z @ p for p in parts]
+        if i in changes:
+            more = [changes[i] @ p for p in parts]
+            moved = [moved[0], *(a + b for a, b in zip(moved[1:], more, strict=False)), more[-1]]
+        parts = moved
+    return parts
+
+
+def _loss_polynomial(form: Canonical, changes: dict[int, Array]) -> Array:
+    """Return the coefficients of the loss of the blocks along a line, over the unit; that of t^0 is left out as zero."""
+    parts, target = _product_polynomial(form, changes), form.problem.target[form.others]
+    c = np.zeros(2 * len(parts) - 1)
+    for j, a in enumerate(parts):
+        c[j] -= float(np.vdot(a, target))
+        for k, b in enumerate(parts):
+            c[j + k] += 0.5 * float(np.vdot(a, b))
+    c[0] = 0.0
+    return c
 
 
 def _kernel(form: Canonical, first: int, last: int, *, transposed: bool = False) -> Array:

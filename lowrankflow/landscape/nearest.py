@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
-from ..matrices import LinearNetwork
+from ..matrices import EPS, LinearNetwork
 from ..validation import Array
 from .canonical import Canonical, canonical_form
 from .places import (
@@ -116,7 +116,8 @@ def _made_critical(form: Canonical) -> Iterator[Canonical]:
     values = np.sort(np.concatenate([linalg.svd(z, compute_uv=False) for z in blocks if z.size]))[::-1]
     if values.size < 2 or sum(z.size for z in blocks) > _MANY:
         return
-    ratios = values[:-1] / np.maximum(values[1:], np.finfo(float).tiny)
+    # what is less than roundoff squared of the largest is all the same: no ratio overflows
+    ratios = values[:-1] / np.maximum(values[1:], max(EPS**2 * float(values[0]), np.finfo(float).tiny))
     for k in (-1, *np.argsort(-ratios)[:_CUTS]):
         cut = 0.0 if k < 0 else float(np.sqrt(values[k] * max(values[k + 1], np.finfo(float).tiny)))
         yield from _if_critical(_fitted(form, cut))

@@ -14,7 +14,7 @@ from scipy import linalg
 from ..matrices import EPS, LinearNetwork
 from ..validation import Array
 from .canonical import Canonical, canonical_form
-from .whitened import FLOOR, Factors, Whitened, chain
+from .whitened import FLOOR, Factors, Whitened, chain, sizes_of
 
 __all__ = ["GLOBAL", "NON_STRICT", "NOT_CRITICAL", "STRICT", "UNDECIDED", "Pivot", "Place", "place_of"]
 
@@ -24,7 +24,8 @@ NOT_CRITICAL, UNDECIDED = "not critical", "undecided"
 ZERO = 1e-8  #: singular value of a product, over the norms of what is multiplied, from which on it is one
 ROUNDOFF = 1e-12  #: and up to which it is none; between the two nothing is decided
 BESIDE = 1e-6  #: relative gradient of the blocks beside the active part, which is larger by their condition
-_OFF = 0.1  # of an overlap from 0 or 1, from which on it is neither
+_OFF = 1e-3  # of an overlap from 0 or 1, from which on it is neither
+_CLOSE = 1e-4  # relative gap of two singular values of the target that is mentioned where nothing can be decided
 TIED = 1e-10  #: relative gap of two singular values of the target below which they are one
 
 
@@ -121,6 +122,29 @@ def groups(problem: Whitened) -> list[list[int]]:
         else:
             found.append([i])
     return found
+
+
+def closest(problem: Whitened) -> tuple[int, float]:
+    """Return the pair, from 0, that is closest to the one after it without being tied to it, and that gap over sigma_1.
+
+    The last pair is compared with zero where T has less rank than rows.
+    """
+    s, t = problem.sigma, problem.target_rank
+    gaps = [float(a - b) / float(s[0]) for a, b in pairwise([*s[:t], *([0.0] if t < problem.shape[0] else [])])]
+    return min(((k, gap) for k, gap in enumerate(gaps) if gap > TIED), key=lambda each: each[1], default=(0, 1.0))
+
+
+def mixing(problem: Whitened) -> float:
+    """Return how far roundoff turns singular vectors of the targets into each other: by a hundred of it over the gap."""
+    return max(FLOOR, 100 * EPS / closest(problem)[1])
+
+
+def _too_close(problem: Whitened) -> str:
+    """Say which pair of the targets is too close to the next."""
+    k, gap = closest(problem)
+    if gap > _CLOSE:
+        return ""
+    return f"; the singular values {k + 1} and {k + 2} of the whitened targets are only {gap:.2g} of the largest apart"
 
 
 def aligned(problem: Whitened, factors: Factors) -> tuple[Factors, Array, Array]:
@@ -223,9 +247,7 @@ def scales_of(problem: Whitened, factors: Sequence[Array]) -> list[float]:
 
 def own_scales(problem: Whitened, factors: Sequence[Array]) -> list[float]:
     """Return the norms of the factors; of one that is roundoff beside a balanced minimiser, the size of that."""
-    natural = float(problem.sigma[0]) ** (1 / len(factors))
-    norms = [float(linalg.norm(f, 2)) if f.size else 0.0 for f in factors]
-    return [norm if norm > FLOOR * natural else natural for norm in norms]
+    return sizes_of(factors, float(problem.sigma[0]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -256,16 +278,21 @@ def place_of(problem: Whitened, network: LinearNetwork, value: float, threshold:
     off = float(np.abs(overlaps - (overlaps > 0.5)).max(initial=0.0))
     decided["overlap of a pair, off 0 or 1"] = (max(off, EPS), _OFF)
     if off > _OFF:  # near a critical point by its gradient, but of which pairs?
-        why = f"the pairs of the targets are neither learned nor not (overlap off by {off:.2g})"
+        why = f"pairs of the targets are neither learned nor not (overlap off by {off:.2g}){_too_close(problem)}"
         return replace(here, kind=UNDECIDED, notes=(*notes, why), margin=margin_of(decided), decided_by=decided)
     try:
         canonical = canonical_form(problem, factors, index_set)
     except np.linalg.LinAlgError:
         why = "the active directions cannot be told from the others"
         return replace(here, kind=UNDECIDED, notes=(*notes, why), margin=margin_of(decided), decided_by=decided)
-    beside = canonical.relative_gradient()
-    decided["relative gradient beside the active part"] = (max(beside, EPS), BESIDE)
-    if not beside <= BESIDE:
+    noise = mixing(problem)  # the blocks are no more accurate than the pairs that they stand beside
+    beside, limit = canonical.relative_gradient(noise), max(BESIDE, 10 * noise)
+    decided["relative gradient beside the active part"] = (max(beside, EPS), limit)
+    if not beside <= limit:
+        near = _too_close(problem)
+        if near:
+            why = f"the blocks beside the active part are critical to {beside:.2g} of their size only{near}"
+            here = replace(here, kind=UNDECIDED, notes=(*notes, why))
         return replace(here, margin=margin_of(decided), decided_by=decided)
     return _classified(here, problem, factors, canonical, decided)
 
@@ -293,7 +320,7 @@ def _classified(
             kind, order = UNDECIDED, None
             notes = (*notes, f"products that decide are neither above {ZERO:g} of their factors nor roundoff")
         elif kind == NON_STRICT:
-            order = Arcs(canonical, own_scales(problem, factors)).order()
+            order = Arcs(canonical, own_scales(problem, factors)).order(max(ZERO, 10 * mixing(problem)))
     index, nullity = (None, None) if kind == UNDECIDED else inertia(problem, canonical, factors, kind)
     return replace(
         here, kind=kind, notes=notes, rank=r, index_set=tuple(i + 1 for i in s), critical_value=problem.value(s), order=order,

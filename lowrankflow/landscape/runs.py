@@ -6,32 +6,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import linalg, special
-from scipy.sparse.linalg import svds
+from scipy import linalg
 
 from .. import validation
 from ..flow import Trajectory
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss
-from ..matrices import EPS, LinearNetwork, Matrix, Product
+from ..matrices import EPS, LinearNetwork, Matrix
 from ..matrices.requirements import require_depth
-from ..report import Curve, Figure
-from ..validation import Array
+from .modes import Seen, State, growth_beside, mode_time, set_text
 from .places import groups, inversions, is_leading, margin_of
 from .whitened import Whitened
 
-__all__ = ["Climb", "Ending", "Plateau", "follow", "place", "staircase"]
+__all__ = ["Ending", "Plateau", "follow", "place"]
 
 AT = 0.1  #: distance from W_S, over that of W_S from its neighbour, up to which W is at W_S
 TOWARDS = 0.5  #: and up to which it is on the way: beyond, W may as well be between the two
 NEAR = 1.0  #: and up to which a run passes it
 BALANCED = 1e-6  #: relative imbalance up to which the predictions for balanced factors are made
-_ISOTROPIC = 1e-8  # relative difference of the eigenvalues of whitened inputs
-_ALIGNED = 1e-2  # of what is dormant, beside the direction that grows, relative to it
-_DENSE = 300  # pairs up to which all are computed where one is looked for
 _SMALL = 0.25  # of its limit, up to which a mode is taken for dormant
 
 MINIMISER, SADDLE, UNDECIDED = "minimiser of its rank", "saddle", "undecided"
@@ -119,7 +114,7 @@ class Ending:
         what = {MINIMISER: "the minimiser of its rank", SADDLE: f"a saddle{index}{fewer}"}[self.kind]
         where = "between critical points, the nearest" if self.where == UNDECIDED else self.where
         said = (
-            f"{where} {what}, S = {_set_text(self.index_set)}: excess {self.excess:.3g} over the critical value"
+            f"{where} {what}, S = {set_text(self.index_set)}: excess {self.excess:.3g} over the critical value"
             f" {self.critical_value:.6g}, relative distance {self.relative_distance:.2g}"
         )
         return f"{said}; {self.obstruction}" if self.obstruction else said
@@ -281,7 +276,7 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
     >>> import lowrankflow as lrf
     >>> loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
     >>> start = lrf.random_point(2, 2, 2, rng=0, singular_values=[1e-4, 1e-4])
-    >>> path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, 300))
+    >>> path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, 20))
     >>> [(p.index_set, p.critical_value, p.order) for p in follow(path, loss, depth=3)]
     [((), 2.5, 3), ((1,), 0.5, 3)]
     """
@@ -318,145 +313,7 @@ def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple
     return tuple(found)
 
 
-class Climb(NamedTuple):
-    """A run as the picture shows it."""
-
-    label: str
-    t: Array
-    loss: Array
-    plateaus: Sequence[Plateau]
-    unit: float = 1.0  #: of the times of `t` and of the plateaus, which are divided by it
-
-
-def staircase(runs: Sequence[Climb], time: str = "t") -> Figure:
-    """Return the picture of one run, or of several: loss against time, and the plateaus as lines with their names.
-
-    Parameters
-    ----------
-    runs : sequence of Climb
-        With a plateau in one of them at least.
-    time : str
-        What the axis of times says.
-    """
-    several = len(runs) > 1
-    curves = [Curve(r.label, (r.t[1:] / r.unit).tolist(), r.loss[1:].tolist(), "one" if several else "a") for r in runs]
-    start = min(float(r.t[1]) / r.unit for r in runs if r.t.size > 1)
-    end = max(float(r.t[-1]) / r.unit for r in runs)
-    shown: dict[tuple[int, ...], Plateau] = {}
-    for r in runs:
-        for p in r.plateaus:
-            shown.setdefault(p.index_set, p)
-        if not several:
-            at = [max(p.nearest_at / r.unit, start) for p in r.plateaus]
-            values = np.interp(at, r.t / r.unit, r.loss).tolist()
-            curves.append(Curve("nearest to a saddle", at, values, "b", points=True))
-    label = "" if several else "critical values of the saddles"
-    for p in shown.values():
-        mark = f"rank {p.rank}" if p.leads and p.rank != 1 else f"S = {_set_text(p.index_set)}"
-        curves.append(Curve(label, [start, end], [p.critical_value] * 2, "guide", mark=mark))
-    caption = (
-        "Loss against time, with the critical values of the saddles that W came near to. S names the singular pairs of the"
-        " whitened targets that W had captured there; rank r is S = {1, ..., r}. S is read from W, not from the loss."
-    )
-    title = "The staircase: which plateaus " + ("the runs passed" if several else "the run passed")
-    return Figure("staircase", title, caption, time, "loss", curves, "log")
-
-
-def _set_text(indices: Sequence[int]) -> str:
-    """Return S as people write it, four neighbours or more by the first and the last: {1, ..., 8, 10}."""
-    runs: list[list[int]] = []
-    for i in indices:
-        if runs and i == runs[-1][-1] + 1:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    return "{" + ", ".join(f"{r[0]}, ..., {r[-1]}" if len(r) > 3 else ", ".join(map(str, r)) for r in runs) + "}"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what W has captured
-
-
-class _State(NamedTuple):
-    index_set: tuple[int, ...]  # from 0
-    overlaps: Array
-    captured: Array
-    distance: float
-    excess: float
-
-
-class _Seen:
-    """The singular pairs of the whitened targets, and what a W has of them; nothing m x n is formed."""
-
-    def __init__(self, problem: Whitened, loss: Loss) -> None:
-        whiten = facts(loss).whiten
-        assert whiten is not None
-        self.problem, self.whiten, t = problem, whiten, problem.target_rank
-        self.u, self.v = problem.spectrum.u[:, :t], problem.spectrum.vt[:t].T
-        self.sigma = problem.spectrum.sigma[:t]
-        self.tied = [g for g in groups(problem) if len(g) > 1]
-
-    def look(self, w: Matrix) -> _State | None:
-        """Return S, the overlaps and the distance of W from W_S; None where W is not finite."""
-        left, right = self.whiten(w).split()
-        if not (np.isfinite(left).all() and np.isfinite(right).all()):
-            return None
-        up, down = self.u.T @ left, right @ self.v
-        overlaps = np.einsum("ik,ki->i", up, down) / self.sigma
-        u, v = self.u, self.v
-        for g in self.tied:  # any basis of a group will do: the one in which W is diagonal there
-            block = up[g] @ down[:, g] / self.sigma[g[0]]
-            values, turn = linalg.eigh(0.5 * (block + block.T), check_finite=False)
-            u = u.copy() if u is self.u else u
-            v = v.copy() if v is self.v else v
-            u[:, g], v[:, g] = u[:, g] @ turn[:, ::-1], v[:, g] @ turn[:, ::-1]
-            overlaps[g] = values[::-1]
-        captured = self._captured(left, right)
-        count = min(int((captured > 0.5).sum()), overlaps.size)
-        s = np.sort(np.argsort(-(self.sigma**2) * overlaps, kind="stable")[:count])
-        chosen = np.zeros(overlaps.size, dtype=bool)
-        chosen[s] = True
-        apart = Product(np.hstack([left, -u[:, s] * self.sigma[s]]), np.vstack([right, v[:, s].T]))
-        distance = apart.norm()
-        # ||B - Q||^2 / 2 - ||B_S - Q||^2 / 2 with B - B_S = D: ||D||^2 / 2 - <D, Q - B_S>
-        excess = 0.5 * distance**2 - float((self.sigma[~chosen] ** 2 * overlaps[~chosen]).sum())
-        return _State(tuple(int(i) for i in s), overlaps, captured, distance, excess)
-
-    def _captured(self, left: Array, right: Array) -> Array:
-        """Return how much of each singular direction (x, s, y) of B = left right is captured, decreasing; 1 at a critical point.
-
-        The size over the best size along it, s / x^T Q y, or (x^T Q y)^2 / (||Q^T x|| ||Q y||) if less: whether it is one of Q.
-        """
-        if not self.sigma.size:
-            return np.zeros(0)
-        (q, upper), (p, lower) = (linalg.qr(a, mode="economic", check_finite=False) for a in (left, right.T))
-        x, s, yt = linalg.svd(upper @ lower.T, full_matrices=False, check_finite=False)
-        sigma = self.sigma[:, None]
-        x, y = sigma * (self.u.T @ (q @ x)) / sigma[0], sigma * (self.v.T @ (p @ yt.T)) / sigma[0]
-        best = np.maximum((x * y * sigma[0] / sigma).sum(axis=0), 0.0)  # over sigma_1, as the norms
-        norms = linalg.norm(x, axis=0) * linalg.norm(y, axis=0)
-        size, along = np.zeros_like(s), np.zeros_like(s)
-        seen = norms > EPS**2
-        np.divide(s / sigma[0], best, out=size, where=seen & (best > EPS))
-        np.divide(best**2, norms, out=along, where=seen)
-        return np.sort(np.minimum(size, along))[::-1]
-
-    def next_pair(self, s: Sequence[int]) -> float:
-        """Return the largest singular value that is not in S: the distance from W_S to the critical matrix with it."""
-        left = [float(x) for i, x in enumerate(self.sigma) if i not in s]
-        return max(left, default=0.0)
-
-    def neighbour(self, s: Sequence[int], rank: int) -> float:
-        """Return the distance from W_S to the nearest critical matrix that a run of this rank may mean instead.
-
-        With the least pair less or, below that rank, with the next one more.
-        """
-        less = [float(self.sigma[i]) for i in s]
-        more = [self.next_pair(s)] if len(s) < min(rank, self.sigma.size) else []
-        return min([*less, *more], default=0.0)
-
-
-def _crossing(path: Trajectory, looked: Sequence[_State | None], i: int) -> float:
+def _crossing(path: Trajectory, looked: Sequence[State | None], i: int) -> float:
     """Return when S changes between the kept times i - 1 and i: on a line, or half way where only its members do."""
     before, now, t = looked[i - 1], looked[i], path.t
     if before is None or now is None:
@@ -467,7 +324,7 @@ def _crossing(path: Trajectory, looked: Sequence[_State | None], i: int) -> floa
     return float(t[i - 1] + part * (t[i] - t[i - 1]))
 
 
-def _checked(path: Trajectory, loss: Loss) -> tuple[_Seen | None, list[Any]]:
+def _checked(path: Trajectory, loss: Loss) -> tuple[Seen | None, list[Any]]:
     """Return the pairs of the targets, None for a loss without, and the points."""
     if not isinstance(path, Trajectory):
         raise TypeError(f"`path` must be a Trajectory, got {validation.describe(path)}.")
@@ -477,14 +334,14 @@ def _checked(path: Trajectory, loss: Loss) -> tuple[_Seen | None, list[Any]]:
     validation.require_shape("path.points[0]", path.points[0].shape, loss.shape)
     said = facts(loss)
     known = said.spectrum is not None and said.whiten is not None
-    return (_Seen(Whitened.of(loss), loss) if known else None), path.points
+    return (Seen(Whitened.of(loss), loss) if known else None), path.points
 
 
 def _rank(w: Any) -> int:
     return int(min(*w.shape, *w.widths) if isinstance(w, LinearNetwork) else w.rank)
 
 
-def _recedes(seen: _Seen, points: Sequence[Any], last: _State) -> bool:
+def _recedes(seen: Seen, points: Sequence[Any], last: State) -> bool:
     """Whether the last kept step led away from W_S."""
     before = seen.look(points[-2]) if len(points) > 1 else None
     return before is not None and before.index_set == last.index_set and before.distance < last.distance
@@ -517,10 +374,6 @@ def _notes(problem: Whitened) -> tuple[str, ...]:
     return tuple(found)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# orders and times
-
-
 def _flow_depth(first: Any, depth: float | None) -> float | None:
     """Return the depth of the flow of balanced factors; None where it is not known, or they are not balanced."""
     if isinstance(first, LinearNetwork):
@@ -535,13 +388,13 @@ def _order(problem: Whitened, s: Sequence[int], depth: float | None) -> int | No
     return int(depth) if depth is not None and math.isfinite(depth) and float(depth).is_integer() else None
 
 
-def _predicted(plateau: Plateau, seen: _Seen, w: Matrix, s: Sequence[int], rank: int, depth: float | None) -> Plateau:
+def _predicted(plateau: Plateau, seen: Seen, w: Matrix, s: Sequence[int], rank: int, depth: float | None) -> Plateau:
     """Return a plateau with the time at which theory expects the run to leave it."""
     if depth is None or not math.isfinite(depth):
         return replace(plateau, prediction="none: the depth of balanced factors is not known")
     if len(s) >= rank:
         return replace(plateau, prediction="none: W leaves by an exchange of pairs, whose time depends on the way in")
-    growth = _growth(seen, w, s, depth)
+    growth = growth_beside(seen, w, s, depth)
     if not 0 < growth.size <= _SMALL * growth.limit:
         return replace(plateau, prediction="none: the next mode is not small and positive at the nearest point")
     if not growth.aligned and depth > 2:
@@ -557,82 +410,6 @@ def _predicted(plateau: Plateau, seen: _Seen, w: Matrix, s: Sequence[int], rank:
         return replace(plateau, prediction="none: W does not come near enough for the leading order")
     words = "closed form for one mode: whitened inputs, and W aligned with the pairs" if exact else "to leading order"
     return replace(plateau, predicted=mode_time(depth, growth.rate, growth.size, growth.limit), prediction=words)
-
-
-class _Growth(NamedTuple):
-    rate: float  # g, the largest singular value of the gradient beside W_S
-    size: float  # of W along that pair
-    limit: float
-    aligned: bool  # whether that pair is, for what W has beside W_S, a singular pair
-    isotropic: bool
-
-
-def _growth(seen: _Seen, w: Matrix, s: Sequence[int], depth: float) -> _Growth:
-    r"""Return what grows beside W_S: the top singular pair (x, y) of the gradient there, off the row and column spaces of W_S.
-
-    At depth 2 balanced factors of the dormant part :math:`U S V^T` grow by :math:`S^{1/2} (U^T x + V^T y) / 2` alone, so that
-    its squared norm is the size; :math:`x^T U S V^T y` where W is aligned, and beyond depth 2. (derived)
-    """
-    spectrum, chosen = seen.problem.spectrum, list(s)
-    root = np.sqrt(spectrum.eigenvalues)
-    others = [i for i in range(seen.sigma.size) if i not in s]
-    left, right = w.split()
-    inside = linalg.qr(seen.v[:, chosen] / root[:, None], mode="economic")[0] if chosen else np.zeros((root.size, 0))
-
-    def beside(rows: Array) -> Array:
-        return np.asarray(rows - (rows @ inside) @ inside.T)
-
-    top, rate, y = _top(beside(seen.sigma[others, None] * seen.v[:, others].T * root))
-    x = seen.u[:, others] @ top
-    q, upper = linalg.qr(left - seen.u[:, chosen] @ (seen.u[:, chosen].T @ left), mode="economic")
-    u, size, vt = linalg.svd(upper @ beside(right @ spectrum.basis), full_matrices=False)
-    along, across = (q @ u).T @ x, vt @ y
-    known = float((along * size) @ across)
-    off = math.hypot(float(linalg.norm(size * along)), float(linalg.norm(size * across)))
-    aligned = off**2 - 2 * known**2 <= 2 * _ALIGNED**2 * known**2
-    if depth == 2:
-        known = 0.25 * float((size * (along + across) ** 2).sum())
-    curvature = float((spectrum.eigenvalues * y**2).sum())
-    isotropic = not seen.problem.unseen and bool(np.ptp(spectrum.eigenvalues) <= _ISOTROPIC * spectrum.eigenvalues[0])
-    return _Growth(rate, known, rate / curvature, aligned, isotropic)
-
-
-def _top(a: Array) -> tuple[Array, float, Array]:
-    """Return the first singular pair of an array, of a large one by iteration."""
-    if min(a.shape) <= _DENSE:
-        x, s, yt = linalg.svd(a, full_matrices=False, check_finite=False)
-    else:
-        start = np.random.default_rng(0).standard_normal(min(a.shape))  # fixed: the answer must not vary between calls
-        top = float(np.abs(a).max())
-        found = svds(a / top, k=1, v0=start, tol=1e-8)
-        return found[0][:, 0], top * float(found[1][0]), found[2][0]
-    return x[:, 0], float(s[0]), yt[0]
-
-
-def mode_time(depth: float, rate: float, size: float, limit: float) -> float:
-    r"""Return the time in which :math:`s' = N g s^{2-2/N} (1 - s/a)` takes a mode from a size to a/2.
-
-    At depth 2 the logistic law, :math:`\log((a - s)/s) / (2 g)`. Beyond, with p = 2 - 2/N and F(s) = :math:`s^{1-p}/(1-p)\,
-    {}_2F_1(1, 1-p; 2-p; s/a)`, :math:`(F(a/2) - F(s)) / (N g)`. (derived)
-
-    Parameters
-    ----------
-    depth : float
-        N, 2 or more.
-    rate : float
-        g, the norm of the gradient in the direction of the mode while it is dormant.
-    size, limit : float
-        s and a.
-    """
-    share = size / limit
-    if depth == 2:
-        return math.log((1 - share) / share) / (2 * rate)
-    p = 2 - 2 / depth
-
-    def integral(x: float) -> float:
-        return float(x ** (1 - p) / (1 - p) * special.hyp2f1(1.0, 1 - p, 2 - p, x))
-
-    return limit ** (1 - p) * (integral(0.5) - integral(share)) / (depth * rate)
 
 
 def _joined(a: Plateau, b: Plateau) -> Plateau:

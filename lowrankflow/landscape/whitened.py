@@ -17,7 +17,7 @@ from ..matrices import EPS, LinearNetwork
 from ..matrices.requirements import require_network
 from ..validation import Array
 
-__all__ = ["Whitened", "chain", "relative_to_terms"]
+__all__ = ["FLOOR", "Whitened", "chain", "relative_to_terms", "sizes_of"]
 
 Factors = tuple[Array, ...]
 
@@ -175,15 +175,24 @@ class Whitened:
 FLOOR = 1e-13  #: of a factor, relative to that of a balanced minimiser, below which it is roundoff, and zero
 
 
-def relative_to_terms(gradients: Sequence[Array], factors: Sequence[Array], top: float) -> float:
+def sizes_of(factors: Sequence[Array], top: float, floor: float = FLOOR) -> list[float]:
+    """Return the norms of factors, or of blocks; of one that is roundoff beside a balanced minimiser, the size of that.
+
+    A balanced minimiser of a target of norm `top` has factors of its N-th root.
+    """
+    natural = top ** (1 / len(factors))
+    norms = [float(linalg.norm(f, 2)) if f.size else 0.0 for f in factors]
+    return [norm if norm > floor * natural else natural for norm in norms]
+
+
+def relative_to_terms(gradients: Sequence[Array], factors: Sequence[Array], top: float, floor: float = FLOOR) -> float:
     r"""Return the largest :math:`\|\nabla_j\| / (\bar\sigma \prod_{i \ne j} \|F_i\|_2)`, :math:`\bar\sigma` that of T or W.
 
     That is what a gradient would be if no term cancelled another: 1 or so at random, roundoff at a critical point. Small
-    factors make a small gradient, and are no nearer to critical for it. Roundoff of the residual is none.
+    factors make a small gradient, and are no nearer to critical for it. Roundoff of the residual is none, and a factor
+    below the floor is zero, see `FLOOR`.
     """
-    sizes = np.array([float(linalg.norm(f, 2)) if f.size else 0.0 for f in factors])
-    natural = top ** (1 / len(factors))
-    sizes = np.where(sizes > FLOOR * natural, sizes, natural)
+    sizes = sizes_of(factors, top, floor)
     roundoff = 100 * EPS * max(top, float(np.prod(sizes)))  # of the residual, whose product may cancel
     found = []
     for j, g in enumerate(gradients):

@@ -360,3 +360,14 @@ def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
         exec(compile(block, "docs/reproduce.md", "exec"), namespace)
     for line in re.findall(r"^lowrankflow (reproduce .*)$", text, flags=re.MULTILINE):
         cli.arguments.parser().parse_args(line.split())
+
+
+@pytest.mark.slow
+def test_sixty_runs_leave_the_strict_saddle_at_once_and_the_other_late():
+    """The full experiment of Achour et al., 60 runs from either saddle; a test of its quick form is above."""
+    from lowrankflow.experiments import escape_histogram
+
+    found = escape_histogram.measure(False, lambda stage, fraction: None)
+    assert found.agrees, [str(each) for each in found.compared if not each.agrees]
+    epochs = [np.array(run["epochs"]) for run in found.numbers.values()]
+    assert [e.size for e in epochs] == [60, 60] and epochs[0].max() < epochs[1].min()  # the control: no overlap at all

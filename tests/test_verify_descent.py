@@ -31,12 +31,12 @@ def brought(seed):
 def test_no_true_claim_fails():
     """At any start, in any unit, with any number of updates; 300 such were run for docs/theory.md."""
     seen = Counter()
-    for seed in range(35):
+    for seed in range(24):
         loss, net = brought(seed)
         for claim in verify_descent(loss, network=net, steps=1 + seed, rng=seed).claims:
             seen[claim.name, claim.verdict] += 1
             assert claim.verdict != "failed", (seed, claim)
-    assert all(seen[name, "passed"] >= 10 for name in NAMES), seen
+    assert all(seen[name, "passed"] >= 6 for name in NAMES), seen
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,8 @@ class Canonical:
     def gradients(self) -> list[Array]:
         """Return the partial gradients of the residual problem, and its product; all zero at a critical point.
 
-        That is the square loss ||Z_N .. Z_1 - I_Q^T T||^2 / 2 of the blocks, a deep linear network of its own.
+        That is the square loss ||Z_N .. Z_1 - I_Q^T T||^2 / 2 of the blocks, a deep linear network of its own. Leading axes of
+        the blocks are a batch.
         """
         target = self.problem.target[self.others]
         product = chain(self.blocks, 0)
@@ -87,8 +88,8 @@ class Canonical:
             right.append(z @ right[-1])
         above, found = product - target, []
         for z, below in zip(reversed(self.blocks), reversed(right), strict=True):
-            found.append(above @ below.T)
-            above = z.T @ above
+            found.append(above @ below.mT)
+            above = z.mT @ above
         return [*found[::-1], product]
 
     def relative_gradient(self, floor: float = FLOOR) -> float:

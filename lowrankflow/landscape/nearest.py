@@ -151,15 +151,19 @@ def _fitted(form: Canonical, cut: float, zero: Sequence[tuple[int, int]] = ()) -
     dropped before, and again after; the arcs `zero` of the cycle are made zero as well.
     """
     shapes = [z.shape for z in form.blocks]
+    if not sum(z.size for z in form.blocks):
+        return form
     ends = np.cumsum([z.size for z in form.blocks])[:-1]
 
     def at(x: Array) -> Canonical:
-        return replace(form, blocks=tuple(p.reshape(q) for p, q in zip(np.split(x, ends), shapes, strict=True)))
+        parts = zip(np.split(x, ends, axis=-1), shapes, strict=True)
+        return replace(form, blocks=tuple(p.reshape(*x.shape[:-1], *q) for p, q in parts))
 
     def left(x: Array) -> Array:
+        """What has to vanish at x; leading axes are a batch."""
         here = at(x)
         arcs = (arc(here, *place) for place in zero)
-        return np.concatenate([g.ravel() for g in (*here.gradients(), *arcs)])
+        return np.concatenate([g.reshape(*x.shape[:-1], -1) for g in (*here.gradients(), *arcs)], axis=-1)
 
     for _ in range(2):
         form = _with(form, {i: _cut(z, cut) for i, z in enumerate(form.blocks)})
@@ -171,7 +175,7 @@ def _fitted(form: Canonical, cut: float, zero: Sequence[tuple[int, int]] = ()) -
                 break
             least, kept = float(linalg.norm(c)), x
             # polynomials: the complex step differentiates them to roundoff
-            jacobian = np.array([left(x + 1e-30j * e).imag / 1e-30 for e in np.eye(x.size)]).T
+            jacobian = left(x + 1e-30j * np.eye(x.size)).imag.T / 1e-30
             x = x - linalg.pinv(jacobian, rtol=1e-3) @ c
         form = at(kept)
     largest = max((float(linalg.norm(z, 2)) for z in form.blocks if z.size), default=0.0)

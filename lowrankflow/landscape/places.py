@@ -191,7 +191,7 @@ def arc(form: Canonical, first: int, length: int) -> Array:
     in every product that comes by, begins or ends there.
     """
     n, target = len(form.blocks), form.problem.target[form.others].T
-    sizes = [form.problem.shape[0] - form.rank, *(z.shape[1] for z in form.blocks[1:])]
+    sizes = [form.problem.shape[0] - form.rank, *(z.shape[-1] for z in form.blocks[1:])]
     product = target if first % n == 0 else np.eye(sizes[first % n])
     for k in range(first, first + length):
         product = form.blocks[k % n] @ product

@@ -33,14 +33,14 @@ def test_no_claim_fails_and_every_claim_has_its_control():
     counts = dict.fromkeys(NAMES, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for seed in range(300):
+        for seed in range(150):
             loss, network = brought(seed)
             for c in place_report(network, loss):
                 counts[c.name] += c.verdict == "passed"
                 unmet = {h.name for h in c.hypotheses if not h.met}
                 assert c.verdict == "passed" or (c.verdict == "not claimed" and unmet == {"an active part"}), (seed, c)
                 assert c.controls
-    assert min(counts.values()) > 100
+    assert min(counts.values()) > 50
 
 
 def test_what_is_said_wrongly_of_any_point_is_seen():

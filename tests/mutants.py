@@ -241,7 +241,7 @@ MUTANTS = [
     # -- charts ------------------------------------------------------------------------------------------------------
     Mutant(
         "diluted-tolerance",
-        "((rtol * scale + atol) or 1.0) / np.sqrt(total)",
+        "((rtol * scale + atol) or 1.0) / root",
         "((rtol * scale + atol) or 1.0)",
         "test_charts.py::test_tolerances_bound_the_error_of_w",
     ),
@@ -277,9 +277,21 @@ MUTANTS = [
     ),
     Mutant(
         "rank-lost-pairs",
-        "ratios = np.linalg.eigvals(np.linalg.solve(old, new))",
+        "ratios = np.linalg.eigvals(ratio)",
         "return False",
         "test_flow.py::test_rank_lost_in_two_equal_modes",
+    ),
+    Mutant(
+        "polynomial-even-turn",
+        "np.add(vp if lower is None else vp @ lower, v @ turn, out=dv)",
+        "np.subtract(vp if lower is None else vp @ lower, v @ turn, out=dv)",
+        "test_charts.py::test_velocity_is_the_product_rule",
+    ),
+    Mutant(
+        "rank-lost-near",
+        "if np.vdot(away, away) < 1:",
+        "if np.vdot(away, away) < 10:",
+        "test_flow.py",
     ),
     Mutant(
         "ambient-new-columns",
@@ -319,8 +331,8 @@ MUTANTS = [
     ),
     Mutant(
         "bound-of-factors",
-        "curvature * np.vdot(others, others)",
-        "curvature * others.max() ** 2",
+        "return float(curvature * np.vdot(others, others)",
+        "return float(curvature * others.max() ** 2",
         "test_charts.py::test_spectral_bound_at_a_minimiser",
     ),
     Mutant(
@@ -573,7 +585,7 @@ MUTANTS = [
         "if False:",
         "test_resume.py::test_another_problem_is_refused",
     ),
-    Mutant("keeper-other-loss", "_AGREES = 1e-9", "_AGREES = 10.0", "test_resume.py::test_another_problem_is_refused"),
+    Mutant("keeper-other-loss", "AGREES = 1e-9", "AGREES = 10.0", "test_resume.py::test_another_problem_is_refused"),
     Mutant(
         "keeper-other-method",
         "[chosen.name, chosen.step_size]",
@@ -890,7 +902,7 @@ MUTANTS = [
     ),
     Mutant(
         "column-shape",
-        "if array.shape != first.shape:",
+        "if first is not None and array.shape != first.shape:",
         "if False:",
         "test_errors.py::test_a_wrong_call_gets_its_message",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,8 +170,7 @@ class FrameSystem:
 
     def defect(self, y: Array) -> float:
         u, _, v = self._parts(y)
-        eye = np.eye(u.shape[1])
-        return float(max(linalg.norm(u.T @ u - eye), linalg.norm(v.T @ v - eye)))
+        return max(_from_orthonormal(u), _from_orthonormal(v))
 
     def repair(self, y: Array) -> Array:
         u, core, v = self._parts(y)
@@ -202,6 +202,13 @@ class FrameSystem:
     def _crossed(self, before: Array, after: Array) -> bool:
         """Return whether det T changed its sign on the way, or did and changed back."""
         old, new = self._parts(before)[1], self._parts(after)[1]
+        try:
+            ratio = np.linalg.solve(old, new)
+        except np.linalg.LinAlgError:
+            return True
+        away = ratio - np.eye(len(old))
+        if np.vdot(away, away) < 1:  # nothing on the straight way from 1 to T_old^{-1} T_new is singular
+            return False
         # signs alone: det T itself underflows where many singular values are small
         sign = np.linalg.slogdet(old)[0]
         if sign == 0 or sign != np.linalg.slogdet(new)[0]:
@@ -210,7 +217,7 @@ class FrameSystem:
         # meets singular matrices, T_old^{-1} T_new has a negative eigenvalue, and the polar factor turns by about pi.
         # The first alone does not suffice: past a small singular value the curved way of the flow goes by where the
         # straight one does not, and turns the polar factor by little.
-        ratios = np.linalg.eigvals(np.linalg.solve(old, new))
+        ratios = np.linalg.eigvals(ratio)
         if not ((np.abs(ratios.imag) <= 1e-8 * np.abs(ratios)) & (ratios.real <= 0)).any():
             return False
         return bool(np.linalg.eigvals(polar(old).T @ polar(new)).real.min() < -0.5)
@@ -242,6 +249,13 @@ class FrameSystem:
         normal = float(np.sqrt(max(gradient**2 - z.dot(z), 0.0)))  # at least ||G_n||_F, by Pythagoras
         rate = normal + _sensitivity(w.s ** (1 / depth), depth) * tangent
         return float(curvature * depth * s ** (2 - 2 / depth) + s ** (1 - 2 / depth) * rate)
+
+
+def _from_orthonormal(u: Array) -> float:
+    """Return ||U^T U - I||_F."""
+    gram = u.T @ u
+    gram.flat[:: len(gram) + 1] -= 1.0
+    return math.sqrt(np.vdot(gram, gram))
 
 
 def _sensitivity(l: Array, depth: float) -> float:  # noqa: E741

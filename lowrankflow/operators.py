@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -39,7 +38,11 @@ class OperatorSum:
         return OperatorSum(*(term.T for term in self._terms))
 
     def __matmul__(self, x: Array) -> Array:
-        return reduce(np.add, (term @ x for term in self._terms))
+        first, *others = self._terms
+        total = first @ x
+        for term in others:
+            total = total + term @ x
+        return total
 
     def to_dense(self) -> Array:
         """Return the array (m, n)."""

@@ -109,7 +109,7 @@ class _PolynomialSystem(FrameSystem):
         lower = _times_power(t if self._odd else None, right, p - 1)
         inner = right if lower is None else lower @ right
         if g is None:
-            g = self.loss.gradient(Product(u @ inner, v.T))
+            g = self.loss.gradient(Product._trusted(u @ inner, v.T))
         gv, gu = g @ v, g.T @ u
         m = u.T @ gv
         up, vp = u @ m - gv, v @ m.T - gu  # minus the projections

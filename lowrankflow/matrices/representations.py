@@ -206,9 +206,16 @@ class Product(_Implicit):
             raise ValueError(f"`right` must have {left.shape[1]} rows to follow `left`, got shape {right.shape}.")
         self.left, self.right, self.shape = left, right, (left.shape[0], right.shape[1])
 
+    @classmethod
+    def _trusted(cls, left: Array, right: Array) -> Product:
+        """Build without checks, for kernels that know their arguments."""
+        self = cls.__new__(cls)
+        self.left, self.right, self.shape = left, right, (left.shape[0], right.shape[1])
+        return self
+
     @property
     def T(self) -> Product:
-        return Product(self.right.T, self.left.T)
+        return Product._trusted(self.right.T, self.left.T)
 
     def split(self) -> tuple[Array, Array]:
         return self.left, self.right

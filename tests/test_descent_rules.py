@@ -252,6 +252,29 @@ def test_directions_that_are_not_finite_are_told_from_a_long_step():
     assert path.method == "Wrong, step 0.1"
 
 
+def test_a_rule_cannot_change_what_it_is_given():
+    loss, net, *_ = problem()
+    before = flat(net)
+
+    def spoil(egrads, memory):
+        egrads[0][...] = 0
+        return egrads, memory
+
+    with pytest.raises(ValueError, match="read-only"):
+        lrf.gradient_descent(loss, net, step_size=0.1, steps=3, rule=rule(directions=spoil))
+    assert np.array_equal(flat(net), before)
+
+
+def test_a_run_that_a_test_ends_keeps_what_was_made():
+    """One to two hundred iterates, of however many updates; the first and the last among them."""
+    loss, net, *_ = problem()
+    for k in (0, 3, 150, 400, 5000):
+        path = lrf.gradient_descent(loss, net, step_size=0.01, steps=10**8, stop=lambda at, k=k: at.k >= k)
+        assert path.nsteps == k and min(k + 1, 100) <= path.t.size <= 202
+        assert path.t[0] == 0 and path.t[-1] == pytest.approx(0.01 * k)
+        assert np.unique(np.round(np.diff(path.t[:-1]), 9)).size <= 1  # evenly, but for the last
+
+
 def test_a_flat_loss_has_no_edge():
     flat_loss = lrf.losses.LeastSquares(np.eye(3), np.zeros((3, 3)))
     zero = lrf.LinearNetwork([np.zeros((3, 3))] * 3)
@@ -496,6 +519,8 @@ def rule(start=lambda: {}, directions=lambda g, m: (g, m)):
     "options, error, says",
     [
         ({"rule": rule(start=lambda: None)}, TypeError, "`rule.start` must return a mapping"),
+        ({"rule": rule(start=lambda: {"count": 0})}, TypeError, "must keep one array a factor under 'count', got int 0"),
+        ({"stop": lambda at: np.zeros(3)}, TypeError, "`stop` tests must return True or False, got an array of shape"),
         ({"rule": rule(directions=lambda g, m: g)}, TypeError, "`rule.directions` must return directions and the memory"),
         ({"rule": rule(directions=lambda g, m: (g[:2], m))}, ValueError, "must return one array a factor, of shapes"),
         ({"rule": rule(directions=lambda g, m: ([a.T for a in g], m))}, ValueError, "must return one array a factor"),

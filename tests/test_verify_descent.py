@@ -161,3 +161,47 @@ def test_a_saddle_at_the_start_claims_nothing_of_the_run():
     with pytest.raises(TypeError, match="`network` must be a LinearNetwork"):
         verify_descent(loss, network=[np.eye(3)])
     assert replace(report.attachments["bound"]).alpha < 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what once read "failed", or did not come to an end
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_update_that_makes_factors_much_larger_has_their_roundoff(scale, steps):
+    """A tenth of the largest step multiplies a tiny start by thousands: the drift is told to the roundoff of what comes out."""
+    loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
+    for rank, depth in ((1, 2), (2, 2), (2, 3)):
+        start = lrf.random_point(2, 2, rank, rng=0, singular_values=np.full(rank, scale))
+        assert verify_descent(loss, start, depth=depth, steps=steps)["drift"].verdict != "failed"
+
+
+def test_a_bound_that_is_nearly_attained_is_compared_up_to_roundoff():
+    one = lrf.losses.LeastSquares(np.eye(1), np.eye(1))
+    for k in range(-8, 1):
+        for depth in (2, 4, 7):
+            start = lrf.LowRankMatrix(np.eye(1), [10.0**k], np.eye(1))
+            assert verify_descent(one, start, depth=depth, steps=20)["shadow"].verdict != "failed", (k, depth)
+
+
+def test_unbalanced_minimisers_have_a_step():
+    loss = lrf.losses.LeastSquares(np.eye(2), np.diag([2.0, 1.0]))
+    for seed in range(8):
+        net = lrf.landscape.random_minimiser(loss, 2 + seed % 3, widths=2, rng=seed)
+        found = lrf.descent.step_bound(loss, net)
+        assert 0 < found.step < 2 / lrf.sharpness(loss, net) and found.delta > found.start_imbalance
+        report = verify_descent(loss, network=net, steps=5)
+        assert not report.failed and "does not fall by more than roundoff" in report.headline
+        assert report.problem["largest monotone step"] is None
+
+
+def test_a_report_of_descent_repeats_itself(tmp_path, capsys):
+    argv = ["verify", "--descent", "--data", "iris", "--steps", "37", "--seed", "3", "--quiet"]
+    assert cli.main([*argv, "--json", str(tmp_path / "a.json")]) == 0
+    assert cli.main(["verify", "--problem", str(tmp_path / "a.json"), "--json", str(tmp_path / "b.json"), "--quiet"]) == 0
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert a == b and a["repeats"].endswith("--seed 3 --descent --steps 37") and a["problem"]["steps"] == 37
+    assert "descent" not in lrf.Problem(data="iris").to_dict()
+    argv = ["verify", "--problem", str(tmp_path / "a.json"), "--rtol", "1e-6"]
+    assert cli.main(argv) == 2 and "`rtol` is of flows" in capsys.readouterr().err

@@ -46,8 +46,6 @@ def _carry_out(args: argparse.Namespace) -> int:
     validation.require_integer("workers", getattr(args, "workers", 1), low=1)
     if args.json is not None and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
         raise ValueError(f"`json` must be a file in a folder that exists, got {args.json!r}.")
-    if args.command == "verify":
-        _require_descent(args)
     with threadpool_limits(threads):
         run = _prepared(args)
         with output_folder(args.out) as folder:
@@ -78,18 +76,9 @@ def _prepared(args: argparse.Namespace) -> Callable[[Tell | None], Report]:
     return lambda progress: _COMMANDS[args.command](built, progress, args)
 
 
-def _require_descent(args: argparse.Namespace) -> None:
-    """Refuse what is said of flows where descent is asked for, and of descent where it is not."""
-    if not args.descent and args.steps is not None:
-        raise ValueError(f"`steps` are updates of descent, got {args.steps} without it. Add --descent.")
-    for name in ("natural_end", "rtol", "max_evaluations"):
-        if args.descent and getattr(args, name) is not None:
-            raise ValueError(f"`{name}` is of flows, got {getattr(args, name):g} for descent. Use --steps.")
-
-
 def _verify(built: Built, progress: Tell | None, args: argparse.Namespace) -> Report:
-    if args.descent:
-        return descent_problem(built, steps=1000 if args.steps is None else args.steps, progress=progress)
+    if built.problem.descent is not None:
+        return descent_problem(built, progress=progress)
     return verify_problem(built, progress=progress, workers=args.workers)
 
 

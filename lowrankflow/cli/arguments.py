@@ -134,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--rtol", type=float, help="tolerance of both flows (default 1e-8)")
     run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
     run.add_argument(
-        "--descent", action="store_true",
+        "--descent", action="store_true", dest="by_descent",
         help="gradient descent at the step of its theory instead: decrease, bounds and drift at every update",
     )  # fmt: skip
     run.add_argument("--steps", type=int, metavar="N", help="updates of --descent (default 1000)")

@@ -100,7 +100,9 @@ def verify_descent(
     try:
         for one in TRAINING:
             one.enter(report, one.measure(x))
-        problem["largest monotone step"] = x.largest[0]
+        moved = x.moves.met
+        largest = x.largest[0] if moved and x.largest[1] < float("inf") else None
+        problem["largest monotone step"] = largest
     except KeyboardInterrupt:
         report.interrupted = True
         raise Interrupted(report) from None
@@ -111,7 +113,7 @@ def verify_descent(
         ("B, bounds the Hessian along an update", bound.curvature),
         ("sigma, share of the decrease", bound.sigma),
         ("h, step of the theorem", bound.step),
-        ("largest step seen with monotone loss", x.largest[0]),
+        ("largest step seen with monotone loss", largest),
         ("2 / sharpness at the start", edge),
     )
     report.tables = [
@@ -120,10 +122,12 @@ def verify_descent(
         ),
         *report.tables,
     ]
+    seen = "here the loss does not fall by more than roundoff"
+    if largest is not None:
+        times = f"{largest / bound.step:.3g} times that"
+        seen = f"the loss was seen to fall at every one of {steps} updates up to h = {largest:.4g}, {times}"
     report.headline = (
         f"{about['name'] + ': ' if about and 'name' in about else ''}W is {net.shape[0]} x {net.shape[1]}, depth {net.depth},"
-        f" hidden widths {', '.join(map(str, net.widths))}; loss {problem['loss']}\n"
-        f"h = {bound.step:.4g} is proved; the loss was seen to fall at every one of {steps} updates up to h = {x.largest[0]:.4g},"
-        f" {x.largest[0] / bound.step:.3g} times that"
+        f" hidden widths {', '.join(map(str, net.widths))}; loss {problem['loss']}\nh = {bound.step:.4g} is proved; {seen}"
     )
     return report

@@ -21,6 +21,7 @@ from ..gradients import project
 from ..losses import LeastSquares
 from ..matrices import LinearNetwork
 from ..problems import Built, Problem
+from ..problems.problem import UPDATES
 from ..report import Report
 from .descents import verify_descent
 from .equivalence import Interrupted, default_widths, verify_equivalence, what_w_is
@@ -92,14 +93,14 @@ def verify_problem(
     return _signed(run, built, "verify")
 
 
-def descent_problem(problem: Problem | Built, *, steps: int = 1000, progress: Progress | None = None) -> Report:
+def descent_problem(problem: Problem | Built, *, progress: Progress | None = None) -> Report:
     """Run gradient descent on a problem at the step of its theory, and measure every bound: `verify_descent`.
 
     Parameters
     ----------
     problem : Problem or Built
-        Of the square loss; what is said of flows does not count.
-    steps, progress
+        Of the square loss, with ``descent`` updates, 1000 where it does not say; what is said of flows does not count.
+    progress
         As of `verify_descent`.
 
     Returns
@@ -112,15 +113,14 @@ def descent_problem(problem: Problem | Built, *, steps: int = 1000, progress: Pr
     ValueError, TypeError, Interrupted
         As `Problem.build` and `verify_descent` do.
     """
+    if isinstance(problem, Problem) and problem.descent is None:
+        problem = replace(problem, descent=UPDATES)
     built, p = _built(problem)
     run = partial(
         verify_descent, cast(LeastSquares, built.loss), built.start, network=built.network, depth=p.depth,
-        widths=p.widths, steps=steps, rng=deepcopy(built.rng), about=built.about, progress=progress,
+        widths=p.widths, steps=p.descent or UPDATES, rng=deepcopy(built.rng), about=built.about, progress=progress,
     )  # fmt: skip
-    report = _signed(run, built, "verify")
-    if report.repeats:
-        report.repeats += f" --descent{'' if steps == 1000 else f' --steps {steps}'}"
-    return report
+    return _signed(run, built, "verify")
 
 
 def compare_problem(problem: Problem | Built, *, progress: Progress | None = None, workers: int = 1) -> Report:

@@ -90,8 +90,8 @@ def step_bound(
     Notes
     -----
     Y stands for its part in the row space of X, and the loss for what exceeds its least value: descent is the same, and
-    the theorem holds for that problem too. Beyond the step nothing is claimed: monotone loss was seen at 45 to 109 times it
-    in the problems of docs/theory.md#step-sizes.
+    the theorem holds for that problem too. Beyond the step nothing is claimed: how far the loss was seen to fall is in
+    docs/theory.md#step-sizes.
 
     References
     ----------
@@ -112,7 +112,8 @@ def step_bound(
     spectrum = facts(loss).spectrum
     if spectrum is None:
         raise ValueError(
-            f"`loss` must be the square loss, for which the theorem is, got {type(loss).__name__}. Use EdgeFraction."
+            f"`loss` must be the square loss, for which the theorem is, got {type(loss).__name__}. Use LeastSquares,"
+            " loss least-squares at the command line."
         )
     require_network("net", net)
     validation.require_shape("net", net.shape, loss.shape)
@@ -140,15 +141,17 @@ def step_bound(
         k = factor(d)
         return float(2 * math.e * n * k ** (n - 1) * largest**2 + math.sqrt(math.e) * n * k ** (n / 2 - 1) * cross)
 
-    def inverse(d: float) -> float:
-        """1 / h at the best sigma for this delta, or at the one that is given."""
-        first, second = curvature(d) / 2, excess / (d - start)
+    def inverse(room: float) -> float:
+        """1 / h at the best sigma for delta = delta_0 + room, or at the one that is given."""
+        first, second = curvature(start + room) / 2, excess / room
         return first + second if sigma is None else max(first / (1 - sigma), second / sigma)
 
     if delta is None:
         # the best lies where the second term has the size of the first, which grows beyond unit / N^3
+        # and is no less than a millionth of the start's own imbalance, which changes B by as little
+        least = max(-60.0, math.log(1e-6 * start / unit)) if start > 0 else -60.0
         found = minimize_scalar(
-            lambda x: math.log(inverse(start + unit * math.exp(x))), bounds=(-60.0, 10.0), method="bounded",
+            lambda x: math.log(inverse(unit * math.exp(x))), bounds=(least, max(10.0, least + 20.0)), method="bounded",
             options={"xatol": 1e-10},
         )  # fmt: skip
         delta = start + unit * math.exp(found.x)

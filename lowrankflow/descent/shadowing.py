@@ -26,7 +26,7 @@ DENSE = 200  # parameters up to which the whole spectrum of the Hessian is compu
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What `certificate` returns.
+    """What `certificate` returns; shorter than was asked for where the iterates left the finite numbers, or at Ctrl-C.
 
     Attributes
     ----------
@@ -35,13 +35,16 @@ class Certificate:
     bound : ndarray, (K + 1,)
         No iterate is farther from the flow at that time, in the Frobenius norm of all factors together. Infinite from where the
         argument no longer closes: the step is too long for it.
-    networks : list of LinearNetwork
+    networks : sequence of LinearNetwork
         The iterates.
+    interrupted : bool
+        Whether Ctrl-C ended it.
     """
 
     t: Array
     bound: Array
     networks: Sequence[LinearNetwork]
+    interrupted: bool = False
 
 
 def certificate(loss: LeastSquares, net: LinearNetwork, *, step_size: StepSize, steps: int) -> Certificate:
@@ -106,20 +109,22 @@ def certificate(loss: LeastSquares, net: LinearNetwork, *, step_size: StepSize, 
     constant = require_step_size(step_size)
     if constant is None and not callable(step_size):
         raise TypeError("`step_size` must be a number or a schedule here, got a rule that looks at the network.")
-    t, e, times, bounds, networks = 0.0, 0.0, [0.0], [0.0], [net]
-    for k in range(steps):
-        h = constant if constant is not None else validation.require_number("step_size(k)", step_size(k))  # type: ignore[operator]
-        with np.errstate(over="ignore", invalid="ignore"):
-            egrads = pullback(net, loss.gradient(net))
-            e = _grown(loss, net, egrads, h, e) if math.isfinite(e) else math.inf
-            net = LinearNetwork._trusted([f - h * g for f, g in zip(net.factors, egrads, strict=True)])
-            if not np.isfinite(squared_norm(net.factors)):
-                break
-        t = (k + 1) * h if constant is not None else t + h
-        times.append(t)
-        bounds.append(e)
-        networks.append(net)
-    return Certificate(np.array(times), np.array(bounds), networks)
+    t, e, rows, interrupted = 0.0, 0.0, [(0.0, 0.0, net)], False
+    try:
+        for k in range(steps):
+            h = constant if constant is not None else validation.require_number("step_size(k)", step_size(k))  # type: ignore[operator]
+            with np.errstate(over="ignore", invalid="ignore"):
+                egrads = pullback(net, loss.gradient(net))
+                e = _grown(loss, net, egrads, h, e) if math.isfinite(e) else math.inf
+                net = LinearNetwork._trusted([f - h * g for f, g in zip(net.factors, egrads, strict=True)])
+                if not np.isfinite(squared_norm(net.factors)):
+                    break
+            t = (k + 1) * h if constant is not None else t + h
+            rows.append((t, e, net))
+    except KeyboardInterrupt:
+        interrupted = True
+    times, bounds, networks = zip(*rows, strict=True)
+    return Certificate(np.array(times), np.array(bounds), networks, interrupted)
 
 
 def _grown(loss: LeastSquares, net: LinearNetwork, egrads: Sequence[Array], h: float, e: float) -> float:

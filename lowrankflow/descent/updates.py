@@ -21,7 +21,7 @@ from ..matrices import LinearNetwork, singular_values
 from ..matrices.requirements import require_network
 from ..validation import Array
 from .keeping import Keeper
-from .rules import Gradient, Memory, Rule, require_rule, tried
+from .rules import Gradient, Memory, Rule, frozen, is_ours, require_rule, tried
 from .steps import StepRule, StepSize, require_step_size
 from .stops import Iterate, Stop, label, require_stops
 
@@ -70,7 +70,8 @@ def gradient_descent(
     columns : mapping or sequence of str
         Names of `lowrankflow.columns`, or names to ``function(t, w)``, kept in ``path.columns`` with every kept iterate.
     keep_every : int, optional
-        Updates between two iterates that are kept; None: about one hundred are. The first and the last always are.
+        Updates between two iterates that are kept; None: one hundred are, or with `stop` one to two hundred, of those that
+        were made. The first and the last always are.
     callback : callable, optional
         Called with a `Step` at every kept iterate; what it raises ends the run, a KeyboardInterrupt as Ctrl-C does.
     checkpoint : path, optional
@@ -131,7 +132,10 @@ def gradient_descent(
     if batches is not None:
         _require_batch(batches(0), loss)
     first = State(0, 0.0, np.nan, net, egrads, tried(rule, egrads, net))
-    run = Descent(loss, rule, step_size, constant, batches, stops, functions, steps, keep_every or max(1, steps // 100))
+    # a run that a test may end early keeps all at first, and every other of them each time that there are too many
+    thinned = keep_every is None and bool(stops) and path is None
+    every = 1 if thinned else keep_every or max(1, steps // 100)
+    run = Descent(loss, rule, step_size, constant, batches, stops, functions, steps, every, thinned)
     with np.errstate(over="ignore", invalid="ignore"):  # iterates may blow up: the end of the run
         if path is None:
             return run.trajectory(run.go(first, callback))
@@ -167,7 +171,11 @@ class Descent:
     columns: Mapping[str, Callable[[float, Any], Any]]
     steps: int
     keep_every: int
+    thinned: bool = False
     rows: list[Row] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ours = is_ours(self.rule)  # others get what they cannot change
 
     def go(
         self,
@@ -208,14 +216,17 @@ class Descent:
             egrads = cast(Sequence[Array], state.egrads)
         else:
             egrads, nfev = pullback(net, self.batches(k).gradient(net)), nfev + 1
-        directions, memory = self.rule.directions(k, egrads, net.factors, state.memory)
+        given, factors = (egrads, net.factors) if self.ours else (frozen(egrads), frozen(net.factors))
+        directions, memory = self.rule.directions(k, given, factors, state.memory)
         after = LinearNetwork._trusted([f - h * d for f, d in zip(net.factors, directions, strict=True)])
         found = None
         if self.batches is None:
             found, nfev = pullback(after, self.loss.gradient(after)), nfev + 1
         if not np.isfinite(squared_norm(after.factors if found is None else found)):
             good = np.isfinite(squared_norm(egrads)) and not np.isfinite(squared_norm(directions))
-            fix = "Look at what `rule` makes of them" if good else "Use less than 2 / sharpness(loss, net)"
+            fix = "Look at what `rule` makes of them" if good else "Use a shorter one"
+            if not good and isinstance(self.rule, Gradient):
+                fix = "Use less than 2 / sharpness(loss, net)"
             why = f" at update {k + 1}, with step {h:g}. {fix}."
             return replace(state, nfev=nfev, status=Status.NOT_FINITE, detail=why)
         t = (k + 1) * h if self.constant is not None else state.t + h
@@ -240,7 +251,7 @@ class Descent:
                 state.k, state.t, state.net, self.loss, lambda: cast(Sequence[Array], self._full(state).egrads)
             )
             for test in self.stops:
-                if test(at):
+                if _says(test, at):
                     status, name = getattr(test, "status", Status.EVENT), label(test)
                     return replace(state, status=status, detail=f" {name}.", events={name: [state.t]})
             if "egrads" in vars(at):  # what a test has asked for is not computed again
@@ -268,6 +279,8 @@ class Descent:
         )
         moment = Moment(value, float(np.sqrt(square)), square, singular_values(state.net))
         self.rows.append(Row(state.t, state.net, moment, columns))
+        if self.thinned and len(self.rows) > _MANY and state.k % self.keep_every == 0:
+            self.rows, self.keep_every = self.rows[::2], 2 * self.keep_every
         return state
 
     def trajectory(self, state: State) -> Trajectory:
@@ -281,16 +294,28 @@ class Descent:
         batches = "" if self.batches is None else f", {_named(self.batches)}"
         return Trajectory(
             np.array(t), np.array(loss), np.array(s), np.array(stationarity), list(points), status,
-            f"{reason} {state.k} of {self.steps} updates.", nfev=state.nfev, nsteps=state.k, events=dict(state.events),
+            f"{reason} {state.k} of {max(self.steps, state.k)} updates.", nfev=state.nfev, nsteps=state.k,
+            events=dict(state.events),
             columns=dict(zip(self.columns, map(np.array, zip(*columns, strict=True)), strict=True)),
             method=f"{_named(self.rule)}, {how}{batches}",
         )  # fmt: skip
 
 
+_MANY = 200  # rows of which every other one is left out
+
 _REASONS = {
     Status.FINISHED: "All updates were made.",
     Status.NOT_FINITE: "The iterates are no longer finite",
 }
+
+
+def _says(test: Stop, at: Iterate) -> bool:
+    """Return what a test says."""
+    found = test(at)
+    try:
+        return bool(found)
+    except ValueError:
+        raise TypeError(f"`stop` tests must return True or False, got {validation.describe(found)}.") from None
 
 
 def _require_batch(batch: Any, loss: Loss) -> None:

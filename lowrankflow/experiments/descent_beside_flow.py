@@ -20,7 +20,7 @@ from lowrankflow.geometry import join_directions
 SIZE = (10.0, 3.8)
 CAPTION = (
     "Left: distance of all factors from the flow of the factors (solid) and the bound of it that is computed along with"
-    " descent and proved (dashed), against flow time, at three steps, in parts of the edge 2 / sharpness at the start; depth 3,"
+    " descent and proved (dashed), against flow time, at some steps, in parts of the edge 2 / sharpness at the start; depth 3,"
     " 4 x 4, balanced start of rank 2. Right: largest distance up to time 2 from that flow (order 1) and from the modified"
     " flow, of L + h |grad L|^2 / 4 (order 2); thin lines: slopes 1 and 2. In the setting of Elkabetz and Cohen (2021); bounds"
     " derived in docs/theory.md#descent-beside-the-flow."

@@ -25,11 +25,12 @@ _SOURCES = ("data", "inputs", "observed")  #: one of them
 
 #: what each command takes beside the data, the loss and the start
 _COMMANDS = {
-    "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
+    "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations", "descent"),
     "compare": ("missing", "metrics", "clock", "clock_end", "rtol", "max_evaluations"),
     "check-loss": (),
     "landscape": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
 }
+UPDATES = 1000  #: of descent, where nothing else is said
 _EVERYWHERE = (
     "data", "inputs", "targets", "observed", "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
 )  # fmt: skip
@@ -87,6 +88,8 @@ class Problem:
         Tolerance of the flows.
     max_evaluations : int, optional
         Budget of gradients.
+    descent : int, optional
+        Verify so many updates of gradient descent in place of the flows.
     sha256 : mapping, optional
         Hashes by the name of what was read ("data", "inputs", "targets", "observed", "factors", "loss"): `build`
         refuses anything else. The problem of a report has them all.
@@ -126,6 +129,7 @@ class Problem:
     clock_end: float | None = None
     rtol: float | None = None
     max_evaluations: int | None = None
+    descent: int | None = None
     sha256: Any = ()  #: a tuple of pairs
 
     def __post_init__(self) -> None:
@@ -200,6 +204,8 @@ class Problem:
         """Return the problem as JSON-ready values."""
         entries = {f.name: _json(getattr(self, f.name)) for f in fields(self)}
         pairs = {name: {key: _json(v) for key, v in getattr(self, name)} for name in ("loss_args", "sha256")}
+        if self.descent is None:  # so that problems of flows are called what they were before there was another kind
+            del entries["descent"]
         return {"schema": _SCHEMA} | entries | pairs
 
     @classmethod
@@ -280,7 +286,9 @@ class Problem:
             if isinstance(value, InMemory) or f.name not in taken:
                 return ""
             option = "--" + f.name.replace("_", "-")
-            if f.name == "loss_args":
+            if f.name == "descent":
+                words += ["--descent", *([] if value == UPDATES else ["--steps", str(value)])]
+            elif f.name == "loss_args":
                 words += [word for key, v in value for word in ("--loss-arg", f"{key}={_argument_text(v)}")]
             else:
                 words += [option, _option_text(value)]

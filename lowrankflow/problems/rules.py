@@ -136,5 +136,6 @@ AS_VALUES: dict[str, Callable[[str, Any], Any]] = {
     "clock_end": _number,
     "rtol": _number,
     "max_evaluations": _whole(100),
+    "descent": _whole(1),
     "sha256": _hashes,
 }

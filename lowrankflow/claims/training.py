@@ -298,18 +298,20 @@ def bounded_factors(x: Training) -> Measurement:
         " the drift is large: the largest error over all layers and updates, over the largest squared norm of a factor."
         " Bound: 1e-14 times the square root of the widest layer, roundoff of the products."
     ),
-    hypotheses="the drift of some update is well above roundoff",
+    hypotheses="the start is no critical point; the drift of some update is well above roundoff",
     controls="twice the drift",
 )
 def drift(x: Training) -> Measurement:
     """The imbalance, update by update."""
-    good = x.largest[0]
-    h = x.bound.step if not math.isfinite(good) or good <= 0 else max(x.bound.step, good / 10)
+    good = x.largest[0] if x.moves.met else 0.0  # where nothing moves every step is good, and gradients are roundoff
+    h = max(x.bound.step, good / 10) if math.isfinite(good) else x.bound.step
     run = x.run(x.network, h, "drift of the imbalance", steps=min(x.steps, 200))
     found, wrong = (run.drift.max(axis=0) if run.drift.size else np.zeros(2)).tolist()
     bound = 1e-14 * math.sqrt(max(*x.network.widths, *x.network.shape))
     resolved = Hypothesis("the drift is well above roundoff", wrong > 10 * bound, wrong)
-    return Measurement(found, "<=", bound, (resolved,), (Control("twice the drift", wrong, bound),), f"h = {h:.4g}")
+    return Measurement(
+        found, "<=", bound, (x.moves, resolved), (Control("twice the drift", wrong, bound),), f"h = {h:.4g}"
+    )
 
 
 @claim(

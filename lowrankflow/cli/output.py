@@ -97,7 +97,7 @@ def show(report: Report, written: Sequence[Path], quiet: bool) -> None:
         console.print(report)
     console.print(report.summary())
     for path in written:
-        if not quiet and path.name in ("report.html", "report.json", "trajectory.npz"):
+        if not quiet and path.suffix in (".html", ".json", ".npz"):
             print(f"wrote {path}")
     if report.repeats and not quiet:
         print(f"to repeat it: {report.repeats}")

@@ -124,10 +124,10 @@ def flat(net):
 
 @pytest.mark.parametrize("dense", [True, False])
 def test_no_iterate_is_farther_from_the_flow_than_the_bound(dense, monkeypatch):
-    """120 random problems, steps from a hundredth of the edge to beyond it: finite bounds hold, and most are finite."""
+    """80 random problems, steps from a hundredth of the edge to beyond it: finite bounds hold, and most are finite."""
     monkeypatch.setattr("lowrankflow.descent.shadowing.DENSE", 200 if dense else 0)
     finite, ratios = 0, []
-    for seed in range(120):
+    for seed in range(80):
         loss, net, x, y = drawn(seed, (1e-6, 1.0, 1e6)[seed % 3])
         h = (0.01, 0.1, 1.5)[seed // 3 % 3] / max(lrf.sharpness(loss, net), 1e-300)
         found = certificate(loss, net, step_size=h, steps=30)
@@ -144,7 +144,7 @@ def test_no_iterate_is_farther_from_the_flow_than_the_bound(dense, monkeypatch):
         if np.isfinite(found.bound[-1]):
             finite += 1
             ratios.append(np.linalg.norm(flat(found.networks[-1]) - exact.y[:, -1]) / found.bound[-1])
-    assert finite >= (40 if dense else 30) and np.median(ratios) > (0.3 if dense else 0.1)
+    assert finite >= (25 if dense else 20) and np.median(ratios) > (0.3 if dense else 0.1)
     # the control: half of what a typical bound is would be broken
     if dense:
         assert max(ratios) > 0.5

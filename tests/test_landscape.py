@@ -258,7 +258,7 @@ def test_points_near_critical_ones_are_told(points, places, size):
     """
     undecided = wrong = 0
     ratios = []
-    chosen = range(0, 1000, 6)
+    chosen = range(0, 1000, 8)
     for i in chosen:
         p, a = points[i], places[i]
         rng = np.random.default_rng(i)

@@ -84,6 +84,6 @@ def explain(name: str) -> str:
     """
     check = str(name).partition(" ")[0] + " "  # of an unknown name only those are listed that it may have meant
     near = [other for other in CLAIMS if other.startswith(check) or other.endswith(f" {name}")]
-    near = near or [one.name for one in _BY_NAME]
+    near = [name] if name in CLAIMS else near or [one.name for one in _BY_NAME]
     e = CLAIMS[validation.require_choice("claim", name, near)]
     return f"{name}: {e.statement}\n\n{e.meaning}\n\nHypotheses: {e.hypotheses}.\nControls: {e.controls}.\nSource: {e.source}"

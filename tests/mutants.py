@@ -438,7 +438,6 @@ MUTANTS = [
         "self.record.stands_still(before.t, 2)",
         "False",
         "test_solvers.py::test_a_limit_of_lower_rank_ends",
-        survives=True,
     ),
     Mutant(
         "auto-judges-before-it-stops",
@@ -590,8 +589,7 @@ MUTANTS = [
         "keeper-other-method",
         "[chosen.name, chosen.step_size]",
         "chosen.step_size",
-        "test_resume.py::test_another_problem_is_refused",
-        survives=True,
+        "test_resume.py::test_another_problem_is_refused_between_two_methods_that_were_named",
     ),
     Mutant(
         "keeper-over",

@@ -275,6 +275,12 @@ def test_another_problem_is_refused(name, tmp_path):
     assert path.read_bytes() == before
 
 
+def test_another_problem_is_refused_between_two_methods_that_were_named(tmp_path):
+    run(tmp_path / "run.npz", method="DOP853")
+    with pytest.raises(ValueError, match=r"of another: method \['DOP853', None\], not \['RKC', None\]"):
+        run(tmp_path / "run.npz", method="RKC")
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "run.npz"
     run(path)

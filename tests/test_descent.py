@@ -130,3 +130,31 @@ def test_drift_identity_of_one_step(problem):
         exact = h**2 * (grads[j + 1].T @ grads[j + 1] - grads[j] @ grads[j].T)
         assert np.allclose(new - old, exact, rtol=0, atol=1e-13)  # roundoff of matrices of norm one
         assert not np.allclose(new - old, 2 * exact, rtol=0, atol=1e-13)
+
+
+def test_sharpness_of_factors_of_rank_one():
+    """The Hessian has a handful of eigenvalues, in units from 1e-8 to 1e8, at factors from 1e-9 to 1; against the dense one."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n, depth = int(rng.integers(1, 5)), int(rng.integers(2, 6))
+        scale = 10.0 ** rng.uniform(-9, 0)
+        loss = lrf.losses.LeastSquares(np.eye(n), 10.0 ** rng.uniform(-8, 8) * np.outer(rng.standard_normal(n), np.eye(n)[0]))
+        net = lrf.LinearNetwork([scale * np.outer(rng.standard_normal(n), rng.standard_normal(n)) for _ in range(depth)])
+        hessian = lrf.geometry.factor_hessian(loss, net, exact=True)
+        dense = hessian @ np.eye(hessian.shape[0])
+        values = np.linalg.eigvalsh((dense + dense.T) / 2)
+        # to the tolerance of the iteration, and where the top is below the accuracy of differences, to that
+        assert lrf.sharpness(loss, net) == pytest.approx(values[-1], rel=5e-3, abs=1e-8 * np.abs(values).max())
+
+
+def test_sharpness_where_the_hessian_is_roundoff():
+    """At zero factors of depth 3: ARPACK does not go on from images of zero. At depth 2, the control, it is ||G||_2."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        m, a, b, n = (int(d) for d in rng.integers(1, 5, 4))
+        loss = lrf.losses.LeastSquares(rng.standard_normal((n, n + 3)), rng.standard_normal((m, n + 3)))
+        deep = lrf.LinearNetwork([np.zeros((a, n)), np.zeros((b, a)), np.zeros((m, b))])
+        assert abs(lrf.sharpness(loss, deep)) < 1e-12 * loss.curvature
+        shallow = lrf.LinearNetwork([np.zeros((a, n)), np.zeros((m, a))])
+        slope = np.linalg.norm(loss.gradient(shallow) @ np.eye(n), 2)
+        assert lrf.sharpness(loss, shallow) == pytest.approx(slope, rel=2e-3)

@@ -15,7 +15,7 @@ from ..descent.stops import Iterate
 from ..flow import Status, integrate
 from ..flows import FactorFlow, Save
 from ..geometry import factor_hessian, join_directions, split_directions
-from ..gradients import pullback, squared_norm
+from ..gradients import squared_norm
 from ..losses import LeastSquares
 from ..matrices import EPS, LinearNetwork
 from ..report import Control, Figure, Hypothesis
@@ -408,15 +408,13 @@ def edge(x: Training) -> Measurement | None:
     start = LinearNetwork([f + size * d for f, d in zip(best.factors, split_directions(best, direction), strict=True)])
 
     def left(part: float) -> float:
-        net = start
-        with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(100):
-                egrads = pullback(net, x.loss.gradient(net))
-                net = LinearNetwork._trusted(
-                    [f - 2 * part / sharp * g for f, g in zip(net.factors, egrads, strict=True)]
-                )
-            away = join_directions(net.factors) - join_directions(best.factors)
-            return abs(float(away @ direction)) / size if np.isfinite(away).all() else math.inf
+        path = gradient_descent(x.loss, start, step_size=2 * part / sharp, steps=100)
+        if path.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        if not path.status.finished:
+            return math.inf
+        away = join_directions(path.points[-1].factors) - join_directions(best.factors)
+        return abs(float(away @ direction)) / size
 
     found = float(np.linalg.norm(hessian @ direction - sharp * direction)) / sharp
     return Measurement(

@@ -14,6 +14,7 @@ from ..losses import LeastSquares, facts
 from ..losses.requirements import require_loss
 from ..matrices import LinearNetwork, Matrix
 from ..matrices.requirements import require_network
+from ..validation import Array
 
 __all__ = ["StepBound", "step_bound"]
 
@@ -130,7 +131,8 @@ def step_bound(
     n = net.depth
     target, smallest, largest = float(spectrum.sigma[0]), *np.sqrt(spectrum.eigenvalues[[-1, 0]])
     cross = float(linalg.norm((spectrum.u * spectrum.sigma) @ (spectrum.vt * np.sqrt(spectrum.eigenvalues)), 2))
-    excess = _excess(loss, net)
+    # as a square: a difference of losses would lose its digits near the minimum
+    excess = 0.5 * float(linalg.norm(whitened_residual(loss, net))) ** 2
     product = float((math.sqrt(2 * excess) + target) / smallest)
     unit = product ** (2 / n) or 1.0  # K without imbalance
 
@@ -162,7 +164,7 @@ def step_bound(
     return StepBound(step, delta, start, sigma, product, factor(delta), curvature(delta), excess)
 
 
-def _excess(loss: LeastSquares, w: Matrix) -> float:
-    """Return the loss less its least value, as a square: a difference would lose its digits near the minimum."""
+def whitened_residual(loss: LeastSquares, w: Matrix) -> Array:
+    """Return B - Q, (m, q), the residual in whitened coordinates: half of its square is the loss less its least value."""
     spectrum, b = loss.spectrum, loss.whiten(w)
-    return 0.5 * float(linalg.norm(b.left @ b.right - (spectrum.u * spectrum.sigma) @ spectrum.vt)) ** 2
+    return np.asarray(b.left @ b.right - (spectrum.u * spectrum.sigma) @ spectrum.vt)

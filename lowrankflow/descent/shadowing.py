@@ -17,6 +17,7 @@ from ..losses.requirements import require_loss
 from ..matrices import LinearNetwork
 from ..matrices.requirements import require_network
 from ..validation import Array
+from .bounds import whitened_residual
 from .steps import StepSize, require_step_size
 
 __all__ = ["Certificate", "certificate"]
@@ -159,9 +160,7 @@ def _spectrum(loss: LeastSquares, net: LinearNetwork, egrads: Sequence[Array]) -
 
 def _residual(loss: LeastSquares, net: LinearNetwork) -> float:
     """Return ||G||_F, G = (W X - Y) X^T, in the coordinates in which X X^T is diagonal."""
-    spectrum, b = loss.spectrum, loss.whiten(net)
-    away = b.left @ b.right - (spectrum.u * spectrum.sigma) @ spectrum.vt
-    return float(linalg.norm(away * np.sqrt(spectrum.eigenvalues)))
+    return float(linalg.norm(whitened_residual(loss, net) * np.sqrt(loss.spectrum.eigenvalues)))
 
 
 def _third(loss: LeastSquares, net: LinearNetwork, radius: float) -> float:

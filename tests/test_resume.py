@@ -352,7 +352,7 @@ def test_what_is_kept_is_written_once(tmp_path):
         calls.clear()
         assert total(160) < 5 * short  # 16 times where all is written anew at every step
     first = START.norm()
-    assert sum(abs(size - first) < 1e-12 for size in calls) == 4  # bind, the comparison, the record, and its first checkpoint
+    assert sum(abs(size - first) < 1e-12 for size in calls) == 5  # the choice of the chart, bind, the comparison, the record, its first checkpoint
 
 
 def test_wrong_paths_and_spans_are_told_before_the_work(tmp_path):

@@ -161,11 +161,14 @@ class _AmbientSystem:
             dq = (velocity.vp * speed) @ vmt
         return self._blocks.join(dp, dm, dq), Motion(t, w, z, velocity, -z.dot(velocity))
 
-    def measure(self, y: Array) -> tuple[LowRankMatrix, Moment]:
+    def remembers(self, y: Array) -> bool:
+        return False
+
+    def measure(self, y: Array) -> Moment:
         w = self.point(y)
         value, egrad = self._loss_facts.value_and_gradient(w)
         z = project(w, egrad)
-        return w, Moment(float(value), z.norm(), z.dot(self._coefficients(w.s).apply(z)), w.s)
+        return Moment(float(value), z.norm(), z.dot(self._coefficients(w.s).apply(z)), w.s)
 
     def defect(self, y: Array) -> float:
         p, _, q = self._blocks.parts(y)

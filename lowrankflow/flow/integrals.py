@@ -71,7 +71,10 @@ class Accumulating:
     def point(self, y: Array) -> Point:
         return self.inner.point(self.coordinates(y))
 
-    def measure(self, y: Array) -> tuple[Point, Moment]:
+    def remembers(self, y: Array) -> bool:
+        return False
+
+    def measure(self, y: Array) -> Moment:
         return self.inner.measure(self.coordinates(y))
 
     def defect(self, y: Array) -> float:

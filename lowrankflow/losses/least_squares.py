@@ -130,8 +130,13 @@ class LeastSquares:
         total = self._constant
         for start in range(0, self._inputs.shape[1], _BLOCK):
             block = slice(start, start + _BLOCK)
-            residual = w @ self._inputs[:, block] - self._targets[:, block]
-            total = total + 0.5 * (residual * residual).sum()
+            residual, targets = w @ self._inputs[:, block], self._targets[:, block]
+            if type(residual) is np.ndarray:  # in place, which autograd's arrays are not for
+                residual -= targets
+                total = total + 0.5 * float(np.vdot(residual, residual))
+            else:
+                residual = residual - targets
+                total = total + 0.5 * (residual * residual).sum()
         return total
 
     def gradient(self, w: MatrixOrArray) -> OperatorSum:

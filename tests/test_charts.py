@@ -6,6 +6,7 @@ from cases import (
     ALL_METRICS,
     CHARTS,
     DEPTHS,
+    LOSSES,
     MIXED_METRICS,
     STARTS,
     TAME_STARTS,
@@ -39,6 +40,7 @@ from scipy import linalg
 
 import lowrankflow as lrf
 from lowrankflow.charts import Polynomial
+from lowrankflow.losses import facts
 
 pytestmark = pytest.mark.filterwarnings("ignore:Below depth 2")  # a warning of its own, tested in test_charts
 
@@ -270,6 +272,39 @@ def test_spectral_bound_of_unbalanced_factors(rng):
     system = lrf.Factors().bind(lrf.FactorFlow(loss), lrf.LinearNetwork([np.ones((2, 2)), np.ones((3, 2))]))
     zero = np.zeros_like(system.y0)
     np.testing.assert_allclose([radius(system, zero), system.spectral_bound(zero)], 15, rtol=1e-6)
+
+
+@every_pair(case=TAME_STARTS, make=LOSSES, chart=["polynomial", "lifted", "factors"], depth=[2, 3, 4, 7])
+def test_jacobians(case, make, chart, depth, rng):
+    """Against differences of the velocity, off the manifold too; for each loss with a Hessian, in stacks or one by one."""
+    loss, w = make(case.m, case.n, rng), case.draw(rng)
+    if chart == "factors":  # unbalanced ones, wider than the rank
+        net = lrf.LinearNetwork.gaussian(w.shape, depth, widths=w.rank + 1, rng=rng)
+        system = lrf.Factors().bind(lrf.FactorFlow(loss), net)
+    else:
+        known = Polynomial() if chart == "polynomial" else lrf.Lifted()
+        system = known.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w)
+    if facts(loss).hessian is None or facts(loss).fixed_rank:
+        assert facts(loss).fixed_rank or system.jacobian is None
+        return
+    y = system.y0 + 0.01 * rng.standard_normal(system.y0.size)
+    want = jacobian(lambda x: system.velocity(0.0, x), y, 1e-3)
+    found = system.jacobian(y)
+    # h^4 of a fifth derivative, eps / h, relative to the largest entry
+    assert np.abs(found - want).max() < 1e-8 * np.abs(want).max()
+    other = system.jacobian(y * 1.001)  # control
+    assert np.abs(other - want).max() > 1e-5 * np.abs(want).max()
+
+
+def test_what_has_no_jacobian(rng):
+    """None where it would be large, a metric or an integral is in the way, or W is a single factor."""
+    loss = least_squares(60, 60, rng)
+    flow, w = lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), lrf.random_point(60, 60, 12, rng=rng)
+    assert Polynomial().bind(flow, w).jacobian is None  # 60 * 60 * 1584 numbers
+    assert Polynomial().bind(flow, lrf.random_point(60, 60, 5, rng=rng)).jacobian is not None
+    assert lrf.SingularFrame().bind(flow, w).jacobian is None
+    single = lrf.LinearNetwork([rng.standard_normal((3, 2))])
+    assert lrf.Factors().bind(lrf.FactorFlow(least_squares(3, 2, rng)), single).jacobian is None
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 7])

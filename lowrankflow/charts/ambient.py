@@ -125,6 +125,8 @@ class _Blocks:
 class _AmbientSystem:
     """y = P, M, Q, one after the other, without identities."""
 
+    jacobian = None
+
     def __init__(self, loss: Loss, metric: Metric, start: LowRankMatrix, sizes: tuple[int, int]) -> None:
         require_gradient(loss.gradient(start), start.shape)
         self.loss, self.metric = loss, metric

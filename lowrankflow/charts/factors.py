@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -19,6 +20,7 @@ from ..matrices import LinearNetwork, LowRankMatrix, singular_values
 from ..matrices.requirements import require_depth
 from ..metrics import DepthMetric
 from ..validation import Array
+from .jets import affordable, jacobian
 from .system import System, gradient_bound, require_low_rank, weighted
 
 __all__ = ["Factors", "Lifted"]
@@ -110,6 +112,8 @@ class _FactorSystem:
         self.y0 = np.concatenate([f.ravel() for f in start.factors])
         self._imbalances = start.imbalances()
         self._last: tuple[Array, Array] | None = None  #: where the last gradient was asked for, and minus it
+        small = len(start.factors) > 1 and affordable(self._facts, self.y0.size)
+        self.jacobian: Callable[[Array], Array] | None = self._jacobian if small else None
 
     def velocity(self, t: float, y: Array) -> Array:
         net = self.network(y)
@@ -137,6 +141,15 @@ class _FactorSystem:
 
     def _singular_values(self, y: Array) -> Array:
         return singular_values(self.network(y))
+
+    def _jacobian(self, y: Array) -> Array:
+        """Return minus the Hessian of the loss of the factors."""
+
+        def velocity(blocks: Sequence[Any], gradient: Callable[[Any], Any]) -> list[Any]:
+            net = LinearNetwork._trusted(blocks)
+            return [-1.0 * jet for jet in pullback(net, gradient(net))]
+
+        return jacobian(velocity, self.network(y).factors, self._facts)
 
     def defect(self, y: Array) -> float:
         net = self.network(y)
@@ -178,7 +191,7 @@ class _ModifiedSystem(_FactorSystem):
 
     def __init__(self, loss: Loss, start: LinearNetwork, step: float) -> None:
         super().__init__(loss, start)
-        self._step = step
+        self._step, self.jacobian = step, None
 
     def velocity(self, t: float, y: Array) -> Array:
         return self._shadowed(self.network(y), -super().velocity(t, y))

@@ -124,6 +124,8 @@ class Frame:
 class FrameSystem:
     """y = U, T, V, one after the other."""
 
+    jacobian: Callable[[Array], Array] | None = None
+
     def __init__(self, loss: Loss, metric: Metric, start: LowRankMatrix, root: float) -> None:
         require_loss(loss)
         validation.require_shape("start", start.shape, loss.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..metrics import DepthMetric, Metric
 from ..operators import MatrixLike
 from ..validation import Array
 from .frame import Frame, FrameSystem
+from .jets import affordable, jacobian
 from .system import System, require_low_rank, takes_products
 
 __all__ = ["Polynomial", "is_faster"]
@@ -85,18 +87,24 @@ class _PolynomialSystem(FrameSystem):
         if not self._odd:
             self._frame = _EvenFrame(start.shape, start.rank, depth, False)
             self.point = self._frame.point
+        self.jacobian = self._jacobian if affordable(self._loss_facts, self.y0.size) else None
 
     def velocity(self, t: float, y: Array) -> Array:
         return self._moved(y, self.loss.gradient)
 
     def _moved(self, y: Array, gradient: Callable[[Product], MatrixLike]) -> Array:
         """Return dy/dt for a gradient, and remember what it is made of."""
-        u, t, v = self._parts(y)
-        if not np.isfinite(t).all():  # a trial step that blew up: let the step control reject it
+        parts = self._parts(y)
+        if not np.isfinite(parts[1]).all():  # a trial step that blew up: let the step control reject it
             self._last = None
             return np.full_like(y, np.nan)
-        dy = np.empty_like(y)
-        du, dt, dv = self._parts(dy)
+        moved, known = self._rates(parts, gradient)
+        self._last = y, known
+        return np.concatenate(moved, axis=None)
+
+    def _rates(self, parts: Any, gradient: Callable[[Product], Any]) -> tuple[Any, Any]:
+        """Return (dU/dt, dT/dt, dV/dt) and what they are made of; of jets with their derivatives."""
+        u, t, v = parts
         p, left = self._half, t @ t.T  # C = TT^T
         right = t.T @ t if self._odd else left
         # T (T^T T)^(p-1) and T (T^T T)^p; C^(p-1) and C^p
@@ -107,19 +115,18 @@ class _PolynomialSystem(FrameSystem):
         gv, gu = g @ v, g.T @ u
         m = u.T @ gv
         up, vp = u @ m - gv, v @ m.T - gu  # minus the projections
-        self._last = y, (w, m, up, vp, left, right, lower, inner)
+        known = w, m, up, vp, left, right, lower, inner
         if self._odd:
-            assert lower is not None
-            np.subtract(_between(left, t @ m.T @ t, right, p - 1), _between(left, m, right, p), out=dt)
-            np.matmul(up, lower.T, out=du)
-            np.matmul(vp, lower, out=dv)
-            return dy
+            dt = _between(left, t @ m.T @ t, right, p - 1) - _between(left, m, right, p)
+            return (up @ lower.T, dt, vp @ lower), known
         skew = 0.5 * (m - m.T)
-        turn = _between(left, skew, left, p - 1)
-        np.matmul(skew - m, t if lower is None else lower @ t, out=dt)
-        np.subtract(up if lower is None else up @ lower, u @ turn, out=du)
-        np.add(vp if lower is None else vp @ lower, v @ turn, out=dv)
-        return dy
+        turn, symmetric = _between(left, skew, left, p - 1), skew - m
+        if lower is None:
+            return (up - u @ turn, symmetric @ t, vp + v @ turn), known
+        return (up @ lower - u @ turn, symmetric @ (lower @ t), vp @ lower + v @ turn), known
+
+    def _jacobian(self, y: Array) -> Array:
+        return jacobian(lambda blocks, gradient: self._rates(blocks, gradient)[0], self._parts(y), self._loss_facts)
 
     def measure(self, y: Array) -> Moment:
         values: list[float] = []
@@ -156,7 +163,7 @@ class _PolynomialSystem(FrameSystem):
         return self._moved(y, lambda _: g), Motion(t, w, z, velocity, -z.dot(velocity))
 
 
-def _times_power(first: Array | None, a: Array, p: int) -> Array | None:
+def _times_power(first: Any, a: Any, p: int) -> Any:
     """Return first A^p, or A^p where there is no first; None for the identity."""
     found = first
     for _ in range(p):
@@ -164,7 +171,7 @@ def _times_power(first: Array | None, a: Array, p: int) -> Array | None:
     return found
 
 
-def _between(left: Array, m: Array, right: Array, p: int) -> Array:
+def _between(left: Any, m: Any, right: Any, p: int) -> Any:
     """Return the sum over a + b = p of left^a M right^b, by Horner's rule."""
     total, last = m, m
     for _ in range(p):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,11 @@ class System(Protocol):
     """A flow in coordinates. All methods are pure."""
 
     y0: Array  #: the start, flat
+
+    @property
+    def jacobian(self) -> Callable[[Array], Array] | None:
+        """The Jacobian of the velocity as a function of y, where it is known and small. May be left out."""
+        ...
 
     def velocity(self, t: float, y: Array) -> Array:
         """Return dy/dt as a fresh array; one gradient of the loss."""

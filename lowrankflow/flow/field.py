@@ -84,6 +84,19 @@ class Field:
         self.nfev += 1
         return self.system.spectral_bound(y)
 
+    @property
+    def jacobian(self) -> Callable[[float, Array], Array] | None:
+        """The Jacobian (t, y) -> (D, D), where the system has one; counted as one gradient."""
+        known = getattr(self.system, "jacobian", None)
+        if known is None:
+            return None
+
+        def counted(t: float, y: Array) -> Array:
+            self.nfev += 1
+            return cast(Array, known(y))
+
+        return counted
+
     def finite(self, y: Array) -> bool:
         """Whether W and its loss are finite: a product can overflow where its factors do not."""
         if not np.isfinite(y).all():

@@ -113,12 +113,14 @@ class Loop:
 
     def _start(self, state: State) -> Any:
         """Return a solver from the state to the next time to land on."""
-        method = self._methods.method(state.choice).bounded_by(self.field.bound)
+        method = self._methods.method(state.choice).bounded_by(self.field.bound).solving_with(self.field.jacobian)
         bound = float(self._stops[self._stops > state.t][0])
-        tolerances = self._tolerances(state)
-        return method.start(
-            self.field.velocity, state.t, state.y, bound, tolerances, state.step or None, state.memory
+        solver = method.start(
+            self.field.velocity, state.t, state.y, bound, self._tolerances(state), state.step or None, state.memory
         )  # fmt: skip
+        if not hasattr(solver, "atol"):
+            solver.accuracy = self.accuracy(state)  # of LSODA, which cannot be told another one
+        return solver
 
     def _with_memory(self, state: State, solver: Any, anew: bool = False) -> State:
         """Return the state from which a solver goes on as this one would; without its memory where it begins `anew`.
@@ -145,7 +147,8 @@ class Loop:
     def _turn(self, state: State, solver: Any) -> tuple[State, bool]:
         """Let "auto" judge, and repair the state above 10 rtol of defect; return whether the solver begins anew."""
         choice = self._methods.judge(state.choice, solver)
-        anew = choice.name != state.choice.name
+        too_coarse = self.accuracy(state) < getattr(solver, "accuracy", 0.0) / 10
+        anew = choice.name != state.choice.name or too_coarse
         state = replace(state, choice=choice)
         if not self._methods.method(choice).fixed and state.drift > 10 * self.limits.rtol:
             repaired = self.field.system.repair(state.y)

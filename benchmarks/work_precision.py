@@ -183,8 +183,8 @@ COLOURS = {
     "Radau": "#009e73", "LSODA": "#cc79a7",
 }  # fmt: skip
 FORMS = {
-    "singular frame": ("-", "o", 1.8), "polynomial": ("-", "d", 1.3), "lifted": ("--", "s", 1.3), "width-r factors": ("-.", "^", 1.0),
-    "full-width factors": (":", "x", 1.0),
+    "singular frame": ("-", "o", 1.8), "polynomial": ("-", "d", 1.3), "lifted": ("--", "s", 1.3),
+    "width-r factors": ("-.", "^", 1.0), "full-width factors": (":", "x", 1.0),
 }  # fmt: skip
 TITLES = {
     "easy": "easy: depth 3, condition number 4", "stiff": "stiff: depth 3, condition number 1e4",

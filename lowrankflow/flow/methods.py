@@ -175,7 +175,6 @@ _EVERY = 10  # steps between two looks at the spectral radius
 #: unknowns up to which an implicit step with an exact Jacobian costs less than a stabilised one: at any stiffness, and
 #: beyond an h rho; at tight and at loose tolerances (measured: benchmarks/stiffness.py)
 _FEW, _SOME, _COSTLY = (300, 150), 600, (50.0, 1000.0)
-_SOON = 3  # where an implicit method is at hand, which costs little to try
 _LOOSE = 3e-6  # rtol from which RKC is a match for ROCK4
 #: h rho above which the finish of ROCK4 costs more than it gains, and down to which rtol it does
 _FAR = ((50.0, _LOOSE), (500.0, 1e-7))
@@ -187,7 +186,7 @@ class Automatic:
     rho is the spectral radius of the Jacobian: an explicit method cannot take h rho beyond a constant, a
     stabilised one pays the root of it. That is ROCK4 first, whose errors follow `rtol` as those of DOP853 do, while the
     many short steps of RKC add up to rtol^(2/3); RKC where h rho is so large that the finish of ROCK4 costs more than
-    its order gains. Where unknowns are few and their Jacobian is exact, scipy's BDF, with which it stays.
+    its order gains. Where unknowns are few and their Jacobian is exact, scipy's BDF.
     """
 
     def __init__(self, rtol: float, unknowns: int = 0) -> None:
@@ -207,9 +206,9 @@ class Automatic:
         h = abs(solver.t - solver.t_old)
         choice = replace(choice, steps=choice.steps + 1)
         if choice.name == _IMPLICIT_ONE:
-            return choice
+            return self._judge_implicit(choice, solver, h) if choice.steps % _EVERY == 0 else choice
         if choice.name == _EXPLICIT:
-            due = choice.steps % (_SOON if self._few else _EVERY) == 0 and not choice.stays
+            due = choice.steps % _EVERY == 0 and not choice.stays
             return self._judge_explicit(choice, solver, h) if due else choice
         return self._judge_stabilised(choice, solver, h)
 
@@ -231,7 +230,7 @@ class Automatic:
         return _changed(choice, _IMPLICIT_ONE, f"{_IMPLICIT_ONE} (implicit)", t, why)
 
     def _judge_explicit(self, choice: Choice, solver: Any, h: float) -> Choice:
-        choice = _measured(choice, solver)
+        choice = _measured(choice, solver, solver.fun, solver.f)
         radius = float(choice.radius)
         z = h * (radius if np.isfinite(radius) else 0.0)
         choice = replace(choice, votes=choice.votes + 1 if z > _STIFF else 0)
@@ -241,6 +240,16 @@ class Automatic:
         if self._few:
             return self._to_implicit(choice, solver.t, why)
         return _changed(choice, _STABILISED, f"{_STABILISED} (order 4)", solver.t, why)
+
+    def _judge_implicit(self, choice: Choice, solver: Any, h: float) -> Choice:
+        choice = _measured(choice, solver, lambda t, y: solver.J @ y, solver.J @ solver.y)
+        z = h * float(choice.radius)
+        choice = replace(choice, votes=choice.votes + 1 if z < _EASY else 0)
+        return self._to_explicit(choice, solver.t, z) if choice.votes == 2 else choice
+
+    def _to_explicit(self, choice: Choice, t: float, z: float) -> Choice:
+        returned = replace(choice, returns=choice.returns + 1)
+        return _changed(returned, _EXPLICIT, _EXPLICIT, t, f"no longer stiff, h rho = {z:.3g}")
 
     def _judge_stabilised(self, choice: Choice, solver: Any, h: float) -> Choice:
         z = h * solver.stepper.known_radius(solver.state)
@@ -256,16 +265,14 @@ class Automatic:
         if far:
             why = f"h rho = {z:.3g}, too stiff for the finish of ROCK4"
             return _changed(choice, "RKC", "RKC (order 2)", solver.t, why)
-        returned = replace(choice, returns=choice.returns + 1)
-        return _changed(returned, _EXPLICIT, _EXPLICIT, solver.t, f"no longer stiff, h rho = {z:.3g}")
+        return self._to_explicit(choice, solver.t, z)
 
 
-def _measured(choice: Choice, solver: Any) -> Choice:
-    """Return the choice with the spectral radius at the end of the last step."""
-    slope = solver.f
+def _measured(choice: Choice, solver: Any, f: Velocity, slope: Array) -> Choice:
+    """Return the choice with the spectral radius of df/dy at the end of the last step."""
     direction = choice.direction if choice.direction.size else first_direction(slope)
     radius, direction, _ = spectral_radius(
-        solver.fun, solver.t, solver.y, slope, direction, choice.radius, tries=20
+        f, solver.t, solver.y, slope, direction, choice.radius, tries=20
     )  # fmt: skip
     return replace(choice, radius=radius, direction=direction)
 

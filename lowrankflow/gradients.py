@@ -28,7 +28,7 @@ from .matrices.requirements import (
 from .metrics import DepthMetric, Metric
 from .metrics.facts import is_symmetric
 from .metrics.requirements import require_coefficients, require_metric
-from .operators import MatrixLike
+from .operators import MatrixLike, both_sides
 from .validation import Array
 
 __all__ = [
@@ -94,7 +94,7 @@ def project(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
     require_point("w", w)
     require_gradient(egrad, w.shape, "egrad", "`w` has shape")
     v = w.vt.T
-    gv, gu = egrad @ v, egrad.T @ w.u
+    gv, gu = both_sides(egrad, v, w.u)
     core = w.u.T @ gv
     # vp from V^T G^T U afresh, not from core: near a critical point the two differ by the roundoff of G
     return Tangent(gv - w.u @ core, core, gu - v @ (w.vt @ gu))

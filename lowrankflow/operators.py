@@ -25,6 +25,28 @@ class MatrixLike(Protocol):
     def __matmul__(self, x: Array, /) -> Array: ...
 
 
+_LARGE, _ROWS = 1_000_000, 64  # entries of an array that no near cache holds; rows of it that one does
+
+
+def both_sides(g: MatrixLike, v: Array, u: Array) -> tuple[Array, Array]:
+    """Return G V and G^T U; a large array is read from memory once for both, not twice."""
+    if isinstance(g, OperatorSum):
+        (gv, gu), *others = [both_sides(term, v, u) for term in g._terms]
+        for a, b in others:
+            gv, gu = gv + a, gu + b
+        return gv, gu
+    if not isinstance(g, np.ndarray) or g.size < _LARGE:
+        return g @ v, g.T @ u
+    if not g.flags.c_contiguous and g.flags.f_contiguous:
+        return both_sides(g.T, u, v)[::-1]
+    gv, gu = np.empty((g.shape[0], v.shape[1])), np.zeros((g.shape[1], u.shape[1]))
+    for begin in range(0, g.shape[0], _ROWS):
+        rows = slice(begin, begin + _ROWS)
+        np.matmul(g[rows], v, out=gv[rows])
+        gu += g[rows].T @ u[rows]
+    return gv, gu
+
+
 class OperatorSum:
     """The sum of matrix-likes of one shape, as an operator."""
 

@@ -23,6 +23,8 @@ from oracles import (
 )
 
 import lowrankflow as lrf
+from lowrankflow.matrices import Product
+from lowrankflow.operators import OperatorSum, both_sides
 
 #: (n, hidden widths, m): the bottleneck in the first, last, middle layer, at both ends, nowhere; width 1
 ARCHITECTURES = [
@@ -342,3 +344,17 @@ def test_start_of_the_theory_cases(depth, rng):
     """The product of `balanced_factors`, the oracle, is W: or the whole file proves nothing."""
     w = Start(6, 5, (1.0, 1.0, 0.5)).draw(rng)
     np.testing.assert_allclose(chain(balanced_factors(w, depth)), w.to_dense(), rtol=0, atol=20 * EPS)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 4), (1300, 900), (1, 1_100_000)])
+def test_both_sides_are_two_products(shape, rng):
+    """Of arrays in either order, of views, of sums with a product: also of arrays so large that they are read in blocks."""
+    a = rng.standard_normal(shape)
+    v, u = rng.standard_normal((shape[1], 2)), rng.standard_normal((shape[0], 2))
+    low = Product(u, v.T)
+    for g in (a, np.asfortranarray(a), a[:, ::-1], low, OperatorSum(a, low)):
+        for found, want in zip(both_sides(g, v, u), (g @ v, g.T @ u), strict=True):
+            # sums of as many terms as the shape says, in another order: their roundoff adds up as a root
+            assert np.linalg.norm(found - want) <= 100 * EPS * np.linalg.norm(want)
+    other = both_sides(a + 1e-9, v, u)[0]  # control
+    assert np.linalg.norm(other - a @ v) > 1e-12 * np.linalg.norm(a @ v)

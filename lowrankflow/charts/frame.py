@@ -22,6 +22,7 @@ from ..matrices.requirements import require_symmetric_point
 from ..metrics import Coefficients, DepthMetric, Metric, extension, keeps_rank, root_coefficients
 from ..metrics import facts as metric_facts
 from ..metrics.requirements import require_coefficients, require_metric
+from ..operators import both_sides
 from ..validation import Array
 from .ambient import goes_on
 from .system import System, gradient_bound, polar, require_low_rank, weighted
@@ -153,7 +154,7 @@ class FrameSystem:
         u, v = u @ p, v @ qt.T
         w = LowRankMatrix._trusted(u, l**self.root, v.T)
         g = self.loss.gradient(w)
-        gv, gu = g @ v, g.T @ u
+        gv, gu = both_sides(g, v, u)
         m = u.T @ gv
         z = Tangent(gv - u @ m, m, gu - v @ m.T)
         up, m, vp = z = z.symmetrised() if self._symmetric else z

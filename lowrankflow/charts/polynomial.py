@@ -16,7 +16,7 @@ from ..losses import Loss
 from ..matrices import LowRankMatrix, Product, thin_svd
 from ..matrices.requirements import require_depth
 from ..metrics import DepthMetric, Metric
-from ..operators import MatrixLike
+from ..operators import MatrixLike, both_sides
 from ..validation import Array
 from .frame import Frame, FrameSystem
 from .jets import affordable, jacobian
@@ -112,7 +112,7 @@ class _PolynomialSystem(FrameSystem):
         inner = right if lower is None else lower @ right
         w = Product._trusted(u @ inner, v.T)
         g = gradient(w)
-        gv, gu = g @ v, g.T @ u
+        gv, gu = both_sides(g, v, u)
         m = u.T @ gv
         up, vp = u @ m - gv, v @ m.T - gu  # minus the projections
         known = w, m, up, vp, left, right, lower, inner

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import scalar as scalar
     from . import separation as separation
     from . import steppers as steppers
+    from . import sweeps as sweeps
     from .charts import Factors as Factors
     from .charts import Lifted as Lifted
     from .charts import SingularFrame as SingularFrame
@@ -75,6 +76,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .report import Hypothesis as Hypothesis
     from .report import Report as Report
     from .report import Table as Table
+    from .sweeps import sweep as sweep
 
 _ROOMS = {  # and the names of the package that live there
     "charts": "Factors Lifted SingularFrame",
@@ -100,6 +102,7 @@ _ROOMS = {  # and the names of the package that live there
     "scalar": "",
     "separation": "",
     "steppers": "",
+    "sweeps": "sweep",
 }
 _MOVED = {  # names of the package before 1.0: a DeprecationWarning says where they live
     "flow": "CheckpointFailed Passage",

@@ -1,0 +1,137 @@
+"""Carry out jobs, wherever: each is written when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from ..compare import Interrupted
+from ..compare.problems import with_metrics
+from ..files import require_file
+from ..problems.named_losses import is_code
+from ..problems.sources import require_hash, source_hash
+from .grids import Grid, Job
+from .measures import measure
+from .shards import Shard
+
+__all__ = ["Work", "Worker"]
+
+_READ = 64  #: losses that are kept
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker needs: pickled once, whatever the number of jobs.
+
+    Attributes
+    ----------
+    grid : Grid
+        With its hashes.
+    out : str
+        The folder, as every worker sees it.
+    function : callable, optional
+        Called with the fields of a job.
+    loss : str, optional
+        "FILE.py:Name", where jobs name a loss of the user's.
+    arrays : mapping
+        What problems name as arrays in memory.
+    """
+
+    grid: Grid
+    out: str
+    function: Callable[..., Any] | None = None
+    loss: str | None = None
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+
+    def require_here(self) -> None:
+        """Refuse a machine on which the folder or a file of the data is not what it is elsewhere.
+
+        Raises
+        ------
+        ValueError
+        """
+        if not Path(self.out, "sweep.json").is_file():
+            raise ValueError(f"`out` must be a folder that every worker sees, got {self.out!r}, which is not here.")
+        for name, path, known in self.grid.files():
+            require_file(name, path)
+            require_hash(name, f"{path!r}", source_hash(name, path), {name: known})
+
+
+class Worker:
+    """What carries out jobs in one process, and writes them to a shard of its own."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.shard = work, Shard(work.out)
+        self._known: dict[Any, Any] = {}  # losses that were made
+
+    def do(self, numbers: Sequence[int]) -> float:
+        """Carry out jobs by their numbers; return the seconds that took.
+
+        Raises
+        ------
+        OSError
+            If a result cannot be written; those before are.
+        KeyboardInterrupt
+        """
+        began = time.perf_counter()
+        for number in numbers:
+            self._do(self.work.grid.job(number))
+        return time.perf_counter() - began
+
+    def close(self) -> None:
+        """Make what was written survive a loss of power."""
+        self.shard.close()
+
+    def _do(self, job: Job) -> None:
+        began, done = time.perf_counter(), True
+        try:
+            values = _plain(self._values(job))
+        except Interrupted:  # a report that Ctrl-C ended early
+            raise KeyboardInterrupt from None
+        except Exception as error:  # whatever it is, the other jobs go on
+            values, done = {"error": f"{type(error).__name__}: {validation.reason(error)}"}, False
+        values["seconds"] = round(time.perf_counter() - began, 6)
+        self.shard.append(bytes.fromhex(job.key), values, done=done)
+
+    def _values(self, job: Job) -> Mapping[str, Any]:
+        if self.work.function is not None:
+            found = self.work.function(**job.entries)
+            if not isinstance(found, Mapping):
+                raise TypeError(
+                    f"`function` must return a mapping of names to values, got {validation.describe(found)}."
+                )
+            return found
+        problem, run = job.problem, job.run
+        if run.kind == "compare":
+            problem = with_metrics(problem)
+        if len(self._known) > _READ:
+            self._known.clear()
+        loss = self.work.loss if is_code(problem.loss) else None
+        return measure(problem.build(loss=loss, known=self._known, **self._arrays(problem)), run)
+
+    def _arrays(self, problem: Any) -> dict[str, Any]:
+        return {name: array for name, array in self.work.arrays.items() if getattr(problem, name) is not None}
+
+
+def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result as JSON has it: numbers, texts, and lists of them."""
+    return {str(name): _value(str(name), value) for name, value in found.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, (str, bool)) or type(value) in (int, float):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _value(name, value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_value(name, item) for item in value]
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"`{name}` of a result must be numbers, texts or lists of them, got {validation.describe(value)}.")

@@ -13,5 +13,6 @@ from .folders import Folder
 from .grids import Grid, Job
 from .results import Results, open_results
 from .runs import Run
+from .summaries import Summary, summarise
 
-__all__ = ["Axis", "Folder", "Grid", "Job", "Results", "Run", "open_results", "sweep"]
+__all__ = ["Axis", "Folder", "Grid", "Job", "Results", "Run", "Summary", "open_results", "summarise", "sweep"]

@@ -157,6 +157,8 @@ class Grid:
             for field, value in _flat(_entries(table, given)).items():
                 if not free:
                     require_known(table, field.partition(".")[0], known, "have the names")
+                if field == "times" and is_range(value):
+                    value = listed(field, value)
                 fixed[field] = _canonical(field, value, free)
         axes = [_axis(field, {field: listed(field, v)}, free) for field, v in _axes_of(_table("grid", grid)).items()]
         groups = (zip,) if isinstance(zip, Mapping) else validation.as_tuple(zip)

@@ -86,7 +86,7 @@ def draw_sweep(
 ) -> None:
     """Draw a summary on an empty figure of matplotlib; arguments as of `sweep_picture`."""
     many_rows, many_columns = summary.centre.shape[:2]
-    panels = page.subplots(many_rows, many_columns, sharex=True, sharey=True, squeeze=False)
+    panels: Any = page.subplots(many_rows, many_columns, sharex=True, sharey=True, squeeze=False)
     shown = [summary.centre] if heat else [summary.centre, summary.low, summary.high]
     ylog = (yscale or _scale(np.stack(shown), summary.share)) == "log"
     drawn: Any = None

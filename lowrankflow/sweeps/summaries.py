@@ -123,7 +123,9 @@ def summarise(
         array, ticks = _only(field, value, array, dims, ticks)
     if x is None and lines is None:
         taken = {dims[field] for field in (rows, columns, *(where or {})) if field in dims}
-        x, lines, *more = [*_longest(results, dims, ticks, taken), None, None, None, None]
+        free: list[str | None] = [*_longest(results, dims, ticks, taken)]
+        free += [None] * 4
+        x, lines, more = free[0], free[1], free[2:]
         if rows is None and columns is None:  # what is left over has panels, rather than being pooled
             columns, rows = ((f if f and len(ticks[f]) <= _PANELS else None) for f in more[:2])
     chosen = (rows or "", columns or "", lines or "", x or "")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; the tables below say the same to Python
+    from . import batched as batched
     from . import charts as charts
     from . import checks as checks
     from . import columns as columns
@@ -79,6 +80,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .sweeps import sweep as sweep
 
 _ROOMS = {  # and the names of the package that live there
+    "batched": "",
     "charts": "Factors Lifted SingularFrame",
     "checks": "check_loss check_manifold check_metric",
     "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",

@@ -25,7 +25,7 @@ FLOORS = {
     "matrices": 1, "report": 1, "statements": 1,
     "metrics": 2, "losses": 2, "data": 2, "steppers": 2, "flows": 2, "problems": 2, "exact": 2,
     "gradients": 3, "geometry": 3, "charts": 3, "columns": 3,
-    "flow": 4, "descent": 4, "separation": 4, "checks": 4, "claims": 4, "landscape": 4, "scalar": 4,
+    "flow": 4, "descent": 4, "batched": 4, "separation": 4, "checks": 4, "claims": 4, "landscape": 4, "scalar": 4,
     "compare": 5, "sweeps": 5,
     "render": 6, "experiments": 6, "plotting": 6, "html_report": 6, "pymanopt_manifold": 6,
     "cli": 7, "__main__": 7, "__init__": 8,

@@ -1,0 +1,334 @@
+"""Losses of many members at once: stacks (R, m, n) in, one number or one gradient a member out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import array_api_compat as api
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import losses as single
+from .. import validation
+from .arrays import Stack, as_stack, product, taken, to_numpy
+
+__all__ = ["BatchedLoss", "Completion", "LeastSquares", "require_loss", "stacked"]
+
+
+class BatchedLoss(Protocol):
+    """What is asked of a loss of R members. Arrays are of the namespace in which the starts are.
+
+    Optional: ``sides(lt, vt, ut)``, which returns (G V)^T and (G^T U)^T of the gradients G at W = L V^T without forming
+    either, for stacks lt (R, k, m), vt (R, k, n), ut (R, l, m); and ``loss[i]``, the single loss of member i, for what has
+    no batched form.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n), that of each W."""
+        ...
+
+    @property
+    def members(self) -> int | None:
+        """R; None where all members share one loss, so that there may be any number of them."""
+        ...
+
+    def value(self, w: Stack) -> Stack:
+        """Return L(W) of each member, (R,), for w (R, m, n)."""
+        ...
+
+    def gradient(self, w: Stack) -> Stack:
+        """Return the Frobenius gradients, (R, m, n)."""
+        ...
+
+    def take(self, chosen: NDArray[np.intp]) -> BatchedLoss:
+        """Return the loss of some of the members; itself where they share it."""
+        ...
+
+
+class LeastSquares:
+    r"""The square losses :math:`L(W) = \tfrac12 \|W X - Y\|_F^2` of R members, shared or each its own data.
+
+    Parameters
+    ----------
+    inputs : array_like
+        X, (n, p) for all members or (R, n, p), samples in columns; (p, n) or (R, p, n) with ``samples="rows"``.
+    targets : array_like
+        Y, (m, p) or (R, m, p); (p, m) or (R, p, m).
+    reduction : {"sum", "mean"}
+        "mean" divides by p.
+    samples : {"columns", "rows"}
+        Orientation of both.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (m, n).
+    members : int or None
+        R; None where both are shared.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arrays do not fit, are not finite or not float64.
+
+    Notes
+    -----
+    As in `lowrankflow.losses.LeastSquares` more samples than inputs are compressed by a QR factorisation, an identity.
+    What members share is multiplied for all of them in one product.
+
+    Examples
+    --------
+    >>> loss = LeastSquares(np.eye(2), np.stack([np.eye(2), 2 * np.eye(2)]))
+    >>> loss.members, loss.value(np.zeros((2, 2, 2))).tolist()
+    (2, [1.0, 4.0])
+    """
+
+    def __init__(self, inputs: Any, targets: Any, *, reduction: str = "sum", samples: str = "columns") -> None:
+        validation.require_choice("reduction", reduction, ("sum", "mean"))
+        validation.require_choice("samples", samples, ("columns", "rows"))
+        x, y = as_stack("inputs", inputs, (2, 3)), as_stack("targets", targets, (2, 3))
+        xp = api.array_namespace(x, y)
+        if samples == "rows":
+            x, y = x.mT, y.mT
+        if x.shape[-1] != y.shape[-1]:
+            raise ValueError(
+                f"`targets` must have as many samples as `inputs`, got {y.shape[-1]} and {x.shape[-1]}."
+                f" See `samples`, now {samples!r}."
+            )
+        self.members = _members([x, y], 3)
+        self.shape = (int(y.shape[-2]), int(x.shape[-2]))
+        self._data, self._reduction = (x, y), reduction  # as given, for `loss[i]`
+        self._ones: Sequence[single.LeastSquares] | None = None  #: what it was made of
+        if reduction == "mean":
+            x, y = x / x.shape[-1] ** 0.5, y / x.shape[-1] ** 0.5
+        self._constant: Stack | float = 0.0
+        if x.shape[-1] > x.shape[-2]:
+            q, r = xp.linalg.qr(x.mT, mode="reduced")
+            yq = y @ q
+            rest = y - yq @ q.mT
+            self._constant = 0.5 * xp.sum(rest * rest, axis=(-2, -1))
+            x, y = r.mT, yq
+        self._inputs, self._targets = x, y
+        self._gram, self._cross, self._cross_t = x @ x.mT, y @ x.mT, x @ y.mT
+
+    def value(self, w: Stack) -> Stack:
+        """Return L(W) of each member, a sum of squares of residuals."""
+        residual = product(w, self._inputs) - self._targets
+        return 0.5 * api.array_namespace(w).sum(residual * residual, axis=(-2, -1)) + self._constant
+
+    def gradient(self, w: Stack) -> Stack:
+        """Return (W X - Y) X^T of each member."""
+        return product(w, self._gram) - self._cross
+
+    def sides(self, lt: Stack, vt: Stack, ut: Stack) -> tuple[Stack, Stack]:
+        """Return (G V)^T and (G^T U)^T at W = L V^T, G = L V^T C - B."""
+        right = product(vt, self._gram)
+        gv = (right @ vt.mT) @ lt - product(vt, self._cross_t)
+        return gv, (ut @ lt.mT) @ right - product(ut, self._cross)
+
+    def take(self, chosen: NDArray[np.intp]) -> LeastSquares:
+        """Return the loss of some of the members."""
+        return _some(self, chosen, _inputs=3, _targets=3, _gram=3, _cross=3, _cross_t=3, _constant=1)
+
+    def __getitem__(self, i: int) -> single.LeastSquares:
+        if self._ones is not None:
+            return self._ones[0 if self.members is None else i]
+        x, y = (to_numpy(a if a.ndim == 2 else a[i]) for a in self._data)
+        return single.LeastSquares(x, y, reduction=self._reduction)
+
+    def __repr__(self) -> str:
+        return f"batched.LeastSquares({_many(self)}, {self._data[0].shape[-1]} samples, reduction={self._reduction!r})"
+
+
+class Completion:
+    r"""The square losses on observed entries of R members, :math:`L(W) = \tfrac12 \sum_{ij} c_{ij} (W_{ij} - y_{ij})^2`.
+
+    Parameters
+    ----------
+    observed : array_like
+        c, (m, n) for all members or (R, m, n): which entries were observed, True or False, or non-negative weights; at
+        least one of each member positive.
+    values : array_like
+        y, (m, n) or (R, m, n); what stands where nothing was observed does not matter.
+    reduction : {"sum", "mean"}
+        "mean" divides by the number of observed entries of the member.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (m, n).
+    members : int or None
+        R; None where both are shared.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arrays do not fit, are not finite, a weight is negative or a member has observed nothing.
+
+    Notes
+    -----
+    Masks are dense: made for many small problems. One large one is `lowrankflow.losses.Completion`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> shares = np.array([0.3, 0.6, 0.9])[:, None, None]
+    >>> loss = Completion(rng.random((3, 5, 4)) < shares, np.ones((5, 4)))
+    >>> loss.members, loss.shape
+    (3, (5, 4))
+    """
+
+    def __init__(self, observed: Any, values: Any, *, reduction: str = "sum") -> None:
+        validation.require_choice("reduction", reduction, ("sum", "mean"))
+        c, y = as_stack("observed", observed, (2, 3)), as_stack("values", values, (2, 3))
+        xp = api.array_namespace(c, y)
+        if c.shape[-2:] != y.shape[-2:]:
+            raise ValueError(f"`values` has shape {tuple(y.shape)} but `observed` has {tuple(c.shape)}.")
+        seen = xp.sum(xp.astype(c > 0, xp.float64), axis=(-2, -1))
+        if bool(xp.any(c < 0)) or not bool(xp.all(seen > 0)):
+            raise ValueError(
+                "`observed` must be non-negative, and positive somewhere in every member, got one that is not."
+            )
+        self.members = _members([c, y], 3)
+        self.shape = (int(c.shape[-2]), int(c.shape[-1]))
+        self._data, self._reduction = (c, y), reduction
+        self._ones: Sequence[single.Completion] | None = None  #: what it was made of
+        self._weights, self._values = c if reduction == "sum" else c / seen[..., None, None], y
+
+    def value(self, w: Stack) -> Stack:
+        """Return L(W) of each member."""
+        residual = w - self._values
+        return 0.5 * api.array_namespace(w).sum(self._weights * residual * residual, axis=(-2, -1))
+
+    def gradient(self, w: Stack) -> Stack:
+        """Return the weighted residuals of each member."""
+        return self._weights * (w - self._values)
+
+    def take(self, chosen: NDArray[np.intp]) -> Completion:
+        """Return the loss of some of the members."""
+        return _some(self, chosen, _weights=3, _values=3)
+
+    def __getitem__(self, i: int) -> single.Completion:
+        if self._ones is not None:
+            return self._ones[0 if self.members is None else i]
+        c, y = (to_numpy(a if a.ndim == 2 else a[i]) for a in self._data)
+        if not np.isin(c, (0.0, 1.0)).all():
+            raise TypeError("`observed` must be True or False for the loss of one member, got weights.")
+        rows, cols = np.nonzero(c)
+        return single.Completion(rows, cols, y[rows, cols], self.shape, reduction=self._reduction)
+
+    def __repr__(self) -> str:
+        return f"batched.Completion({_many(self)}, reduction={self._reduction!r})"
+
+
+def stacked(losses: Any) -> BatchedLoss:
+    """Return the batched loss of single ones of one kind and shape; of one alone, that all members share.
+
+    What all of them have in common, inputs or targets, is kept once.
+
+    Parameters
+    ----------
+    losses : Loss, sequence of Loss or BatchedLoss
+        `LeastSquares` or `Completion`; a batched loss is returned as it is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they differ in kind or shape, or have no batched form.
+
+    Examples
+    --------
+    >>> import lowrankflow as lrf
+    >>> stacked([lrf.losses.LeastSquares(np.eye(2), i * np.eye(2)) for i in (1, 2, 3)]).members
+    3
+    """
+    found = validation.as_tuple(losses) if not hasattr(losses, "value") else None
+    ones = (losses,) if found is None else found
+    if found is None and not isinstance(losses, (single.LeastSquares, single.Completion)):
+        require_loss(losses)
+        return losses
+    if not ones:
+        raise ValueError("`losses` must not be empty.")
+    shapes = {getattr(loss, "shape", None) for loss in ones}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"`losses` must be of one shape, got {' and '.join(sorted(map(str, shapes))[:2])}. Make a batch of each."
+        )
+    if all(isinstance(loss, single.LeastSquares) for loss in ones):
+        return _stacked_squares(ones, alone=found is None)
+    if all(isinstance(loss, single.Completion) for loss in ones):
+        return _stacked_completions(ones, alone=found is None)
+    other = next((x for x in ones if not isinstance(x, (single.LeastSquares, single.Completion))), ones[0])
+    raise TypeError(
+        "`losses` must be all LeastSquares or all Completion, or one object with `value` and `gradient` of stacks"
+        f" (R, m, n), got {validation.describe(other)}."
+    )
+
+
+def require_loss(loss: Any) -> None:
+    """Refuse what is no batched loss."""
+    missing = [name for name in ("shape", "members", "value", "gradient", "take") if not hasattr(loss, name)]
+    if missing:
+        raise TypeError(
+            f"`losses` must have `shape`, `members`, `value`, `gradient` and `take`, got {validation.describe(loss)}"
+            f" without {', '.join(missing)}. See lowrankflow.batched.BatchedLoss."
+        )
+
+
+def _stacked_squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastSquares:
+    """Return the batched loss; what was compressed already is taken as it is."""
+    data = [loss.compressed for loss in ones]
+    samples = max(x.shape[1] for x, _, _ in data)  # samples of zeros add nothing
+    x, y = (
+        _shared([np.pad(a, ((0, 0), (0, samples - a.shape[1]))) for a in arrays], alone)
+        for arrays in list(zip(*data, strict=True))[:2]
+    )
+    found = LeastSquares(x, y)
+    found._constant = ones[0].compressed[2] if alone else np.array([c for _, _, c in data])
+    found.members = None if alone else len(ones)
+    found._ones = ones
+    return found
+
+
+def _stacked_completions(ones: Sequence[single.Completion], alone: bool) -> Completion:
+    observed, values = np.zeros((2, len(ones), *ones[0].shape))
+    for i, loss in enumerate(ones):
+        observed[i, loss.rows, loss.cols] = loss.curvature  # the weight of an entry
+        values[i, loss.rows, loss.cols] = loss.values
+    found = Completion(_shared(list(observed), alone), _shared(list(values), alone))
+    found.members = None if alone else len(ones)
+    found._ones = ones
+    return found
+
+
+def _shared(arrays: Sequence[NDArray[np.float64]], alone: bool) -> NDArray[np.float64]:
+    """Return one array where all are equal, else their stack."""
+    same = alone or all(a is arrays[0] or np.array_equal(a, arrays[0]) for a in arrays)
+    return arrays[0] if same else np.stack(arrays)
+
+
+def _members(arrays: Sequence[Stack], axes: int) -> int | None:
+    """Return how many members the arrays have; None where all of them are shared."""
+    counts = {int(a.shape[0]) for a in arrays if a.ndim == axes}
+    if len(counts) > 1:
+        raise ValueError(f"Arrays of one loss must have one number of members, got {' and '.join(map(str, counts))}.")
+    return counts.pop() if counts else None
+
+
+def _some(loss: Any, chosen: NDArray[np.intp], **axes: int) -> Any:
+    """Return a copy of a loss with some of the rows of these arrays."""
+    if loss.members is None:
+        return loss
+    found = object.__new__(type(loss))
+    vars(found).update(vars(loss), members=int(chosen.size))
+    for name, n in axes.items():
+        value = getattr(loss, name)
+        setattr(found, name, value if isinstance(value, float) else taken(value, chosen, n))
+    return found
+
+
+def _many(loss: Any) -> str:
+    m, n = loss.shape
+    return f"{m} x {n}, {'shared' if loss.members is None else f'{loss.members} members'}"

@@ -9,6 +9,8 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 import cloudpickle
+from dask import config
+from dask.utils import parse_timedelta
 from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait  # type: ignore[attr-defined, unused-ignore]
 
 from .. import validation
@@ -18,7 +20,8 @@ from .working import Work, Worker
 
 __all__ = ["Cluster"]
 
-_PATIENCE = 10.0  # seconds to wait for an answer
+_PATIENCE = 10.0  # seconds to wait for an answer, or less where Dask is configured so
+_LOGS = ("distributed", "distributed.client", "distributed.core", "distributed.comm")
 _TRIES = 3  # workers that may be found not to be set up
 
 
@@ -28,26 +31,30 @@ class Cluster:
     def __init__(self, work: Work, address: str) -> None:
         self.address = address
         self._pending: dict[Any, tuple[tuple[int, ...], int]] = {}
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says is said in one line by us
+        self._levels = {log: log.level for log in map(logging.getLogger, _LOGS)}
+        for log in self._levels:  # what they would say is said in one line by us
+            log.setLevel(logging.CRITICAL)
+        patience = min(_PATIENCE, parse_timedelta(config.get("distributed.comm.timeouts.connect")))
         try:
-            self._client = Client(address, timeout=_PATIENCE, set_as_default=False)
-            self._client.wait_for_workers(1, timeout=_PATIENCE)
+            self._client = Client(address, timeout=patience, set_as_default=False)
+            self._client.wait_for_workers(1, timeout=patience)
         except (OSError, TimeoutError, ValueError) as error:
             if client := getattr(self, "_client", None):
-                client.close()
+                self._leave()
                 raise ValueError(
-                    f"`scheduler` must have workers, got {address} without one for {_PATIENCE:g} s."
+                    f"`scheduler` must have workers, got {address} without one for {patience:g} s."
                     f" Start one: dask worker {address} --nthreads 1"
                 ) from None
+            self._speak()
             raise ValueError(
-                f"`scheduler` must answer, got nothing from {address} for {_PATIENCE:g} s ({validation.reason(error)})."
+                f"`scheduler` must answer, got nothing from {address} for {patience:g} s ({validation.reason(error)})."
                 " Start one: dask scheduler"
             ) from None
         self._name = f"lowrankflow-{uuid.uuid4().hex[:12]}"
         try:
             self._client.register_plugin(_Workplace(self._name, cloudpickle.dumps(work)))
         except Exception as error:
-            self._client.close()
+            self._leave()
             raise ValueError(f"`scheduler` has a worker that cannot work: {error}") from None
 
     @property
@@ -105,7 +112,16 @@ class Cluster:
         except (OSError, TimeoutError, CancelledError):  # the scheduler is gone
             pass
         finally:
-            self._client.close(timeout=1)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._client.close(timeout=1)
+        self._speak()
+
+    def _speak(self) -> None:
+        """Let Dask say again what it has to say."""
+        for log, level in self._levels.items():
+            log.setLevel(level)
 
 
 class _Workplace(WorkerPlugin):  # type: ignore[misc, unused-ignore]

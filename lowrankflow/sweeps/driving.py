@@ -18,12 +18,14 @@ from .grids import Grid
 from .results import Results, open_results
 from .shards import Shard
 from .teams import Ended, Here, Processes, Team
+from .together import MEMBERS_DIFFER_IN, shape_of
 from .working import Work
 
 __all__ = ["sweep"]
 
 _WORTH = 0.2  #: seconds of work in a list of jobs: a message is then small beside it
 _LONGEST = 512  #: jobs in a list
+_FEW, _TOGETHER, _STACK = 4, 5.0, 64  #: of jobs that go together: jobs at first, seconds of work, jobs in a list
 _LOOK = 1.0  #: seconds between two looks at what is written
 _TWICE = 2  #: a job whose worker has died so often counts as failed
 
@@ -163,7 +165,15 @@ def _todo(folder: Folder, retry: bool) -> Sequence[int]:
     folder.look()
     if retry:
         folder.failed.clear()
-    return [n for n, key in enumerate(folder.grid.keys()) if key not in folder.done and key not in folder.failed]
+    grid = folder.grid
+    left = [n for n, key in enumerate(grid.keys()) if key not in folder.done and key not in folder.failed]
+    return grid.in_order(left, MEMBERS_DIFFER_IN) if _go_together(grid) else left
+
+
+def _go_together(grid: Grid) -> bool:
+    """Whether there are jobs that may be carried out as one array."""
+    varies = any(set(axis.fields) <= MEMBERS_DIFFER_IN and len(axis) > 1 for axis in grid.axes)
+    return varies and not grid.function and bool(shape_of(grid.job(0)))
 
 
 def _team(work: Work, workers: int, scheduler: str | None) -> Team:
@@ -196,6 +206,7 @@ class _Driver:
 
     def __init__(self, folder: Folder, left: deque[int], team: Team, tell: Tell) -> None:
         self.folder, self.left, self.team, self.tell = folder, left, team, tell
+        self.together = _go_together(folder.grid)
         self.shard = Shard(folder.path)  # for jobs that nobody lived to tell of
         self.again: deque[int] = deque()  # jobs whose worker died, each alone now
         self.deaths: Counter[int] = Counter()
@@ -226,9 +237,10 @@ class _Driver:
             if not self._has(number):
                 return [number]
         share = -(-len(self.left) // (2 * self.team.size))  # towards the end all have something to do
-        worth = 1 if math.isnan(self.pace) else int(_WORTH / max(self.pace, 1e-9))
+        begin, worth, most = (_FEW, _TOGETHER, _STACK) if self.together else (1, _WORTH, _LONGEST)
+        long = begin if math.isnan(self.pace) else int(worth / max(self.pace, 1e-9))
         numbers: list[int] = []
-        while self.left and len(numbers) < max(1, min(worth, share, _LONGEST)):
+        while self.left and len(numbers) < max(1, min(long, share, most)):
             number = self.left.popleft()
             if not self._has(number):
                 numbers.append(number)

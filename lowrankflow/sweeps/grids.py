@@ -7,12 +7,14 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .. import validation
 from ..files import require_file
@@ -287,6 +289,17 @@ class Grid:
         return replace(
             self, fixed=dict(zip(fixed.fields, fixed.values[0], strict=True)), axes=tuple(map(_told, self.axes))
         )
+
+    def in_order(self, numbers: Sequence[int], inner: Collection[str]) -> list[int]:
+        """Return jobs sorted so that those which differ in the fields `inner` alone stand together."""
+        last = [k for k, axis in enumerate(self.axes) if set(axis.fields) <= set(inner)]
+        if not last or len(last) == len(self.axes):
+            return list(numbers)
+        at = np.unravel_index(np.asarray(numbers, dtype=np.intp), self.shape)
+        first = [k for k in range(len(self.axes)) if k not in last]
+        order = np.lexsort([at[k] for k in reversed(first + last)])
+        found: list[int] = np.asarray(numbers)[order].tolist()
+        return found
 
     def files(self) -> Iterator[tuple[str, str, str]]:
         """Yield the files that a sealed grid names: the field, the path, the hash."""

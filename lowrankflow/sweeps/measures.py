@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,10 +28,11 @@ from ..report import Report
 from .runs import OF_PATHS, Run
 from .words import require_known
 
-__all__ = ["measure", "network_of"]
+__all__ = ["BUDGET", "RTOL", "course_of", "measure", "named_columns", "network_of", "of_path", "rule_of", "step_of"]
 
 Values = dict[str, Any]
 
+RTOL = 1e-8  #: of a flow, where the problem does not say
 BUDGET = 200_000  #: gradients of a flow, where the problem does not say
 
 
@@ -58,30 +59,51 @@ def network_of(built: Built, run: Run) -> LinearNetwork:
 # flows
 
 
-def _flow(built: Built, run: Run) -> Values:
+class Course(NamedTuple):
+    """A flow as it is integrated: alone, or with others."""
+
+    flow: Any
+    start: Any
+    end: float
+    gtol: float  #: absolute; 0 where the end of time is meant
+    times: tuple[float, ...] | None
+
+
+def course_of(built: Built, run: Run) -> Course:
+    """Return the flow of a run, from where to where."""
     p, start = built.problem, built.point
     depth = built.network.depth if built.network else p.depth or 3
+    flow: Any
+    first: Any = start
     if run.flow == "factors":
         flow, first = FactorFlow(built.loss), network_of(built, run)
         size = math.sqrt(squared_norm(factor_gradients(built.loss, first)))
     else:
-        metric = DepthMetric(depth) if run.metric is None else as_metric(run.metric)
-        flow, first = RiemannianFlow(built.loss, metric), start  # type: ignore[assignment]
+        flow = RiemannianFlow(built.loss, DepthMetric(depth) if run.metric is None else as_metric(run.metric))
         require_moving(built.loss, start)
         size = project(start, built.loss.gradient(start)).norm()
     until = run.until or (run.times[-1] if run.times else "converged")
     end = math.inf if until == "converged" else float(until)
     if p.natural_end is not None:
         end = min(end, p.natural_end * natural_time_unit(built.loss, start, depth))
-    times = None if run.times is None else [t for t in run.times if t <= end]
-    kept = Save(times=times, steps=False, columns=[name for name in run.columns if name not in OF_PATHS])
+    times = None if run.times is None else tuple(t for t in run.times if t <= end)
+    return Course(flow, first, end, run.gtol * size if until == "converged" else 0.0, times)
+
+
+def _flow(built: Built, run: Run) -> Values:
+    p, course = built.problem, course_of(built, run)
     path = integrate(
-        flow, first, t_span=(0.0, end), save=kept, method=run.method,
-        gtol=run.gtol * size if until == "converged" else 0.0,
+        course.flow, course.start, t_span=(0.0, course.end), method=run.method, gtol=course.gtol,
+        save=Save(times=course.times, steps=False, columns=named_columns(run)),
         events=[] if run.target is None else [_falls_to(built, run.target)],
-        rtol=1e-8 if p.rtol is None else p.rtol, max_evaluations=p.max_evaluations or BUDGET,
+        rtol=RTOL if p.rtol is None else p.rtol, max_evaluations=p.max_evaluations or BUDGET,
     )  # fmt: skip
-    return _of_path(path, built, run, run.times)
+    return of_path(path, built, run)
+
+
+def named_columns(run: Run) -> list[str]:
+    """Return the columns that the library has by name."""
+    return [name for name in run.columns if name not in OF_PATHS]
 
 
 def _falls_to(built: Built, target: float) -> Event:
@@ -109,41 +131,42 @@ def rule_of(run: Run) -> Any:
     return WeightDecay(run.weight_decay, rule) if run.weight_decay else rule
 
 
+def step_of(run: Run) -> Any:
+    """Return the step of a run of descent: a number, or what looks at the network."""
+    return run.step if run.edge is None else EdgeFraction(run.edge)
+
+
 def _descent(built: Built, run: Run) -> Values:
     net = network_of(built, run)
     stop: list[Any] = [] if run.target is None else [LossBelow(run.target)]
     if run.until == "converged":
         stop.append(GradientBelow(run.gtol * math.sqrt(squared_norm(factor_gradients(built.loss, net)))))
-    step: Any = run.step if run.edge is None else EdgeFraction(run.edge)
     path = gradient_descent(
-        built.loss, net, step_size=step, steps=run.steps, rule=rule_of(run), stop=stop,
-        columns=[name for name in run.columns if name not in OF_PATHS], keep_every=run.keep_every or run.steps,
+        built.loss, net, step_size=step_of(run), steps=run.steps, rule=rule_of(run), stop=stop,
+        columns=named_columns(run), keep_every=run.keep_every or run.steps,
     )  # fmt: skip
-    values = _of_path(path, built, run, None)
-    if run.keep_every is None:
-        return values
-    rows = run.steps // run.keep_every + 1
-    return values | {name: _rows(name, path, built, np.arange(min(len(path.t), rows)), rows) for name in _asked(run)}
+    return of_path(path, built, run)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # of a trajectory
 
 
-def _asked(run: Run) -> tuple[str, ...]:
-    return run.columns or ("loss",)
-
-
-def _of_path(path: Trajectory, built: Built, run: Run, times: tuple[float, ...] | None) -> Values:
-    """Return how a run ended, and its columns: at times, or at the end."""
+def of_path(path: Trajectory, built: Built, run: Run) -> Values:
+    """Return how a run ended, and its columns: at times, every so many updates, or at the end."""
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     values: Values = {"status": path.status.name, "t": float(path.t[-1]), "nfev": path.nfev, "nsteps": path.nsteps}
-    if times is None:
+    asked = run.columns or ("loss",)
+    if run.times is not None:
+        rows, count = np.flatnonzero(np.isin(path.t, run.times)), len(run.times)
+    elif run.keep_every is not None:
+        count = run.steps // run.keep_every + 1
+        rows = np.arange(min(path.nsteps // run.keep_every + 1, count))
+    else:
         last = np.array([len(path.t) - 1])
-        return values | {name: _rows(name, path, built, last, 1)[0] for name in _asked(run)}
-    rows = np.flatnonzero(np.isin(path.t, times))
-    return values | {name: _rows(name, path, built, rows, len(times)) for name in _asked(run)}
+        return values | {name: _rows(name, path, built, last, 1)[0] for name in asked}
+    return values | {name: _rows(name, path, built, rows, count) for name in asked}
 
 
 def _rows(name: str, path: Trajectory, built: Built, rows: Any, count: int) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -15,11 +16,14 @@ from .. import validation
 from ..compare import Interrupted
 from ..compare.problems import with_metrics
 from ..files import require_file
+from ..problems import Built
 from ..problems.named_losses import is_code
 from ..problems.sources import require_hash, source_hash
 from .grids import Grid, Job
 from .measures import measure
+from .runs import Run
 from .shards import Shard
+from .together import measure_together, shape_of
 
 __all__ = ["Work", "Worker"]
 
@@ -81,40 +85,70 @@ class Worker:
         KeyboardInterrupt
         """
         began = time.perf_counter()
+        groups: dict[str, list[Job]] = {}
         for number in numbers:
-            self._do(self.work.grid.job(number))
+            job = self.work.grid.job(number)
+            groups.setdefault(shape_of(job), []).append(job)
+        for shape, jobs in groups.items():
+            for job in self._together(jobs) if shape and len(jobs) > 1 else jobs:
+                self._alone(job)
         return time.perf_counter() - began
 
     def close(self) -> None:
         """Make what was written survive a loss of power."""
         self.shard.close()
 
-    def _do(self, job: Job) -> None:
+    def _together(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Carry out jobs of one shape as one array; return those that have to go alone."""
+        began = time.perf_counter()
+        built: list[tuple[Built, Run]] = []
+        able: list[Job] = []
+        for job in jobs:
+            with suppress(Exception):  # alone it says what it is
+                built.append(self._built(job))
+                able.append(job)
+        found = None
+        with suppress(Exception):
+            found = measure_together(built) if len(able) > 1 else None
+        if found is None:
+            return jobs
+        each = (time.perf_counter() - began) / len(able)
+        for job, values in zip(able, found, strict=True):
+            self._write(job, values, each, done=True)
+        return [job for job in jobs if job not in able]
+
+    def _alone(self, job: Job) -> None:
+        """Carry out a job; whatever it raises, the others go on."""
         began, done = time.perf_counter(), True
+        values: Mapping[str, Any]
         try:
-            values = _plain(self._values(job))
+            values = self._call(job) if self.work.function else measure(*self._built(job))
+            values = _plain(values)
         except Interrupted:  # a report that Ctrl-C ended early
             raise KeyboardInterrupt from None
-        except Exception as error:  # whatever it is, the other jobs go on
+        except Exception as error:
             values, done = {"error": f"{type(error).__name__}: {validation.reason(error)}"}, False
-        values["seconds"] = round(time.perf_counter() - began, 6)
-        self.shard.append(bytes.fromhex(job.key), values, done=done)
+        self._write(job, values, time.perf_counter() - began, done=done)
 
-    def _values(self, job: Job) -> Mapping[str, Any]:
-        if self.work.function is not None:
-            found = self.work.function(**job.entries)
-            if not isinstance(found, Mapping):
-                raise TypeError(
-                    f"`function` must return a mapping of names to values, got {validation.describe(found)}."
-                )
-            return found
+    def _write(self, job: Job, values: Mapping[str, Any], seconds: float, *, done: bool) -> None:
+        self.shard.append(bytes.fromhex(job.key), {**values, "seconds": round(seconds, 6)}, done=done)
+
+    def _call(self, job: Job) -> Mapping[str, Any]:
+        assert self.work.function is not None
+        found = self.work.function(**job.entries)
+        if not isinstance(found, Mapping):
+            raise TypeError(f"`function` must return a mapping of names to values, got {validation.describe(found)}.")
+        return found
+
+    def _built(self, job: Job) -> tuple[Built, Run]:
+        """Return the problem of a job, made, and its run."""
         problem, run = job.problem, job.run
         if run.kind == "compare":
             problem = with_metrics(problem)
         if len(self._known) > _READ:
             self._known.clear()
         loss = self.work.loss if is_code(problem.loss) else None
-        return measure(problem.build(loss=loss, known=self._known, **self._arrays(problem)), run)
+        return problem.build(loss=loss, known=self._known, **self._arrays(problem)), run
 
     def _arrays(self, problem: Any) -> dict[str, Any]:
         return {name: array for name, array in self.work.arrays.items() if getattr(problem, name) is not None}

@@ -14,5 +14,18 @@ from .grids import Grid, Job
 from .results import Results, open_results
 from .runs import Run
 from .summaries import Summary, summarise
+from .working import Work
 
-__all__ = ["Axis", "Folder", "Grid", "Job", "Results", "Run", "Summary", "open_results", "summarise", "sweep"]
+__all__ = [
+    "Axis",
+    "Folder",
+    "Grid",
+    "Job",
+    "Results",
+    "Run",
+    "Summary",
+    "Work",
+    "open_results",
+    "summarise",
+    "sweep",
+]

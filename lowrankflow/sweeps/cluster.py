@@ -37,18 +37,19 @@ class Cluster:
         patience = min(_PATIENCE, parse_timedelta(config.get("distributed.comm.timeouts.connect")))
         try:
             self._client = Client(address, timeout=patience, set_as_default=False)
-            self._client.wait_for_workers(1, timeout=patience)
         except (OSError, TimeoutError, ValueError) as error:
-            if client := getattr(self, "_client", None):
-                self._leave()
-                raise ValueError(
-                    f"`scheduler` must have workers, got {address} without one for {patience:g} s."
-                    f" Start one: dask worker {address} --nthreads 1"
-                ) from None
             self._speak()
             raise ValueError(
                 f"`scheduler` must answer, got nothing from {address} for {patience:g} s ({validation.reason(error)})."
                 " Start one: dask scheduler"
+            ) from None
+        try:
+            self._client.wait_for_workers(1, timeout=patience)
+        except TimeoutError:
+            self._leave()
+            raise ValueError(
+                f"`scheduler` must have workers, got {address} without one for {patience:g} s."
+                f" Start one: dask worker {address} --nthreads 1"
             ) from None
         self._name = f"lowrankflow-{uuid.uuid4().hex[:12]}"
         try:

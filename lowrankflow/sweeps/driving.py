@@ -26,7 +26,7 @@ __all__ = ["sweep"]
 _WORTH = 0.2  #: seconds of work in a list of jobs: a message is then small beside it
 _LONGEST = 512  #: jobs in a list
 _FEW, _TOGETHER, _STACK = 4, 5.0, 64  #: of jobs that go together: jobs at first, seconds of work, jobs in a list
-_LOOK = 1.0  #: seconds between two looks at what is written
+_LOOK = 0.5  #: seconds between two looks at what is written
 _TWICE = 2  #: a job whose worker has died so often counts as failed
 
 

@@ -66,7 +66,7 @@ class Results:
         inner = _inner(grid)
         for name, column in columns.items():
             flat = column.array()
-            self.values[name] = flat.reshape(*grid.shape, *flat.shape[1:])
+            self.values[name] = flat.reshape((*grid.shape, *flat.shape[1:]))
             more = tuple(f"{name}_dim_{i}" for i in range(1, flat.ndim))
             if more and inner is not None and flat.shape[1] == len(inner[1]):
                 more = (inner[0], *more[1:])

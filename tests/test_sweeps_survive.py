@@ -74,13 +74,12 @@ def alive(pid):
     return Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda s: s.name)
-def test_a_worker_that_is_killed_loses_the_job_in_flight(how, tmp_path):
+def test_a_worker_that_is_killed_loses_the_job_in_flight(tmp_path):
     place = Place(tmp_path)
 
     def kill():
         place.wait(15)
-        os.kill(place.calls()[-1][1], how)
+        os.kill(place.calls()[-1][1], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -97,7 +96,7 @@ def test_a_job_that_kills_its_worker_fails_alone(tmp_path):
     assert sum(i == 7 for i, _ in place.calls()) == 2
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
 def test_a_driver_that_is_killed_loses_nothing_that_is_done(how, tmp_path):
     place = Place(tmp_path)
     code = DRIVER.format(count=COUNT, out=str(place.out), file=str(place.file))
@@ -180,7 +179,7 @@ def test_a_cluster_of_which_a_worker_dies_and_then_the_scheduler(cluster, tmp_pa
     assert len({i for i, _ in calls}) - 2 <= kept.count("done") <= len({i for i, _ in calls}) < COUNT
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(ValueError, match=rf"^`scheduler` must answer, got nothing from {address} for 1 s .* Start one: dask scheduler$"),
+        pytest.raises(ValueError, match=rf"^`scheduler` must answer, got nothing from {address} for 1 s .* dask scheduler$"),
     ):
         place.sweep(scheduler=address)
     assert squares(place.sweep())
@@ -199,15 +198,15 @@ def test_a_worker_that_does_not_see_the_data_is_said(tmp_path):
     with pytest.raises(ValueError, match=r"^`out` must be a folder that every worker sees, got .* which is not here.$"):
         Work(grid, str(tmp_path / "elsewhere")).require_here()
     np.save(tmp_path / "x.npy", np.random.default_rng(1).standard_normal((9, 2)))
-    with pytest.raises(ValueError, match="^`inputs` must be what the problem names, got .* with SHA-256 "):
+    with pytest.raises(ValueError, match=r"^`inputs` must be what the problem names, got .* with SHA-256 "):
         work.require_here()
     (tmp_path / "x.npy").unlink()
-    with pytest.raises(ValueError, match="^`inputs` must be an existing file, got .*x.npy'.$"):
+    with pytest.raises(ValueError, match=r"^`inputs` must be an existing file, got .*x.npy'.$"):
         work.require_here()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8786", 8786, ""])
 def test_no_address_of_a_scheduler(address, tmp_path):
-    with pytest.raises(ValueError, match="^`scheduler` must be an address, tcp://HOST:PORT, got "):
+    with pytest.raises(ValueError, match=r"^`scheduler` must be an address, tcp://HOST:PORT, got "):
         sweep(GRID, tmp_path / "out", function=max, scheduler=address)
     assert not (tmp_path / "out").exists()

@@ -14,11 +14,10 @@ from .. import validation
 from ..problems.named_losses import is_code
 from ..workers import Tell
 from .folders import Folder
-from .grids import Grid
+from .grids import MEMBERS_DIFFER_IN, Grid
 from .results import Results, open_results
 from .shards import Shard
 from .teams import Ended, Here, Processes, Team
-from .together import MEMBERS_DIFFER_IN, shape_of
 from .working import Work
 
 __all__ = ["sweep"]
@@ -173,7 +172,7 @@ def _todo(folder: Folder, retry: bool) -> Sequence[int]:
 def _go_together(grid: Grid) -> bool:
     """Whether there are jobs that may be carried out as one array."""
     varies = any(set(axis.fields) <= MEMBERS_DIFFER_IN and len(axis) > 1 for axis in grid.axes)
-    return varies and not grid.function and bool(shape_of(grid.job(0)))
+    return varies and not grid.function and bool(grid.job(0).shape)
 
 
 def _team(work: Work, workers: int, scheduler: str | None) -> Team:

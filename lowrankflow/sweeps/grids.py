@@ -25,13 +25,17 @@ from .axes import Axis, is_range, listed, sampled, zipped
 from .runs import RUN_VALUES, Run
 from .words import require_known
 
-__all__ = ["Grid", "Job"]
+__all__ = ["MEMBERS_DIFFER_IN", "Grid", "Job"]
 
 _SPEC = 1  #: of what is hashed
 _TABLES = ("problem", "grid", "zip", "random", "run")
 _SOURCES = ("data", "inputs", "targets", "observed", "factors", "loss")
 _PATHS = ("inputs", "targets", "observed", "factors")
 _BY_KEY = ("loss_args", "optimizer_args", "sha256")  #: fields of names and values: each of them is a field of its own
+#: fields in which runs of one array may differ; whether their data are of one shape shows when they are read
+MEMBERS_DIFFER_IN = frozenset(
+    ("seed", "scale", "missing", "rtol", "natural_end", "until", "gtol", "imbalance", "step", "edge")
+)
 _DEFAULTS = {f.name: as_json(f.default) for f in (*fields(Problem), *fields(Run))}
 
 
@@ -74,6 +78,15 @@ class Job:
         own = {field: value for field, value in self.entries.items() if field in RUN_VALUES}
         args = {f.partition(".")[2]: v for f, v in self.entries.items() if f.startswith("optimizer_args.")}
         return Run(**own | ({"optimizer_args": args} if args else {}))
+
+    @property
+    def shape(self) -> str:
+        """What it has in common with those that can be carried out with it as one array; "" where it goes alone."""
+        entries = self.entries
+        method = entries.get("method", "auto")
+        if self.function or entries.get("kind", "flow") not in ("flow", "descent") or method != "auto":
+            return ""
+        return json.dumps({k: v for k, v in sorted(entries.items()) if k not in MEMBERS_DIFFER_IN})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..claims.gaps import unbalanced
 from ..claims.sides import natural_time_unit
-from ..compare import compare_problem, place_problem, verify_problem
+from ..compare import Interrupted, compare_problem, place_problem, verify_problem
 from ..compare.equivalence import default_widths
 from ..compare.starts import require_moving
 from ..descent import Adam, EdgeFraction, GradientBelow, HeavyBall, LossBelow, Nesterov, WeightDecay, gradient_descent
@@ -38,7 +38,10 @@ BUDGET = 200_000  #: gradients of a flow, where the problem does not say
 
 def measure(built: Built, run: Run) -> Values:
     """Return what a run on a problem gives: names to numbers, texts, and lists of numbers."""
-    return _MEASURES[run.kind](built, run)
+    try:
+        return _MEASURES[run.kind](built, run)
+    except Interrupted:  # with a report of what there was
+        raise KeyboardInterrupt from None
 
 
 def network_of(built: Built, run: Run) -> LinearNetwork:

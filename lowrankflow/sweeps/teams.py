@@ -163,7 +163,7 @@ class Processes:
             member.process.join()
 
 
-_STILLBORN = 3  # processes in a row that die before they are ready: no accident
+_STILLBORN = 2  # processes in a row that die before they are ready: no accident
 
 
 def _how(code: int | None) -> str:

@@ -1,8 +1,7 @@
-"""Jobs of one shape, carried out as one array: what they may differ in, and how."""
+"""Jobs of one shape, carried out as one array."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,25 +12,10 @@ from ..descent import LossBelow
 from ..flows import FactorFlow
 from ..metrics import DepthMetric
 from ..problems import Built
-from .grids import Job
 from .measures import BUDGET, RTOL, Values, course_of, named_columns, network_of, of_path, rule_of, step_of
 from .runs import Run
 
-__all__ = ["MEMBERS_DIFFER_IN", "measure_together", "shape_of"]
-
-#: fields in which members of one array may differ; that the data are of one shape shows when they are read
-MEMBERS_DIFFER_IN = frozenset(
-    ("seed", "scale", "missing", "rtol", "natural_end", "until", "gtol", "imbalance", "step", "edge")
-)
-_TOGETHER = ("flow", "descent")
-
-
-def shape_of(job: Job) -> str:
-    """Return what jobs have in common that may be carried out together; "" where a job goes alone."""
-    entries = job.entries
-    if job.function or entries.get("kind", "flow") not in _TOGETHER or entries.get("method", "auto") != "auto":
-        return ""
-    return json.dumps({k: v for k, v in sorted(entries.items()) if k not in MEMBERS_DIFFER_IN})
+__all__ = ["measure_together"]
 
 
 def measure_together(members: Sequence[tuple[Built, Run]]) -> list[Values] | None:

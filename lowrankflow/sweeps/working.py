@@ -8,22 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import validation
-from ..compare import Interrupted
-from ..compare.problems import with_metrics
 from ..files import require_file
-from ..problems import Built
 from ..problems.named_losses import is_code
 from ..problems.sources import require_hash, source_hash
 from .grids import Grid, Job
-from .measures import measure
-from .runs import Run
 from .shards import Shard
-from .together import measure_together, shape_of
+
+if TYPE_CHECKING:
+    from ..problems import Built
+    from .runs import Run
 
 __all__ = ["Work", "Worker"]
 
@@ -88,7 +86,7 @@ class Worker:
         groups: dict[str, list[Job]] = {}
         for number in numbers:
             job = self.work.grid.job(number)
-            groups.setdefault(shape_of(job), []).append(job)
+            groups.setdefault(job.shape, []).append(job)
         for shape, jobs in groups.items():
             for job in self._together(jobs) if shape and len(jobs) > 1 else jobs:
                 self._alone(job)
@@ -100,6 +98,8 @@ class Worker:
 
     def _together(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Carry out jobs of one shape as one array; return those that have to go alone."""
+        from .together import measure_together
+
         began = time.perf_counter()
         built: list[tuple[Built, Run]] = []
         able: list[Job] = []
@@ -122,10 +122,7 @@ class Worker:
         began, done = time.perf_counter(), True
         values: Mapping[str, Any]
         try:
-            values = self._call(job) if self.work.function else measure(*self._built(job))
-            values = _plain(values)
-        except Interrupted:  # a report that Ctrl-C ended early
-            raise KeyboardInterrupt from None
+            values = _plain(self._call(job) if self.work.function else self._measured(job))
         except Exception as error:
             values, done = {"error": f"{type(error).__name__}: {validation.reason(error)}"}, False
         self._write(job, values, time.perf_counter() - began, done=done)
@@ -140,11 +137,18 @@ class Worker:
             raise TypeError(f"`function` must return a mapping of names to values, got {validation.describe(found)}.")
         return found
 
+    def _measured(self, job: Job) -> Mapping[str, Any]:
+        from .measures import measure  # half of the library, which a function need not wait for
+
+        return measure(*self._built(job))
+
     def _built(self, job: Job) -> tuple[Built, Run]:
         """Return the problem of a job, made, and its run."""
         problem, run = job.problem, job.run
         if run.kind == "compare":
-            problem = with_metrics(problem)
+            from ..compare.problems import with_metrics
+
+            problem = with_metrics(problem)  # on which W(0) depends
         if len(self._known) > _READ:
             self._known.clear()
         loss = self.work.loss if is_code(problem.loss) else None

@@ -120,9 +120,11 @@ class Processes:
     def _heard(self, member: _Member) -> Ended | None:
         """Return what a process says: None where it is only ready."""
         numbers = member.numbers or ()
-        try:
+        what: str = "died"
+        value: Any = None
+        with suppress(EOFError, OSError):
             what, value = member.line.recv()
-        except (EOFError, OSError):
+        if what == "died":
             return Ended(numbers, float("nan"), self._replaced(member))
         if what == "raised":
             raise value

@@ -1,0 +1,140 @@
+"""What a sweep costs beside its jobs, how two workers compare with one, and how large sweeps are opened.
+
+Wall seconds, as a sweep is waited for: on a busy machine they are longer; ratios are of runs in turn. ``--quick``: a tenth of
+everything.
+"""
+
+from __future__ import annotations
+
+from measure import parse, table, write  # isort: skip  # sets one thread before numpy loads
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowrankflow.sweeps import Folder, Grid, open_results, sweep
+from lowrankflow.sweeps.shards import Shard
+
+FLOWS = {
+    "problem": {"data": "digits", "rank": 5, "depth": 3, "rtol": 1e-6},
+    "run": {"until": 40.0, "columns": ["loss", "effective_rank"]},
+}
+
+
+def empty(**fields: Any) -> dict[str, float]:
+    """A job that does nothing."""
+    return {"x": 0.0}
+
+
+def grid_of(jobs: int) -> dict[str, Any]:
+    return {"grid": {"a": {"count": 10}, "b": {"count": jobs // 10}}}
+
+
+def seconds_of(call: Any) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def overhead(jobs: int) -> list[dict[str, Any]]:
+    """Sweeps of empty jobs: all that is measured is the sweep itself."""
+    rows = []
+    for label, workers in (("this process", 1), ("two processes", 2)):
+        with tempfile.TemporaryDirectory() as out:
+            spent = seconds_of(lambda: sweep(grid_of(jobs), out, function=empty, workers=workers))  # noqa: B023
+            again = seconds_of(lambda: sweep(grid_of(jobs), out, function=empty, workers=workers))  # noqa: B023
+            files = list(Path(out).iterdir())
+            size = sum(f.stat().st_size for f in files)
+            rows.append({
+                "by": label, "empty jobs": jobs, "ms a job": 1e3 * spent / jobs, "done again [s]": again, "files": len(files),
+                "bytes a job": size / jobs,
+            })  # fmt: skip
+    return rows
+
+
+def start(name: str, *args: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.{name}", *args, "--no-dashboard"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def dask(jobs: int, messages: int) -> list[dict[str, Any]]:
+    """The same on a scheduler and two workers of this machine, and how many lists of jobs it hands out a second."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    processes = [start("dask_scheduler", "--host", "127.0.0.1", "--port", str(port))]
+    processes += [start("dask_worker", address, "--nthreads", "1", "--no-nanny") for _ in range(2)]
+    try:
+        from distributed import Client
+
+        with Client(address, timeout=30) as client:
+            client.wait_for_workers(2, timeout=30)
+            client.gather(client.map(abs, range(100), pure=False))
+            rate = messages / seconds_of(lambda: client.gather(client.map(abs, range(messages), pure=False)))
+        with tempfile.TemporaryDirectory() as out:
+            spent = seconds_of(lambda: sweep(grid_of(jobs), out, function=empty, scheduler=address))
+    finally:
+        for process in reversed(processes):
+            process.kill()
+            process.wait()
+    return [{"by": "Dask, two workers", "empty jobs": jobs, "ms a job": 1e3 * spent / jobs, "lists a second at most": rate}]
+
+
+def two_over_one(jobs: int, repeats: int) -> dict[str, Any]:
+    """Flows of 61 x 61 on one worker and on two, in turn; what a sweep of one job takes on as many is what beginning costs."""
+    spent: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(repeats):
+        for workers in spent:
+            with tempfile.TemporaryDirectory() as out:
+                tables = {**FLOWS, "grid": {"seed": {"count": jobs}}}
+                spent[workers].append(seconds_of(lambda: sweep(tables, out, workers=workers)))  # noqa: B023
+    ratio = float(np.median(np.array(spent[1]) / np.array(spent[2])))
+    return {"flows": jobs, "one worker [s]": min(spent[1]), "two workers [s]": min(spent[2]), "one over two": ratio}
+
+
+def opened(jobs: int) -> dict[str, Any]:
+    """Results of a size, written as forty workers would have, and what it takes to open them and to see what is missing."""
+    grid = Grid.of(**grid_of(jobs), function=f"{empty.__module__}:{empty.__qualname__}")
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as out:
+        Folder.for_grid(out, grid)
+        shards = [Shard(out) for _ in range(40)]
+        losses, ranks = rng.random(jobs).tolist(), rng.random(jobs).tolist()
+        for i, key in enumerate(grid.keys()):
+            values = {"status": "CONVERGED", "t": 12.5, "nfev": 1234, "nsteps": 56, "loss": losses[i], "effective_rank": ranks[i]}
+            shards[i % 40].append(key, values | {"seconds": 0.01}, done=True)
+        for shard in shards:
+            shard.close()
+        again = seconds_of(lambda: sweep(grid, out, function=empty))  # all there: keys, a look, and open
+        began = time.perf_counter()
+        results = open_results(out)
+        spent = time.perf_counter() - began
+        assert results.complete and results.values["loss"].ravel().tolist() == losses
+        tabled = seconds_of(lambda: results.to_csv(Path(out, "results.csv")))
+        stored = seconds_of(lambda: results.to_netcdf(Path(out, "results.nc")))
+    return {"results": jobs, "open [s]": spent, "a rerun [s]": again, "CSV [s]": tabled, "NetCDF [s]": stored}
+
+
+def main() -> None:
+    args = parse(__doc__ or "")
+    part = 10 if args.quick else 1
+    results: dict[str, Any] = {"overhead": overhead(100_000 // part)}
+    table(results["overhead"])
+    results["dask"] = dask(20_000 // part, 10_000 // part)
+    table(results["dask"])
+    results["workers"] = [two_over_one(1_000 // part, 3)]
+    table(results["workers"])
+    results["opened"] = [opened(1_000_000 // part)]
+    table(results["opened"])
+    write(args, "sweeps", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -137,8 +137,8 @@ def test_every_parameter_of_a_public_function_is_documented(function):
     assert text
     names = [n for n in inspect.signature(function).parameters if n not in ("self", "cls")]
     if len(names) > 1:
-        listed = re.findall(r"^([\w, ]+) : ", text, flags=re.MULTILINE)
-        documented = {n.strip() for line in listed for n in line.split(",")}
+        listed = re.findall(r"^([\w*, ]+) : ", text, flags=re.MULTILINE)
+        documented = {n.strip(" *") for line in listed for n in line.split(",")}
         missing = [n for n in names if n not in documented]
         if "Parameters" in text:
             assert not missing
@@ -381,7 +381,7 @@ def blocks(name):
 
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
-    "docs/descent.md", "docs/exact.md", "docs/scalar.md",
+    "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/sweeps.md",
 ]  # fmt: skip
 
 

@@ -443,6 +443,18 @@ def test_the_data_set_has_the_axes_of_the_grid(made, tmp_path):
         assert str(again.text.sel(a=0, b=3, seed=0).item()) == "odd"
 
 
+def test_a_result_of_the_name_of_an_axis_is_told_apart(tmp_path):
+    found = sweep({"problem": IRIS, "run": {"until": 0.1}, "grid": {"loss": ["huber", "log-cosh"]}}, tmp_path)
+    data = found.to_xarray()
+    assert data.loss.values.tolist() == ["huber", "log-cosh"] and data.loss_found.values.tolist() == found.values["loss"].tolist()
+    assert next(found.rows())[:2] == ["loss", "state"] and "loss_found" in next(found.rows())
+    assert summarise(found, "loss", x="loss").centre.ravel().tolist() == found.values["loss"].tolist()
+    with pytest.raises(ValueError, match=r"`seconds` must be the name of an argument, none of state, error, seconds."):
+        sweep(numbers(seconds=2), tmp_path / "other", function=max)
+    said = sweep(numbers(a=1), tmp_path / "third", function=lambda a: {"error": 1.0}).errors[0]
+    assert said == "TypeError: A result must have a name of its own, none of state, error, seconds; got 'error'"
+
+
 def test_the_table_has_a_line_for_every_job(made, tmp_path):
     found, _ = made
     found.to_csv(tmp_path / "made.csv")

@@ -63,7 +63,7 @@ def sweep(
         "FILE.py:Name", where the grid names a loss of the user's, which runs only by being named here again.
     progress : callable, optional
         Told how many jobs are done and failed, and the part of the whole that is.
-    **arrays
+    **arrays : array
         ``inputs=``, ``targets=``, ``observed=``, ``factors=``, those that the problems name as arrays in memory.
 
     Returns

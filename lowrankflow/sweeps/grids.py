@@ -25,7 +25,7 @@ from .axes import Axis, is_range, listed, sampled, zipped
 from .runs import RUN_VALUES, Run
 from .words import require_known
 
-__all__ = ["MEMBERS_DIFFER_IN", "Grid", "Job"]
+__all__ = ["MEMBERS_DIFFER_IN", "RESERVED", "Grid", "Job"]
 
 _SPEC = 1  #: of what is hashed
 _TABLES = ("problem", "grid", "zip", "random", "run")
@@ -36,6 +36,7 @@ _BY_KEY = ("loss_args", "optimizer_args", "sha256")  #: fields of names and valu
 MEMBERS_DIFFER_IN = frozenset(
     ("seed", "scale", "missing", "rtol", "natural_end", "until", "gtol", "imbalance", "step", "edge")
 )
+RESERVED = ("state", "error", "seconds")  #: what is said of every job
 _DEFAULTS = {f.name: as_json(f.default) for f in (*fields(Problem), *fields(Run))}
 
 
@@ -408,8 +409,8 @@ def _canonical(field: str, value: Any, free: bool) -> Any:
     """Return a value as it is kept, as JSON has it."""
     whole, dot, key = field.partition(".")
     if free:
-        if not field.isidentifier():
-            raise ValueError(f"`{field}` must be the name of an argument.")
+        if not field.isidentifier() or field in RESERVED:
+            raise ValueError(f"`{field}` must be the name of an argument, none of {', '.join(RESERVED)}.")
         return as_json(AS_VALUES["loss_args"](field, {field: value})[0][1])
     rules: Mapping[str, Callable[[str, Any], Any]] = AS_VALUES if whole in AS_VALUES else RUN_VALUES
     if dot:

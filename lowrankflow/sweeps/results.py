@@ -106,17 +106,22 @@ class Results:
             found[inner[0]] = Variable((inner[0],), np.array(inner[1]))
         return found
 
+    def _labels(self) -> dict[str, str]:
+        """Return what results are called beside the axes: NAME_found where an axis has their name, as the loss may."""
+        fields = {field for axis in self.grid.axes for field in (axis.name, *axis.fields)}
+        return {name: f"{name}_found" if name in fields else name for name in self.values}
+
     # -- files -----------------------------------------------------------------------------------
 
     def rows(self) -> Iterator[list[Any]]:
         """Yield a row of names, then one for every job: its fields, its state, its values, its error."""
         fields = [(k, f) for k, axis in enumerate(self.grid.axes) for f in axis.fields if not f.startswith("sha256.")]
         shown = [[_text(v) for v in self.grid.axes[k].column(f)] for k, f in fields]
-        columns, heads = [], []
+        columns, heads, labels = [], [], self._labels()
         for name, array in self.values.items():
             flat = array.reshape(self.grid.size, -1)
             more = array.shape[len(self.grid.shape) :]
-            heads += [name + "".join(f"_{i}" for i in at) for at in np.ndindex(*more)]
+            heads += [labels[name] + "".join(f"_{i}" for i in at) for at in np.ndindex(*more)]
             columns += [flat[:, k].tolist() for k in range(flat.shape[1])]
         yield [*(f for _, f in fields), "state", *heads, "error"]
         states = self.state.ravel().tolist()
@@ -152,7 +157,9 @@ class Results:
             raise ImportError(f"`to_xarray` needs xarray. {_INSTALL}") from None
         own = tuple(axis.name for axis in self.grid.axes)
         told = {"long_name": "state of the job", "flag_values": [0, 1, 2], "flag_meanings": " ".join(_STATES)}
-        arrays: dict[str, Any] = {name: (self.dims[name], values) for name, values in self.values.items()}
+        arrays: dict[str, Any] = {
+            self._labels()[name]: (self.dims[name], values) for name, values in self.values.items()
+        }
         errors = np.full(self.grid.size, "", dtype=object)
         errors[list(self.errors)] = list(self.errors.values())
         arrays |= {"state": (own, self.state, told), "error": (own, errors.reshape(self.grid.shape))}

@@ -60,7 +60,7 @@ def _columns(name: str, value: Any) -> tuple[str, ...]:
     items = validation.as_tuple(value)
     if items is None or not all(isinstance(item, str) for item in items):
         raise TypeError(f"`{name}` must be names in a list, got {validation.describe(value)}.")
-    return tuple(dict.fromkeys(items))
+    return tuple(dict.fromkeys(map(str, items)))
 
 
 def _metric(name: str, value: Any) -> str | None:

@@ -16,7 +16,7 @@ from .. import validation
 from ..files import require_file
 from ..problems.named_losses import is_code
 from ..problems.sources import require_hash, source_hash
-from .grids import Grid, Job
+from .grids import RESERVED, Grid, Job
 from .shards import Shard
 
 if TYPE_CHECKING:
@@ -160,7 +160,10 @@ class Worker:
 
 def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a result as JSON has it: numbers, texts, and lists of them."""
-    return {str(name): _value(str(name), value) for name, value in found.items()}
+    for name in found:
+        if not isinstance(name, str) or not name or name in RESERVED:
+            raise TypeError(f"A result must have a name of its own, none of {', '.join(RESERVED)}; got {name!r}.")
+    return {name: _value(name, value) for name, value in found.items()}
 
 
 def _value(name: str, value: Any) -> Any:

@@ -186,14 +186,16 @@ def _serve(line: Connection, work: bytes) -> None:
     from threadpoolctl import threadpool_limits
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpool_limits(1)
     with suppress(EOFError, BrokenPipeError):  # nobody is there any more
         try:
             worker = Worker(cloudpickle.loads(work))
             line.send(("ready", None))
             try:
                 while True:
-                    line.send(("done", worker.do(line.recv())))
+                    numbers = line.recv()
+                    with threadpool_limits(1):  # of what is loaded by now
+                        seconds = worker.do(numbers)
+                    line.send(("done", seconds))
             finally:
                 worker.close()
         except (EOFError, BrokenPipeError):

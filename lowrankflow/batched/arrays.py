@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import validation
 
-__all__ = ["as_stack", "columns", "like", "norms", "per_member", "product", "rows_of", "taken", "to_numpy"]
+__all__ = ["as_stack", "columns", "like", "norms", "per_member", "product", "squares", "taken", "to_numpy"]
 
 Stack = Any  #: an array whose first axis counts members
 
@@ -87,13 +87,13 @@ def columns(numbers: Stack, axes: int) -> Stack:
     return api.array_namespace(numbers).reshape(numbers, (-1,) + (1,) * (axes - 1))
 
 
+def squares(stack: Stack) -> Stack:
+    """Return the sum of the squares of each member."""
+    xp = api.array_namespace(stack)
+    flat = xp.reshape(stack, (stack.shape[0], -1))
+    return xp.vecdot(flat, flat)
+
+
 def norms(stack: Stack) -> Stack:
     """Return the Frobenius norm of each member."""
-    xp = api.array_namespace(stack)
-    return xp.sqrt(xp.sum(stack * stack, axis=tuple(range(1, stack.ndim))))
-
-
-def rows_of(count: int, name: str, value: Any, got: int) -> None:
-    """Refuse a stack of another number of members."""
-    if got != count:
-        raise ValueError(f"`{name}` must have {count} members, got {got}.")
+    return squares(stack) ** 0.5

@@ -16,7 +16,7 @@ from ..descent import Gradient, Rule
 from ..descent.rules import require_rule
 from ..descent.stops import require_stops
 from ..flow import Status
-from .arrays import Stack, like, per_member, taken, to_numpy
+from .arrays import Stack, like, per_member, squares, taken, to_numpy
 from .arrays import columns as as_columns
 from .integration import require_fit
 from .loop import IDLE, BatchStep
@@ -24,7 +24,7 @@ from .losses import BatchedLoss, stacked
 from .minibatches import BatchesOfMembers
 from .record import Column, Record, require_columns
 from .stacks import LinearNetworks, _trusted, stack_of
-from .systems import FactorsSystem, factor_gradients, product_of
+from .systems import FactorsSystem, factor_gradients, flat, product_of, transposed_last
 from .trajectories import Trajectories
 
 __all__ = ["Iterates", "gradient_descent"]
@@ -241,7 +241,7 @@ def _some(value: Any, chosen: NDArray[np.intp]) -> Any:
 
 def _total(stacks: Sequence[Stack]) -> Stack:
     """Return the sum of all squares of each member."""
-    return sum(api.array_namespace(a).sum(a * a, axis=(1, 2)) for a in stacks)
+    return sum(squares(a) for a in stacks)
 
 
 @dataclass
@@ -356,8 +356,8 @@ class _Sampled:
 
 
 def _flat(state: State) -> Stack:
-    xp = api.array_namespace(*state.factors)
-    return xp.concat([xp.reshape(f, (f.shape[0], -1)) for f in state.factors], axis=1)
+    """Return the factors as the states of a `FactorsSystem`."""
+    return flat(transposed_last(state.factors))
 
 
 def _flags(found: Any, reference: Stack) -> Stack:

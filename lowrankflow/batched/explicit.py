@@ -8,7 +8,7 @@ import array_api_compat as api
 import numpy as np
 from scipy.integrate import DOP853
 
-from .arrays import Stack, columns
+from .arrays import Stack, columns, squares
 
 __all__ = ["EVALUATIONS", "block_norms", "error_size", "first_step", "resized", "step"]
 
@@ -51,8 +51,8 @@ def step(f: Velocity, y: Stack, slope: Stack, h: Stack) -> tuple[Stack, Stack, t
 def block_norms(e: Stack, blocks: Sequence[tuple[int, int]], scales: Stack) -> Stack:
     """Return sqrt(sum_b ||e_b||^2 / scale_b^2) of each member; a block at rest at zero has no scale, and counts nothing."""
     xp = api.array_namespace(e)
-    squares = xp.stack([xp.sum(e[:, a:b] * e[:, a:b], axis=1) for a, b in blocks], axis=1)
-    return xp.sqrt(xp.sum(squares / xp.where(scales > 0, scales * scales, xp.ones_like(scales)), axis=1))
+    found = xp.stack([squares(e[:, a:b]) for a, b in blocks], axis=1)
+    return xp.sqrt(xp.sum(found / xp.where(scales > 0, scales * scales, xp.ones_like(scales)), axis=1))
 
 
 def error_size(

@@ -25,7 +25,7 @@ __all__ = ["BatchStep", "integrate"]
 
 _CHARTS = ("factors", "polynomial")
 _DEEPEST = 8  # depth up to which the factors are the faster coordinates
-_TOGETHER = 2**17  # numbers of a stack of states of numpy: the stages of a step then stay in the cache
+_TOGETHER = 2**16  # numbers of a stack of states of numpy: the stages of a step then stay in the cache
 
 
 def integrate(

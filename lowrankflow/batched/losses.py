@@ -135,7 +135,7 @@ class LeastSquares:
     def __getitem__(self, i: int) -> single.LeastSquares:
         if self._ones is not None:
             return self._ones[0 if self.members is None else i]
-        x, y = (to_numpy(a if a.ndim == 2 else a[i]) for a in self._data)
+        x, y = (to_numpy(a if a.ndim == 2 else a[i, ...]) for a in self._data)
         return single.LeastSquares(x, y, reduction=self._reduction)
 
     def __repr__(self) -> str:
@@ -213,7 +213,7 @@ class Completion:
     def __getitem__(self, i: int) -> single.Completion:
         if self._ones is not None:
             return self._ones[0 if self.members is None else i]
-        c, y = (to_numpy(a if a.ndim == 2 else a[i]) for a in self._data)
+        c, y = (to_numpy(a if a.ndim == 2 else a[i, ...]) for a in self._data)
         if not np.isin(c, (0.0, 1.0)).all():
             raise TypeError("`observed` must be True or False for the loss of one member, got weights.")
         rows, cols = np.nonzero(c)

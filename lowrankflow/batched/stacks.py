@@ -136,7 +136,7 @@ class LowRankMatrices(_Members):
         return int(self.s.shape[0])
 
     def __getitem__(self, i: int) -> LowRankMatrix:
-        return LowRankMatrix._trusted(*(to_numpy(a[_number(self, i)]) for a in (self.u, self.s, self.vt)))
+        return LowRankMatrix._trusted(*(to_numpy(a[_number(self, i), ...]) for a in (self.u, self.s, self.vt)))
 
     def take(self, chosen: NDArray[np.intp]) -> LowRankMatrices:
         """Return some of the members."""
@@ -234,7 +234,7 @@ class LinearNetworks(_Members):
         root = points.s ** (1 / depth)
         if depth == 1:
             return cls((points.to_dense(),))
-        middle = root[:, :, None] * like(points.s, np.eye(points.rank))[None]
+        middle = root[:, :, None] * like(points.s, np.eye(points.rank))
         first, last = root[:, :, None] * points.vt, points.u * root[:, None, :]
         return cls((first, *(xp.asarray(middle, copy=True) for _ in range(depth - 2)), last))
 
@@ -257,7 +257,7 @@ class LinearNetworks(_Members):
         return int(self.factors[0].shape[0])
 
     def __getitem__(self, i: int) -> LinearNetwork:
-        return LinearNetwork._trusted([to_numpy(f[_number(self, i)]) for f in self.factors])
+        return LinearNetwork._trusted([to_numpy(f[_number(self, i), ...]) for f in self.factors])
 
     def take(self, chosen: NDArray[np.intp]) -> LinearNetworks:
         """Return some of the members."""

@@ -269,12 +269,7 @@ class Descent:
         self._end(record, 0, state, to_numpy(~good), Status.NOT_FINITE)
         try:
             for k in range(self.steps + 1):
-                if k and k % self.keep_every == 0 and k < self.steps:
-                    running = to_numpy(state.running)
-                    rows = np.flatnonzero(running)
-                    record.keep(
-                        self.members[rows], k // self.keep_every, to_numpy(state.t)[rows], _flat(state.take(rows))
-                    )
+                self._keep(record, k, state)
                 state = self._tested(record, k, state)
                 if callback is not None:
                     callback(BatchStep(len(record.open), int(record.open.sum()), self._evaluations(record, state)))
@@ -283,6 +278,13 @@ class Descent:
                 state = self._updated(record, k, self._without_ended(record, state))
         except KeyboardInterrupt:
             self._end(record, k, state, to_numpy(state.running), Status.INTERRUPTED)
+
+    def _keep(self, record: Record, k: int, state: State) -> None:
+        """Keep where the members are, every so many updates; the first and the last state have slots of their own."""
+        rows = np.flatnonzero(record.open[self.members])
+        if rows.size and 0 < k < self.steps and k % self.keep_every == 0:
+            at = state.take(rows)
+            record.keep(self.members[rows], k // self.keep_every, to_numpy(at.t), _flat(at))
 
     def _tested(self, record: Record, k: int, state: State) -> State:
         """Return the state, without what a test or the number of updates ends."""

@@ -68,8 +68,8 @@ class Record:
             for name, value in values.items():
                 found[name].append(_where(reached, value))
         arrays = {name: np.stack(rows, axis=1) for name, rows in found.items()}
-        bad = ~np.isfinite(arrays["loss"][:, -1])
-        self.status[bad] = Status.NOT_FINITE
+        overflown = ~(np.isfinite(arrays["loss"]) & np.isfinite(arrays["stationarity"])) & ~np.isnan(self.t)
+        self.status[overflown.any(axis=1)] = Status.NOT_FINITE
         kept = self.y if points else self.y[:, -1:]
         return Trajectories(
             t=self.t, status=self.status, nfev=self.nfev, nsteps=self.nsteps, restarts=self.restarts, method=method,

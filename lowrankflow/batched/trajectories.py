@@ -111,8 +111,10 @@ class Trajectories:
         )  # fmt: skip
 
     def _moments(self, i: int) -> NDArray[np.intp]:
-        """Return the moments that a member reached, each time once."""
-        at = np.flatnonzero(~np.isnan(self.t[i]))
+        """Return the moments that a member reached, each time once; what overflowed there is none."""
+        good = ~np.isnan(self.t[i]) & np.isfinite(self.loss[i]) & np.isfinite(self.stationarity[i])
+        good[0] = True
+        at = np.flatnonzero(good)
         return at[np.append(np.diff(self.t[i, at]) > 0, True)]
 
     def __repr__(self) -> str:

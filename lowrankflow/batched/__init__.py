@@ -4,10 +4,12 @@
 - Where they start: `LowRankMatrices`, `LinearNetworks`, or lists of single points.
 - Of what: `LeastSquares`, `Completion`, single losses (`stacked`), any `BatchedLoss`.
 - What comes back: `Trajectories`.
+- Almost every start: `reached` says which minimum each start reaches, `almost_every_start` claims it.
 
 Arrays are numpy's, or those of whoever brings them by the array API standard: torch, CuPy, JAX.
 """
 
+from .almost_every import Reached, Share, almost_every_start, reached, wilson
 from .descent import Iterates, gradient_descent
 from .integration import integrate
 from .loop import BatchStep
@@ -23,8 +25,13 @@ __all__ = [
     "LeastSquares",
     "LinearNetworks",
     "LowRankMatrices",
+    "Reached",
+    "Share",
     "Trajectories",
+    "almost_every_start",
     "gradient_descent",
     "integrate",
+    "reached",
     "stacked",
+    "wilson",
 ]

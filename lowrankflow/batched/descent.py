@@ -318,10 +318,10 @@ class Descent:
         factors = [f - step * d for f, d in zip(state.factors, directions, strict=True)]
         found = factor_gradients(self.loss, factors) if self.batches is None else None
         finite = xp.isfinite(_total(found or factors))
-        self._end(record, k, state, to_numpy(~finite), Status.NOT_FINITE)
+        nfev = state.nfev + xp.astype(state.running & ~bad, xp.int64)
+        self._end(record, k, replace(state, nfev=nfev), to_numpy(~finite), Status.NOT_FINITE)
         running = state.running & finite & ~bad
         t = (k + 1) * h if self.step_size.constant is not None else state.t + h
-        nfev = state.nfev + xp.astype(state.running, xp.int64)
         return State(t, h, factors, found, memory, nfev, running)
 
     def _end(self, record: Record, k: int, state: State, which: NDArray[np.bool_], status: Status) -> None:

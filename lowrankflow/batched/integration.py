@@ -146,22 +146,19 @@ def _require_times(t_span: Sequence[Any], times: ArrayLike | None, members: int)
     pair = validation.as_tuple(t_span)
     if pair is None or len(pair) != 2:
         raise TypeError(f"`t_span` must be two numbers (t_0, t_1), got {validation.describe(t_span)}.")
-    ends = (
-        np.broadcast_to(np.asarray(validation.as_real("t_span", pair[1]), float), (members,))
-        if np.ndim(pair[1])
-        else None
-    )
-    if ends is None:
-        t0, t1 = require_t_span(pair)
-        ends = np.full(members, t1)
-    else:
-        for extreme in (ends.min(), ends.max()):
-            t0, _ = require_t_span((pair[0], float(extreme)))
-    wanted = np.empty((members, 0)) if times is None else np.asarray(validation.as_real("times", times), float)
+    last = np.asarray(validation.as_real("t_span", pair[1]), float)
+    if last.shape not in ((), (members,)):
+        raise ValueError(
+            f"`t_span` must end at one time, or one for each of {members} members, got shape {last.shape}."
+        )
+    t0, _ = require_t_span((pair[0], float(last.min())))
+    require_t_span((t0, float(last.max())))
+    ends = np.broadcast_to(last, (members,))
+    wanted = np.empty(0) if times is None else np.asarray(validation.as_real("times", times), float)
     if wanted.ndim not in (1, 2) or (wanted.ndim == 2 and len(wanted) != members):
         raise ValueError(f"`times` must have shape (T,) or ({members}, T), got {wanted.shape}.")
     wanted = np.broadcast_to(wanted, (members, wanted.shape[-1]))
-    if wanted.size and not ((wanted >= t0).all() and (wanted <= ends[:, None]).all()):
+    if not ((wanted >= t0) & (wanted <= ends[:, None])).all():
         raise ValueError(
             f"`times` must lie within t_span ({t0:g}, {ends.min():g}), got {wanted.min():g} .. {wanted.max():g}."
         )

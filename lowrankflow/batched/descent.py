@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ from ..descent import Gradient, Rule
 from ..descent.rules import require_rule
 from ..descent.stops import require_stops
 from ..flow import Status
-from .arrays import Stack, like, per_member, squares, taken, to_numpy
+from .arrays import Stack, groups, like, namespace, per_member, squares, taken, to_numpy
 from .arrays import columns as as_columns
 from .integration import require_fit
 from .loop import IDLE, BatchStep
@@ -28,6 +29,8 @@ from .systems import FactorsSystem, factor_gradients, flat, product_of, transpos
 from .trajectories import Trajectories
 
 __all__ = ["Iterates", "gradient_descent"]
+
+_TOGETHER = 2**18  # numbers of a group of networks of numpy: more at a time fall out of the cache
 
 
 def gradient_descent(
@@ -111,19 +114,19 @@ def gradient_descent(
     require_rule("rule", rule)
     validation.require_flags(points=points)
     validation.require_callable("callback", callback)
-    reference = nets.factors[0]
-    run = Descent(
-        loss, rule, _Steps(step_size, members, reference),
-        None if batches is None else BatchesOfMembers(batches, reference, loss.shape, members), require_stops(stop),
-        steps, keep_every, np.arange(members),
-    )  # fmt: skip
+    reference, stops = nets.factors[0], require_stops(stop)
+    sizes = _Steps(step_size, members, reference)
+    samples = None if batches is None else BatchesOfMembers(batches, reference, loss.shape, members)
     functions = require_columns(columns)
     system, y = FactorsSystem.begin(loss, nets)
     moments = np.full((members, 2 + (steps - 1) // keep_every), np.nan)
     moments[:, 0] = 0.0
     record = Record(moments, y)
     with np.errstate(all="ignore"):
-        run.go(nets, record, callback)
+        for chosen in groups(y, _TOGETHER):
+            run = Descent(loss.take(chosen), rule, sizes.take(chosen), samples, stops, steps, keep_every, chosen)
+            if run.go(nets.take(chosen), record, callback):
+                break
     return record.trajectories(system, y, functions, points, f"{type(rule).__name__}, batched")
 
 
@@ -183,7 +186,7 @@ class _Steps:
             h = like(state.t, h)
             if h.ndim == 1:
                 h = taken(h, run.members, 1)
-            xp = api.array_namespace(state.t)
+            xp = namespace(state.t)
             return xp.broadcast_to(h, state.t.shape)
         nets = _trusted(LinearNetworks, factors=tuple(state.factors))
         last = to_numpy(state.h)
@@ -196,10 +199,11 @@ class _Steps:
                 found[row] = rule(k) if callable(rule) else rule
         return like(state.t, found)
 
-    def take(self, chosen: NDArray[np.intp]) -> None:
-        """Leave the steps of some of the members."""
-        if self.constant is not None:
-            self.constant = taken(self.constant, chosen, 1)
+    def take(self, chosen: NDArray[np.intp]) -> _Steps:
+        """Return the steps of some of the members; rules are asked by the number of the member among all."""
+        found = copy(self)
+        found.constant = taken(self.constant, chosen, 1)
+        return found
 
 
 def _is_rule(step: Any) -> bool:
@@ -257,9 +261,9 @@ class Descent:
     keep_every: int
     members: NDArray[np.intp]
 
-    def go(self, nets: LinearNetworks, record: Record, callback: Callable[[BatchStep], None] | None) -> None:
-        """Take all members to their ends, or as far as they came when a KeyboardInterrupt goes through."""
-        xp, factors = api.array_namespace(*nets.factors), list(nets.factors)
+    def go(self, nets: LinearNetworks, record: Record, callback: Callable[[BatchStep], None] | None) -> bool:
+        """Take all members to their ends; return whether a KeyboardInterrupt was the end."""
+        xp, factors = namespace(*nets.factors), list(nets.factors)
         zero = xp.zeros_like(factors[0][:, 0, 0])
         memory = _require_directions(self.rule, factors)
         egrads = factor_gradients(self.loss, factors)
@@ -274,10 +278,12 @@ class Descent:
                 if callback is not None:
                     callback(BatchStep(len(record.open), int(record.open.sum()), self._evaluations(record, state)))
                 if not record.open[self.members].any():
-                    return
+                    break
                 state = self._updated(record, k, self._without_ended(record, state))
         except KeyboardInterrupt:
             self._end(record, k, state, to_numpy(state.running), Status.INTERRUPTED)
+            return True
+        return False
 
     def _keep(self, record: Record, k: int, state: State) -> None:
         """Keep where the members are, every so many updates; the first and the last state have slots of their own."""
@@ -305,7 +311,7 @@ class Descent:
 
     def _updated(self, record: Record, k: int, state: State) -> State:
         """Return the state after one more update of all members; what cannot be updated ends where it is."""
-        xp = api.array_namespace(state.t)
+        xp = namespace(state.t)
         h = self.step_size.of(k, self, state)
         bad = ~((h > 0) & xp.isfinite(h))
         self._end(record, k, state, to_numpy(bad), Status.BAD_STEP)
@@ -340,7 +346,7 @@ class Descent:
             return state
         chosen = np.flatnonzero(running)
         self.members, self.loss = self.members[chosen], self.loss.take(chosen)
-        self.step_size.take(chosen)
+        self.step_size = self.step_size.take(chosen)
         return state.take(chosen)
 
     def _evaluations(self, record: Record, state: State) -> int:

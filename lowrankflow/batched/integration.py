@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import array_api_compat as api
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -13,7 +12,7 @@ from .. import validation
 from ..flow.integration import require_rtol, require_t_span
 from ..matrices.requirements import require_depth
 from ..validation import Array
-from .arrays import Stack, like, per_member, taken
+from .arrays import Stack, groups, like, per_member, taken
 from .loop import BatchStep, Limits, Runs
 from .losses import stacked
 from .record import Column, Record, require_columns
@@ -191,11 +190,8 @@ def _all_members(
     system: BatchedSystem, y: Stack, limits: Limits, record: Record, callback: Callable[[BatchStep], None] | None
 ) -> None:
     """Run all members: those of numpy in groups that fit into the cache."""
-    members = y.shape[0]
-    group = max(1, _TOGETHER // y.shape[1]) if api.is_numpy_array(y) else members
     try:
-        for begin in range(0, members, group):
-            chosen = np.arange(begin, min(begin + group, members))
+        for chosen in groups(y, _TOGETHER):
             Runs(system.take(chosen), limits.take(chosen), record, chosen).go(taken(y, chosen, 1), callback)
     except KeyboardInterrupt:
         return  # which the record has noted

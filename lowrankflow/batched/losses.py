@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import losses as single
 from .. import validation
-from .arrays import Stack, as_stack, product, taken, to_numpy
+from .arrays import Stack, as_stack, namespace, product, taken, to_numpy
 
 __all__ = ["BatchedLoss", "Completion", "LeastSquares", "require_loss", "stacked"]
 
@@ -116,7 +116,7 @@ class LeastSquares:
     def value(self, w: Stack) -> Stack:
         """Return L(W) of each member, a sum of squares of residuals."""
         residual = product(w, self._inputs) - self._targets
-        return 0.5 * api.array_namespace(w).sum(residual * residual, axis=(-2, -1)) + self._constant
+        return 0.5 * namespace(w).sum(residual * residual, axis=(-2, -1)) + self._constant
 
     def gradient(self, w: Stack) -> Stack:
         """Return (W X - Y) X^T of each member."""
@@ -200,7 +200,7 @@ class Completion:
     def value(self, w: Stack) -> Stack:
         """Return L(W) of each member."""
         residual = w - self._values
-        return 0.5 * api.array_namespace(w).sum(self._weights * residual * residual, axis=(-2, -1))
+        return 0.5 * namespace(w).sum(self._weights * residual * residual, axis=(-2, -1))
 
     def gradient(self, w: Stack) -> Stack:
         """Return the weighted residuals of each member."""

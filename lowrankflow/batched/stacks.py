@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import validation
 from ..matrices import LinearNetwork, LowRankMatrix, random_frame
-from .arrays import Stack, as_stack, like, per_member, taken, to_numpy
+from .arrays import Stack, as_stack, like, namespace, per_member, taken, to_numpy
 
 __all__ = ["LinearNetworks", "LowRankMatrices", "stack_of"]
 
@@ -230,7 +230,7 @@ class LinearNetworks(_Members):
     def balanced(cls, points: LowRankMatrices, depth: int) -> LinearNetworks:
         """Return balanced factors of inner width k: diag(s)^(1/N) V^T, diag(s)^(1/N), ..., U diag(s)^(1/N)."""
         depth = validation.require_integer("depth", depth, low=1)
-        xp = api.array_namespace(points.s)
+        xp = namespace(points.s)
         root = points.s ** (1 / depth)
         if depth == 1:
             return cls((points.to_dense(),))

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
-import array_api_compat as api
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Stack, like, norms, squares
+from .arrays import Stack, like, namespace, norms, squares
 from .losses import BatchedLoss
 from .stacks import LinearNetworks, LowRankMatrices, _trusted
 
@@ -137,7 +136,7 @@ class _Layout:
         self.shapes, self.cuts = list(shapes), list(pairwise(ends))
 
     def parts(self, y: Stack) -> list[Stack]:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         return [
             xp.reshape(y[:, a:b], (y.shape[0], *shape)) for (a, b), shape in zip(self.cuts, self.shapes, strict=True)
         ]
@@ -145,7 +144,7 @@ class _Layout:
 
 def flat(parts: Sequence[Stack]) -> Stack:
     """Return stacks as one, (R, n)."""
-    xp = api.array_namespace(*parts)
+    xp = namespace(*parts)
     return xp.concat([xp.reshape(p, (p.shape[0], -1)) for p in parts], axis=1)
 
 
@@ -179,14 +178,14 @@ class FactorsSystem:
         return transposed_last(self._layout.parts(y))
 
     def scales(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         return xp.max(xp.stack([norms(f) for f in self._layout.parts(y)], axis=1), axis=1, keepdims=True)
 
     def value(self, y: Stack) -> Stack:
         return self.loss.value(product_of(self._factors(y)))
 
     def stationarity(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         factors = self._factors(y)
         if not self._lifted:
             return xp.sqrt(sum(squares(g) for g in factor_gradients(self.loss, factors)))
@@ -195,7 +194,7 @@ class FactorsSystem:
 
     def singular_values(self, y: Stack) -> Stack:
         """Return the singular values of the products, as many as their narrowest width."""
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         factors = self._factors(y)
         m, n = self.loss.shape
         k = min(m, n, *(f.shape[1] for f in factors))
@@ -207,7 +206,7 @@ class FactorsSystem:
         return xp.linalg.svdvals(xp.where(xp.isfinite(w), w, xp.zeros_like(w)))[:, :k]
 
     def defect(self, y: Stack) -> Stack:
-        return api.array_namespace(y).zeros_like(y[:, 0])
+        return namespace(y).zeros_like(y[:, 0])
 
     def repair(self, y: Stack) -> Stack:
         return y
@@ -216,7 +215,7 @@ class FactorsSystem:
         return before[:, 0] != before[:, 0]
 
     def points(self, y: Stack) -> LowRankMatrices | LinearNetworks:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         factors = self._factors(y)
         if not self._lifted:
             return _trusted(LinearNetworks, factors=tuple(factors))
@@ -280,12 +279,12 @@ class PolynomialSystem:
         return vt @ g.mT, ut @ g
 
     def scales(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         core = norms(self._layout.parts(y)[1])
         return xp.stack([xp.ones_like(core), core, xp.ones_like(core)], axis=1)
 
     def defect(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         ut, _, vt = self._layout.parts(y)
         eye = like(y, np.eye(self._rank))
         return xp.maximum(norms(ut @ ut.mT - eye), norms(vt @ vt.mT - eye))
@@ -295,7 +294,7 @@ class PolynomialSystem:
         return flat([_polar(ut), t, _polar(vt)])
 
     def crossed(self, before: Stack, after: Stack) -> Stack:
-        xp = api.array_namespace(after)
+        xp = namespace(after)
         old, new = (xp.linalg.slogdet(self._layout.parts(y)[1])[0] for y in (before, after))
         return old * new <= 0
 
@@ -316,7 +315,7 @@ class PolynomialSystem:
         return self.points(y).s
 
     def points(self, y: Stack) -> LowRankMatrices:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         ut, t, vt = self._layout.parts(y)
         p, l, qt = xp.linalg.svd(t, full_matrices=False)  # noqa: E741
         qt = qt if self._odd else p.mT
@@ -330,7 +329,7 @@ class PolynomialSystem:
 
 def _polar(at: Stack) -> Stack:
     """Return the nearest stacks with orthonormal rows."""
-    p, _, qt = api.array_namespace(at).linalg.svd(at, full_matrices=False)
+    p, _, qt = namespace(at).linalg.svd(at, full_matrices=False)
     return p @ qt
 
 

@@ -43,6 +43,7 @@ def scipy_loop(starts: Any, gram: np.ndarray, cross: np.ndarray) -> Run:
     n, r = starts.shape[0], starts.rank
     nets = batched.LinearNetworks.balanced(starts, DEPTH)
 
+    @np.errstate(over="ignore", invalid="ignore")  # trial steps that are rejected
     def run(rtol: float, members: int) -> np.ndarray:
         found = np.empty((members, n, n))
         for i in range(members):

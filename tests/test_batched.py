@@ -29,6 +29,15 @@ def gap(a, b):
 def random_losses(rng, members, m, n, scale):
     """Square losses or completions of one kind, some with data in common."""
     reduction = str(rng.choice(["sum", "mean"]))
+    if rng.random() < 0.2:
+        found = []
+        for _ in range(members):
+            p = int(rng.integers(1, 6))
+            sensing = lrf.losses.Sensing(rng.standard_normal((p, m, n)))
+            weights = rng.random(p) + 0.1 if rng.random() < 0.5 else None
+            misfit = lrf.losses.Squared(scale * rng.standard_normal(p), weights)
+            found.append(lrf.losses.Measured(sensing, misfit, reduction=reduction))
+        return found
     if rng.random() < 0.4:
         found = []
         for _ in range(members):
@@ -305,7 +314,8 @@ class TestArrays:
         starts = batched.LowRankMatrices.random(5, (4, 3), 2, rng=rng)
         theirs = batched.LowRankMatrices(*map(to, (starts.u, starts.s, starts.vt)))
         kinds = [(batched.LeastSquares, data) for data in zip(inputs, answers, strict=True)]
-        for kind, data in [*kinds, (batched.Completion, (observed, targets))]:
+        sensing = (batched.Sensing, (rng.standard_normal((6, 4, 3)), rng.standard_normal((5, 6))))
+        for kind, data in [*kinds, (batched.Completion, (observed, targets)), sensing]:
             ours, other = kind(*data), kind(*map(to, data))
             for depth, chart in [(2, "factors"), (2, "polynomial"), (3, "factors"), (3, "polynomial")]:
                 options = dict(depth=depth, chart=chart, t_span=(0, np.linspace(0.2, 2, 5)), times=[0.1], gtol=0.05)
@@ -350,6 +360,11 @@ class TestArrays:
         own = batched.LeastSquares(rng.standard_normal((2, 3, 5)), rng.standard_normal((2, 4, 5)), reduction="mean")
         w = rng.standard_normal((2, 4, 3))
         assert np.allclose(own.value(w), [own[i].value(w[i]) for i in range(2)], rtol=1e-12)
+        own = batched.Sensing(rng.standard_normal((2, 5, 4, 3)), rng.standard_normal(5), reduction="mean")
+        assert np.allclose(own.value(w), [own[i].value(w[i]) for i in range(2)], rtol=1e-12)
+        inputs = lrf.losses.Inputs(rng.standard_normal((3, 2)), 4)  # any linear measurement
+        loss = lrf.losses.Measured(inputs, lrf.losses.Squared(rng.standard_normal((4, 2))))
+        assert np.isclose(batched.stacked(loss).value(w)[1], loss.value(w[1]), rtol=1e-12)
 
 
 class TestAlmostEveryStart:
@@ -402,7 +417,7 @@ ERRORS = {
     "no starts": (lambda: flow(starts=[]), "LowRankMatrices, LinearNetworks or a sequence"),
     "other shape": (lambda: flow(lrf.losses.LeastSquares(np.eye(3), np.ones((2, 3)))), "`starts` has shape"),
     "count": (lambda: flow([LOSS] * 3), "one a member, got 3 for 4 starts"),
-    "kinds": (lambda: flow([lrf.losses.Schatten((3, 3), depth=2)] * 4), "must be all LeastSquares or all Completion"),
+    "kinds": (lambda: flow([lrf.losses.Schatten((3, 3), depth=2)] * 4), "must be all LeastSquares, all Completion"),
     "no batched form": (lambda: flow(lrf.losses.Schatten((3, 3), depth=2)), "without members, take"),
     "no depth": (lambda: flow(depth=None), "`depth` must be given"),
     "depth of networks": (lambda: flow(starts=NETS, depth=3), "`depth` must be that of the networks, 2"),
@@ -421,6 +436,7 @@ ERRORS = {
     "nan": (lambda: batched.LeastSquares(np.eye(2), np.full((2, 2), np.nan)), "`targets` must be finite"),
     "samples": (lambda: batched.LeastSquares(np.eye(2), np.ones((2, 3))), "as many samples"),
     "members": (lambda: batched.LeastSquares(np.ones((2, 1, 1)), np.ones((3, 1, 1))), "one number of members"),
+    "sensing": (lambda: batched.Sensing(np.ones((2, 1, 1)), [1.0]), "as many as `matrices`"),
     "unseen": (lambda: batched.Completion(np.zeros((2, 2)), np.ones((2, 2))), "positive somewhere in every member"),
     "frames": (lambda: batched.LowRankMatrices(np.ones((1, 2, 1)), np.ones((1, 1)), np.ones((1, 1, 1))), "orthonormal"),
     "order": (

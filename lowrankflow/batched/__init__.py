@@ -2,7 +2,7 @@
 
 - `integrate`, `gradient_descent`: what `lowrankflow.integrate` and `gradient_descent` do, for R members together.
 - Where they start: `LowRankMatrices`, `LinearNetworks`, or lists of single points.
-- Of what: `LeastSquares`, `Completion`, single losses (`stacked`), any `BatchedLoss`.
+- Of what: `LeastSquares`, `Completion`, `Sensing`, single losses (`stacked`), any `BatchedLoss`.
 - What comes back: `Trajectories`.
 - Almost every start: `reached` says which minimum each start reaches, `almost_every_start` claims it.
 
@@ -13,7 +13,7 @@ from .almost_every import Reached, Share, almost_every_start, reached, wilson
 from .descent import Iterates, gradient_descent
 from .integration import integrate
 from .loop import BatchStep
-from .losses import BatchedLoss, Completion, LeastSquares, stacked
+from .losses import BatchedLoss, Completion, LeastSquares, Sensing, stacked
 from .stacks import LinearNetworks, LowRankMatrices
 from .trajectories import Trajectories
 
@@ -26,6 +26,7 @@ __all__ = [
     "LinearNetworks",
     "LowRankMatrices",
     "Reached",
+    "Sensing",
     "Share",
     "Trajectories",
     "almost_every_start",

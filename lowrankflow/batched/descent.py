@@ -52,7 +52,7 @@ def gradient_descent(
     Parameters
     ----------
     losses : loss, sequence of losses or BatchedLoss
-        One for all, one a member, or `batched.LeastSquares`, `batched.Completion`, any `BatchedLoss`.
+        One for all, one a member, or `batched.LeastSquares`, `Completion`, `Sensing`, any `BatchedLoss`.
     networks : LinearNetworks or sequence of LinearNetwork
         The starts, all of one depth and widths.
     step_size : float, (R,), callable, StepRule or sequence of them

@@ -50,7 +50,7 @@ def integrate(
     Parameters
     ----------
     losses : loss, sequence of losses or BatchedLoss
-        One for all, one a member, or `batched.LeastSquares`, `batched.Completion`, any `BatchedLoss`.
+        One for all, one a member, or `batched.LeastSquares`, `Completion`, `Sensing`, any `BatchedLoss`.
     starts : LowRankMatrices, LinearNetworks or sequence of single points
         W(0) of each member, all of one shape and rank, or depth and widths.
     t_span : (float, float or (R,))

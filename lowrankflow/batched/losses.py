@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 import array_api_compat as api
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from .. import losses as single
 from .. import validation
-from .arrays import Stack, as_stack, namespace, product, taken, to_numpy
+from .arrays import Stack, as_stack, namespace, product, squares, taken, to_numpy
 
-__all__ = ["BatchedLoss", "Completion", "LeastSquares", "require_loss", "stacked"]
+__all__ = ["BatchedLoss", "Completion", "LeastSquares", "Sensing", "require_loss", "stacked"]
 
 
 class BatchedLoss(Protocol):
@@ -223,6 +223,78 @@ class Completion:
         return f"batched.Completion({_many(self)}, reduction={self._reduction!r})"
 
 
+class Sensing:
+    r"""The square losses of linear measurements of R members, :math:`L(W) = \tfrac12 \sum_q (\langle A_q, W \rangle - y_q)^2`.
+
+    Parameters
+    ----------
+    matrices : array_like
+        A_1, ..., A_p, (p, m, n) for all members or (R, p, m, n).
+    values : array_like
+        y, (p,) or (R, p).
+    reduction : {"sum", "mean"}
+        "mean" divides by p.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (m, n).
+    members : int or None
+        R; None where both are shared.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arrays do not fit or are not finite.
+
+    Examples
+    --------
+    >>> loss = Sensing(np.ones((1, 2, 2)), [[4.0], [8.0]])
+    >>> loss.members, loss.value(np.ones((2, 2, 2))).tolist()
+    (2, [0.0, 8.0])
+    """
+
+    def __init__(self, matrices: Any, values: Any, *, reduction: str = "sum") -> None:
+        validation.require_choice("reduction", reduction, ("sum", "mean"))
+        a, y = as_stack("matrices", matrices, (3, 4)), as_stack("values", values, (1, 2))
+        xp = api.array_namespace(a, y)
+        if a.shape[-3] != y.shape[-1]:
+            raise ValueError(f"`values` must be as many as `matrices`, got {y.shape[-1]} and {a.shape[-3]}.")
+        counts = {int(s.shape[0]) for s, axes in ((a, 4), (y, 2)) if s.ndim == axes}
+        self.members = _one_count(counts)
+        self.shape = (int(a.shape[-2]), int(a.shape[-1]))
+        self._data, self._reduction = (a, y), reduction
+        self._ones: Sequence[single.Measured] | None = None  #: what it was made of
+        root = 1.0 if reduction == "sum" else a.shape[-3] ** -0.5
+        flat = xp.reshape(a, (*a.shape[:-2], -1))
+        self._maps, self._values = root * flat, root * y
+
+    def _residual(self, w: Stack) -> Stack:
+        xp = namespace(w)
+        return product(xp.reshape(w, (w.shape[0], 1, -1)), self._maps.mT)[:, 0, :] - self._values
+
+    def value(self, w: Stack) -> Stack:
+        """Return L(W) of each member."""
+        return 0.5 * squares(self._residual(w))
+
+    def gradient(self, w: Stack) -> Stack:
+        """Return sum_q r_q A_q of each member."""
+        return namespace(w).reshape(product(self._residual(w)[:, None, :], self._maps), w.shape)
+
+    def take(self, chosen: NDArray[np.intp]) -> Sensing:
+        """Return the loss of some of the members."""
+        return _some(self, chosen, _maps=3, _values=2)
+
+    def __getitem__(self, i: int) -> single.Measured:
+        if self._ones is not None:
+            return self._ones[0 if self.members is None else i]
+        a, y = (to_numpy(s if s.ndim == own - 1 else s[i, ...]) for s, own in zip(self._data, (4, 2), strict=True))
+        return single.Measured(single.Sensing(a), single.Squared(y), reduction=self._reduction)
+
+    def __repr__(self) -> str:
+        return f"batched.Sensing({_many(self)}, {self._data[0].shape[-3]} matrices, reduction={self._reduction!r})"
+
+
 def stacked(losses: Any) -> BatchedLoss:
     """Return the batched loss of single ones of one kind and shape; of one alone, that all members share.
 
@@ -231,7 +303,8 @@ def stacked(losses: Any) -> BatchedLoss:
     Parameters
     ----------
     losses : Loss, sequence of Loss or BatchedLoss
-        `LeastSquares` or `Completion`; a batched loss is returned as it is.
+        `LeastSquares`, `Completion`, or `Measured` with `Squared`, whose measurement is written out as matrices; a batched
+        loss is returned as it is.
 
     Raises
     ------
@@ -244,27 +317,28 @@ def stacked(losses: Any) -> BatchedLoss:
     >>> stacked([lrf.losses.LeastSquares(np.eye(2), i * np.eye(2)) for i in (1, 2, 3)]).members
     3
     """
-    found = validation.as_tuple(losses) if not hasattr(losses, "value") else None
-    ones = (losses,) if found is None else found
-    if found is None and not isinstance(losses, (single.LeastSquares, single.Completion)):
+    alone = hasattr(losses, "value")
+    ones = (losses,) if alone else validation.as_tuple(losses)
+    if not ones:
+        raise TypeError(f"`losses` must be a loss, or one for each member, got {validation.describe(losses)}.")
+    kinds = [next((make for says, make in _KINDS if says(loss)), None) for loss in ones]
+    if alone and kinds[0] is None:
         require_loss(losses)
         return losses
-    if not ones:
-        raise ValueError("`losses` must not be empty.")
     shapes = {getattr(loss, "shape", None) for loss in ones}
     if len(shapes) > 1:
-        raise ValueError(
-            f"`losses` must be of one shape, got {' and '.join(sorted(map(str, shapes))[:2])}. Make a batch of each."
+        some = " and ".join(sorted(map(str, shapes))[:2])
+        raise ValueError(f"`losses` must be of one shape, got {some}. Make a batch of each.")
+    make = kinds[0]
+    if make is None or any(kind is not make for kind in kinds):
+        other = next(loss for loss, kind in zip(ones, kinds, strict=True) if kind is None or kind is not make)
+        raise TypeError(
+            "`losses` must be all LeastSquares, all Completion or all Measured with Squared, or one object with `value` and"
+            f" `gradient` of stacks (R, m, n), got {validation.describe(other)}."
         )
-    if all(isinstance(loss, single.LeastSquares) for loss in ones):
-        return _stacked_squares(ones, alone=found is None)
-    if all(isinstance(loss, single.Completion) for loss in ones):
-        return _stacked_completions(ones, alone=found is None)
-    other = next((x for x in ones if not isinstance(x, (single.LeastSquares, single.Completion))), ones[0])
-    raise TypeError(
-        "`losses` must be all LeastSquares or all Completion, or one object with `value` and `gradient` of stacks"
-        f" (R, m, n), got {validation.describe(other)}."
-    )
+    found = make(ones, alone)
+    found.members, found._ones = None if alone else len(ones), ones
+    return found
 
 
 def require_loss(loss: Any) -> None:
@@ -277,7 +351,7 @@ def require_loss(loss: Any) -> None:
         )
 
 
-def _stacked_squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastSquares:
+def _squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastSquares:
     """Return the batched loss; what was compressed already is taken as it is."""
     data = [loss.compressed for loss in ones]
     samples = max(x.shape[1] for x, _, _ in data)  # samples of zeros add nothing
@@ -286,21 +360,39 @@ def _stacked_squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastS
         for arrays in list(zip(*data, strict=True))[:2]
     )
     found = LeastSquares(x, y)
-    found._constant = ones[0].compressed[2] if alone else np.array([c for _, _, c in data])
-    found.members = None if alone else len(ones)
-    found._ones = ones
+    found._constant = data[0][2] if alone else np.array([c for _, _, c in data])
     return found
 
 
-def _stacked_completions(ones: Sequence[single.Completion], alone: bool) -> Completion:
+def _completions(ones: Sequence[single.Completion], alone: bool) -> Completion:
     observed, values = np.zeros((2, len(ones), *ones[0].shape))
     for i, loss in enumerate(ones):
         observed[i, loss.rows, loss.cols] = loss.curvature  # the weight of an entry
         values[i, loss.rows, loss.cols] = loss.values
-    found = Completion(_shared(list(observed), alone), _shared(list(values), alone))
-    found.members = None if alone else len(ones)
-    found._ones = ones
-    return found
+    return Completion(_shared(list(observed), alone), _shared(list(values), alone))
+
+
+def _sensing(ones: Sequence[single.Measured], alone: bool) -> Sensing:
+    """Return the batched loss: the matrix of each output is what the adjoint makes of its unit vector."""
+    most = max(int(np.prod(loss.measurement.outputs)) for loss in ones)
+    maps, values = np.zeros((len(ones), most, *ones[0].shape)), np.zeros((len(ones), most))
+    for i, loss in enumerate(ones):
+        outputs, n = tuple(loss.measurement.outputs), loss.shape[1]
+        misfit = cast(single.Squared, loss.misfit)
+        root = np.ones(outputs) if misfit.weights is None else np.sqrt(misfit.weights)
+        root = root if loss.reduction == "sum" else root / np.sqrt(loss.measurement.samples)
+        p = root.size
+        for q, unit in enumerate(np.eye(p)):
+            maps[i, q] = loss.measurement.adjoint((unit * root.ravel()).reshape(outputs)) @ np.eye(n)
+        values[i, :p] = (root * misfit.targets).ravel()
+    return Sensing(_shared(list(maps), alone), _shared(list(values), alone))
+
+
+_KINDS: tuple[tuple[Callable[[Any], bool], Callable[..., Any]], ...] = (
+    (lambda loss: isinstance(loss, single.LeastSquares), _squares),
+    (lambda loss: isinstance(loss, single.Completion), _completions),
+    (lambda loss: isinstance(loss, single.Measured) and type(loss.misfit) is single.Squared, _sensing),
+)
 
 
 def _shared(arrays: Sequence[NDArray[np.float64]], alone: bool) -> NDArray[np.float64]:
@@ -311,7 +403,11 @@ def _shared(arrays: Sequence[NDArray[np.float64]], alone: bool) -> NDArray[np.fl
 
 def _members(arrays: Sequence[Stack], axes: int) -> int | None:
     """Return how many members the arrays have; None where all of them are shared."""
-    counts = {int(a.shape[0]) for a in arrays if a.ndim == axes}
+    return _one_count({int(a.shape[0]) for a in arrays if a.ndim == axes})
+
+
+def _one_count(counts: set[int]) -> int | None:
+    """Return the one number of members; None where there is none."""
     if len(counts) > 1:
         raise ValueError(f"Arrays of one loss must have one number of members, got {' and '.join(map(str, counts))}.")
     return counts.pop() if counts else None

@@ -12,7 +12,7 @@ from .. import validation
 from ..flow.integration import require_rtol, require_t_span
 from ..matrices.requirements import require_depth
 from ..validation import Array
-from .arrays import Stack, groups, like, per_member, taken
+from .arrays import Stack, groups, like, namespace, per_member, taken
 from .loop import BatchStep, Limits, Runs
 from .losses import stacked
 from .record import Column, Record, require_columns
@@ -128,6 +128,13 @@ def integrate(
 def require_fit(loss: Any, starts: LowRankMatrices | LinearNetworks) -> None:
     """Refuse losses that are not as many as the starts, or of another shape or namespace."""
     validation.require_shape("starts", starts.shape, loss.shape)
+    first = starts.factors[0] if isinstance(starts, LinearNetworks) else starts.u
+    data = getattr(loss, "_data", (first,))[0]  # of ours
+    if namespace(data) is not namespace(first):
+        raise TypeError(
+            f"`losses` must have arrays of the kind that the starts have, got {type(data).__name__} and"
+            f" {type(first).__name__}. Make both of one kind."
+        )
     if loss.members not in (None, len(starts)):
         raise ValueError(f"`losses` must be one for all, or one a member, got {loss.members} for {len(starts)} starts.")
     chosen = np.arange(1)

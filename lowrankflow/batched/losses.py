@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import array_api_compat as api
 import numpy as np
@@ -47,7 +48,42 @@ class BatchedLoss(Protocol):
         ...
 
 
-class LeastSquares:
+class _Members:
+    """What the losses have in common: their members, by number or some of them."""
+
+    members: int | None
+    _data: tuple[Stack, Stack]  #: as given, of all members that there were at first
+    _ones: Sequence[Any] | None = None  #: single losses that it was made of
+    _numbers: NDArray[np.intp] | None = None  #: which of the members at first these are; None: all
+    _axes: ClassVar[Mapping[str, int]] = {}  #: arrays, and how many axes they have where each member has its own
+
+    def take(self, chosen: NDArray[np.intp]) -> Self:
+        """Return the loss of some of the members."""
+        if self.members is None:
+            return self
+        found = copy(self)
+        found.members = int(chosen.size)
+        found._numbers = chosen if self._numbers is None else self._numbers[chosen]
+        for name, axes in self._axes.items():
+            value = getattr(self, name)
+            setattr(found, name, value if isinstance(value, float) else taken(value, chosen, axes))
+        return found
+
+    def __getitem__(self, i: int) -> Any:
+        """Return the single loss of a member."""
+        if self.members is not None and not 0 <= i < self.members:
+            raise IndexError(f"`i` must lie between 0 and {self.members - 1}, got {i}.")
+        number = i if self._numbers is None else int(self._numbers[i])
+        if self._ones is not None:
+            return self._ones[0 if self.members is None else number]
+        return self._one(number)
+
+    def _one(self, i: int) -> Any:
+        """Return the single loss of a member at first, of the data as given."""
+        raise NotImplementedError
+
+
+class LeastSquares(_Members):
     r"""The square losses :math:`L(W) = \tfrac12 \|W X - Y\|_F^2` of R members, shared or each its own data.
 
     Parameters
@@ -85,6 +121,15 @@ class LeastSquares:
     (2, [1.0, 4.0])
     """
 
+    _axes: ClassVar[Mapping[str, int]] = {
+        "_inputs": 3,
+        "_targets": 3,
+        "_gram": 3,
+        "_cross": 3,
+        "_cross_t": 3,
+        "_constant": 1,
+    }
+
     def __init__(self, inputs: Any, targets: Any, *, reduction: str = "sum", samples: str = "columns") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         validation.require_choice("samples", samples, ("columns", "rows"))
@@ -99,8 +144,7 @@ class LeastSquares:
             )
         self.members = _members([x, y], 3)
         self.shape = (int(y.shape[-2]), int(x.shape[-2]))
-        self._data, self._reduction = (x, y), reduction  # as given, for `loss[i]`
-        self._ones: Sequence[single.LeastSquares] | None = None  #: what it was made of
+        self._data, self._reduction = (x, y), reduction
         if reduction == "mean":
             x, y = x / x.shape[-1] ** 0.5, y / x.shape[-1] ** 0.5
         self._constant: Stack | float = 0.0
@@ -128,13 +172,7 @@ class LeastSquares:
         gv = (right @ vt.mT) @ lt - product(vt, self._cross_t)
         return gv, (ut @ lt.mT) @ right - product(ut, self._cross)
 
-    def take(self, chosen: NDArray[np.intp]) -> LeastSquares:
-        """Return the loss of some of the members."""
-        return _some(self, chosen, _inputs=3, _targets=3, _gram=3, _cross=3, _cross_t=3, _constant=1)
-
-    def __getitem__(self, i: int) -> single.LeastSquares:
-        if self._ones is not None:
-            return self._ones[0 if self.members is None else i]
+    def _one(self, i: int) -> Any:
         x, y = (to_numpy(a if a.ndim == 2 else a[i, ...]) for a in self._data)
         return single.LeastSquares(x, y, reduction=self._reduction)
 
@@ -142,7 +180,7 @@ class LeastSquares:
         return f"batched.LeastSquares({_many(self)}, {self._data[0].shape[-1]} samples, reduction={self._reduction!r})"
 
 
-class Completion:
+class Completion(_Members):
     r"""The square losses on observed entries of R members, :math:`L(W) = \tfrac12 \sum_{ij} c_{ij} (W_{ij} - y_{ij})^2`.
 
     Parameters
@@ -180,6 +218,8 @@ class Completion:
     (3, (5, 4))
     """
 
+    _axes: ClassVar[Mapping[str, int]] = {"_weights": 3, "_values": 3}
+
     def __init__(self, observed: Any, values: Any, *, reduction: str = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         c, y = as_stack("observed", observed, (2, 3)), as_stack("values", values, (2, 3))
@@ -194,7 +234,6 @@ class Completion:
         self.members = _members([c, y], 3)
         self.shape = (int(c.shape[-2]), int(c.shape[-1]))
         self._data, self._reduction = (c, y), reduction
-        self._ones: Sequence[single.Completion] | None = None  #: what it was made of
         self._weights, self._values = c if reduction == "sum" else c / seen[..., None, None], y
 
     def value(self, w: Stack) -> Stack:
@@ -206,13 +245,7 @@ class Completion:
         """Return the weighted residuals of each member."""
         return self._weights * (w - self._values)
 
-    def take(self, chosen: NDArray[np.intp]) -> Completion:
-        """Return the loss of some of the members."""
-        return _some(self, chosen, _weights=3, _values=3)
-
-    def __getitem__(self, i: int) -> single.Completion:
-        if self._ones is not None:
-            return self._ones[0 if self.members is None else i]
+    def _one(self, i: int) -> Any:
         c, y = (to_numpy(a if a.ndim == 2 else a[i, ...]) for a in self._data)
         if not np.isin(c, (0.0, 1.0)).all():
             raise TypeError("`observed` must be True or False for the loss of one member, got weights.")
@@ -223,7 +256,7 @@ class Completion:
         return f"batched.Completion({_many(self)}, reduction={self._reduction!r})"
 
 
-class Sensing:
+class Sensing(_Members):
     r"""The square losses of linear measurements of R members, :math:`L(W) = \tfrac12 \sum_q (\langle A_q, W \rangle - y_q)^2`.
 
     Parameters
@@ -254,6 +287,8 @@ class Sensing:
     (2, [0.0, 8.0])
     """
 
+    _axes: ClassVar[Mapping[str, int]] = {"_maps": 3, "_values": 2}
+
     def __init__(self, matrices: Any, values: Any, *, reduction: str = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         a, y = as_stack("matrices", matrices, (3, 4)), as_stack("values", values, (1, 2))
@@ -264,7 +299,6 @@ class Sensing:
         self.members = _one_count(counts)
         self.shape = (int(a.shape[-2]), int(a.shape[-1]))
         self._data, self._reduction = (a, y), reduction
-        self._ones: Sequence[single.Measured] | None = None  #: what it was made of
         root = 1.0 if reduction == "sum" else a.shape[-3] ** -0.5
         flat = xp.reshape(a, (*a.shape[:-2], -1))
         self._maps, self._values = root * flat, root * y
@@ -281,13 +315,7 @@ class Sensing:
         """Return sum_q r_q A_q of each member."""
         return namespace(w).reshape(product(self._residual(w)[:, None, :], self._maps), w.shape)
 
-    def take(self, chosen: NDArray[np.intp]) -> Sensing:
-        """Return the loss of some of the members."""
-        return _some(self, chosen, _maps=3, _values=2)
-
-    def __getitem__(self, i: int) -> single.Measured:
-        if self._ones is not None:
-            return self._ones[0 if self.members is None else i]
+    def _one(self, i: int) -> Any:
         a, y = (to_numpy(s if s.ndim == own - 1 else s[i, ...]) for s, own in zip(self._data, (4, 2), strict=True))
         return single.Measured(single.Sensing(a), single.Squared(y), reduction=self._reduction)
 
@@ -411,18 +439,6 @@ def _one_count(counts: set[int]) -> int | None:
     if len(counts) > 1:
         raise ValueError(f"Arrays of one loss must have one number of members, got {' and '.join(map(str, counts))}.")
     return counts.pop() if counts else None
-
-
-def _some(loss: Any, chosen: NDArray[np.intp], **axes: int) -> Any:
-    """Return a copy of a loss with some of the rows of these arrays."""
-    if loss.members is None:
-        return loss
-    found = object.__new__(type(loss))
-    vars(found).update(vars(loss), members=int(chosen.size))
-    for name, n in axes.items():
-        value = getattr(loss, name)
-        setattr(found, name, value if isinstance(value, float) else taken(value, chosen, n))
-    return found
 
 
 def _many(loss: Any) -> str:

@@ -57,7 +57,7 @@ class Trajectories:
     columns: dict[str, Array] = field(default_factory=dict)
     method: str = ""
     _states: Array = field(default_factory=lambda: np.empty((0, 0, 0)))
-    _points: Callable[[Array], Any] = lambda y: y
+    _points: Callable[[Array], Any] = np.asarray
 
     def __len__(self) -> int:
         return len(self.status)

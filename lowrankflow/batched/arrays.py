@@ -39,9 +39,12 @@ def namespace(*arrays: Stack) -> Any:
     return _NAMESPACES[kind]
 
 
-def as_stack(name: str, value: Any, ndim: tuple[int, ...]) -> Stack:
-    """Return a finite float64 array of one of these numbers of axes, in the namespace that it came in; numpy for lists."""
-    if not api.is_array_api_obj(value):
+def as_stack(name: str, value: Any, ndim: tuple[int, ...], *, gaps: bool = False) -> Stack:
+    """Return a float64 array of one of these numbers of axes, in the namespace that it came in; numpy for lists.
+
+    It is finite, or may have gaps of nan with `gaps`.
+    """
+    if not api.is_array_api_obj(value) or isinstance(value, np.ndarray):
         value = validation.as_real(name, value)
     if value.ndim not in ndim:
         axes = " or ".join(map(str, ndim))
@@ -56,7 +59,7 @@ def as_stack(name: str, value: Any, ndim: tuple[int, ...]) -> Stack:
         raise TypeError(
             f'`{name}` must be float64, got {value.dtype}. In JAX: jax.config.update("jax_enable_x64", True).'
         )
-    if not bool(xp.all(xp.isfinite(value))):
+    if not gaps and not bool(xp.all(xp.isfinite(value))):
         raise ValueError(f"`{name}` must be finite, got nan or inf.")
     return value
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import validation
 from ..descent import Gradient, Rule
 from ..descent.rules import require_rule
+from ..descent.steps import require_step_size
 from ..descent.stops import require_stops
 from ..flow import Status
 from .arrays import Stack, groups, like, namespace, per_member, squares, taken, to_numpy
@@ -169,41 +170,52 @@ class _Steps:
         self._rules = several if mixed else None
         self._rule: Any = step_size if _is_rule(step_size) else None
         for one in self._rules or (self._rule,):
-            if isinstance(one, type):
-                raise TypeError(f"`step_size` must be a number or a schedule, got the class {one.__name__}.")
+            if one is not None:
+                require_step_size(one)
         self.constant: Stack | None = None
         if self._rules is None and self._rule is None:
             self.constant = like(reference, per_member("step_size", step_size, members))
+        self._count = members
 
     def of(self, k: int, run: Descent, state: State) -> Stack:
         """Return the steps h_k of the members that are left; nan where there is none."""
         if self.constant is not None:
             return self.constant
         if self._rules is None and not callable(getattr(self._rule, "at", None)):
-            h = self._rule(k)
-            if not api.is_array_api_obj(h):
-                h = np.asarray(h, dtype=np.float64)
-            h = like(state.t, h)
-            if h.ndim == 1:
-                h = taken(h, run.members, 1)
-            xp = namespace(state.t)
-            return xp.broadcast_to(h, state.t.shape)
+            return self._scheduled(self._rule(k), run, state)
         nets = _trusted(LinearNetworks, factors=tuple(state.factors))
         last = to_numpy(state.h)
         found = np.empty(len(last))
         for row, i in enumerate(run.members):
             rule = self._rule if self._rules is None else self._rules[i]
             if callable(getattr(rule, "at", None)):
-                found[row] = rule.at(k, _single(run.loss, row), nets[row], float(last[row]))
-            else:
-                found[row] = rule(k) if callable(rule) else rule
+                rule = rule.at(k, _single(run.loss, row), nets[row], float(last[row]))
+            found[row] = _number(rule(k) if callable(rule) else rule)
         return like(state.t, found)
+
+    def _scheduled(self, h: Any, run: Descent, state: State) -> Stack:
+        """Return what a schedule gave for all members: one number, or one for each of those that there were at first."""
+        if not api.is_array_api_obj(h):
+            h = np.asarray(_number(h)) if np.ndim(h) == 0 else np.asarray(validation.as_real("step_size(k)", h), float)
+        if tuple(h.shape) not in ((), (self._count,)):
+            raise ValueError(
+                f"`step_size(k)` must be one number, or one for each of {self._count} members, got shape {tuple(h.shape)}."
+            )
+        return namespace(state.t).broadcast_to(taken(like(state.t, h), run.members, 1), state.t.shape)
 
     def take(self, chosen: NDArray[np.intp]) -> _Steps:
         """Return the steps of some of the members; rules are asked by the number of the member among all."""
         found = copy(self)
         found.constant = taken(self.constant, chosen, 1)
         return found
+
+
+def _number(h: Any) -> float:
+    """Return a step as it is, also where it is none; refuse what is no number."""
+    try:
+        return validation.require_number("step_size(k)", h)
+    except ValueError:  # nan, infinite, zero or negative: what was computed is kept
+        return float(h)
 
 
 def _is_rule(step: Any) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import losses as single
 from .. import validation
 from .arrays import Stack, as_stack, namespace, product, squares, taken, to_numpy
+from .stacks import member_number
 
 __all__ = ["BatchedLoss", "Completion", "LeastSquares", "Sensing", "require_loss", "stacked"]
 
@@ -71,8 +72,7 @@ class _Members:
 
     def __getitem__(self, i: int) -> Any:
         """Return the single loss of a member."""
-        if self.members is not None and not 0 <= i < self.members:
-            raise IndexError(f"`i` must lie between 0 and {self.members - 1}, got {i}.")
+        i = i if self.members is None else member_number(i, self.members)
         number = i if self._numbers is None else int(self._numbers[i])
         if self._ones is not None:
             return self._ones[0 if self.members is None else number]
@@ -133,7 +133,7 @@ class LeastSquares(_Members):
     def __init__(self, inputs: Any, targets: Any, *, reduction: str = "sum", samples: str = "columns") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         validation.require_choice("samples", samples, ("columns", "rows"))
-        x, y = as_stack("inputs", inputs, (2, 3)), as_stack("targets", targets, (2, 3))
+        x, y = _data("inputs", inputs, (2, 3)), _data("targets", targets, (2, 3))
         xp = api.array_namespace(x, y)
         if samples == "rows":
             x, y = x.mT, y.mT
@@ -222,7 +222,7 @@ class Completion(_Members):
 
     def __init__(self, observed: Any, values: Any, *, reduction: str = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
-        c, y = as_stack("observed", observed, (2, 3)), as_stack("values", values, (2, 3))
+        c, y = _data("observed", observed, (2, 3)), _data("values", values, (2, 3), gaps=True)
         xp = api.array_namespace(c, y)
         if c.shape[-2:] != y.shape[-2:]:
             raise ValueError(f"`values` has shape {tuple(y.shape)} but `observed` has {tuple(c.shape)}.")
@@ -231,6 +231,9 @@ class Completion(_Members):
             raise ValueError(
                 "`observed` must be non-negative, and positive somewhere in every member, got one that is not."
             )
+        if bool(xp.any((c > 0) & ~xp.isfinite(y))):
+            raise ValueError("`values` must be finite where they were observed, got nan or inf.")
+        y = xp.where(xp.isfinite(y), y, xp.zeros_like(y))
         self.members = _members([c, y], 3)
         self.shape = (int(c.shape[-2]), int(c.shape[-1]))
         self._data, self._reduction = (c, y), reduction
@@ -291,7 +294,7 @@ class Sensing(_Members):
 
     def __init__(self, matrices: Any, values: Any, *, reduction: str = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
-        a, y = as_stack("matrices", matrices, (3, 4)), as_stack("values", values, (1, 2))
+        a, y = _data("matrices", matrices, (3, 4)), _data("values", values, (1, 2))
         xp = api.array_namespace(a, y)
         if a.shape[-3] != y.shape[-1]:
             raise ValueError(f"`values` must be as many as `matrices`, got {y.shape[-1]} and {a.shape[-3]}.")
@@ -377,6 +380,15 @@ def require_loss(loss: Any) -> None:
             f"`losses` must have `shape`, `members`, `value`, `gradient` and `take`, got {validation.describe(loss)}"
             f" without {', '.join(missing)}. See lowrankflow.batched.BatchedLoss."
         )
+
+
+def _data(name: str, value: Any, ndim: tuple[int, ...], *, gaps: bool = False) -> Stack:
+    """Return an array of data: no finite entry is beyond what can be squared."""
+    array = as_stack(name, value, ndim, gaps=gaps)
+    xp = namespace(array)
+    peak = xp.max(xp.abs(xp.where(xp.isfinite(array), array, xp.zeros_like(array))))
+    validation.require_peak(name, np.array([float(peak)]))
+    return array
 
 
 def _squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastSquares:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..flow import Status, Trajectory
 from ..validation import Array
+from .stacks import member_number
 
 __all__ = ["Trajectories"]
 
@@ -96,7 +97,7 @@ class Trajectories:
         IndexError, ValueError
             If there is no such member, or W was not kept (``points=False``).
         """
-        i = range(len(self))[i.__index__()]
+        i = member_number(i, len(self))
         if self._states.shape[1] < self.t.shape[1]:
             raise ValueError("`points` must be True for members by their number: W was not kept.")
         at = self._moments(i)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from measure import parse, table, write  # isort: skip  # sets one thread before numpy loads
 
 import multiprocessing
+import resource
 import socket
 import subprocess
 import sys
@@ -116,6 +117,24 @@ def two_over_one(jobs: int, repeats: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rates() -> list[dict[str, Any]]:
+    """What jobs cost on one core, all of it: data that are read once, stacks, writing."""
+    rows = []
+    for label, problem, run, jobs in (
+        ("iris, 4 x 4, to t = 5", {"data": "iris", "rank": 2}, {"until": 5.0}, 1000),
+        ("digits, 61 x 61, to t = 40", FLOWS["problem"], FLOWS["run"], 200),
+        ("digits, 61 x 61, to t = 40, one by one", FLOWS["problem"], FLOWS["run"] | {"method": "DOP853"}, 50),
+        ("digits, 100 updates of descent", FLOWS["problem"], {"kind": "descent", "step": 0.01, "steps": 100}, 200),
+        ("iris, verify", {"data": "iris", "rank": 2, "natural_end": 1.0}, {"kind": "verify"}, 4),
+    ):
+        with tempfile.TemporaryDirectory() as out:
+            tables = {"problem": problem, "run": run, "grid": {"seed": {"count": jobs}}}
+            began = time.process_time()
+            sweep(tables, out)
+            rows.append({"job": label, "jobs": jobs, "ms of a core a job": 1e3 * (time.process_time() - began) / jobs})
+    return rows
+
+
 def opened(jobs: int) -> dict[str, Any]:
     """Results of a size, written as forty workers would have, and what it takes to open them and to see what is missing."""
     grid = Grid.of(**grid_of(jobs), function=f"{empty.__module__}:{empty.__qualname__}")
@@ -136,7 +155,11 @@ def opened(jobs: int) -> dict[str, Any]:
         assert results.complete and results.values["loss"].ravel().tolist() == losses
         tabled = seconds_of(lambda: results.to_csv(Path(out, "results.csv")))
         stored = seconds_of(lambda: results.to_netcdf(Path(out, "results.nc")))
-    return {"results": jobs, "open [s]": spent, "a rerun [s]": again, "CSV [s]": tabled, "NetCDF [s]": stored}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "results": jobs, "peak memory [GiB]": peak, "open [s]": spent, "a rerun [s]": again, "CSV [s]": tabled,
+        "NetCDF [s]": stored,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -146,7 +169,9 @@ def main() -> None:
     table(results["overhead"])
     results["dask"] = dask(20_000 // part, 10_000 // part)
     table(results["dask"])
-    results["workers"] = [two_over_one(1_000 // part, 3)]
+    results["rates"] = rates()
+    table(results["rates"])
+    results["workers"] = [two_over_one(600 // part, 3)]
     table(results["workers"])
     results["opened"] = [opened(1_000_000 // part)]
     table(results["opened"])

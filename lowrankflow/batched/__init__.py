@@ -2,16 +2,18 @@
 
 - `integrate`, `gradient_descent`: what `lowrankflow.integrate` and `gradient_descent` do, for R members together.
 - Where they start: `LowRankMatrices`, `LinearNetworks`, or lists of single points.
-- Of what: `LeastSquares`, `Completion`, single losses (`stacked`), any `BatchedLoss`.
+- Of what: `LeastSquares`, `Completion`, `Sensing`, single losses (`stacked`), any `BatchedLoss`.
 - What comes back: `Trajectories`.
+- Almost every start: `reached` says which minimum each start reaches, `almost_every_start` claims it.
 
 Arrays are numpy's, or those of whoever brings them by the array API standard: torch, CuPy, JAX.
 """
 
+from .almost_every import Reached, Share, almost_every_start, reached, wilson
 from .descent import Iterates, gradient_descent
 from .integration import integrate
 from .loop import BatchStep
-from .losses import BatchedLoss, Completion, LeastSquares, stacked
+from .losses import BatchedLoss, Completion, LeastSquares, Sensing, stacked
 from .stacks import LinearNetworks, LowRankMatrices
 from .trajectories import Trajectories
 
@@ -23,8 +25,14 @@ __all__ = [
     "LeastSquares",
     "LinearNetworks",
     "LowRankMatrices",
+    "Reached",
+    "Sensing",
+    "Share",
     "Trajectories",
+    "almost_every_start",
     "gradient_descent",
     "integrate",
+    "reached",
     "stacked",
+    "wilson",
 ]

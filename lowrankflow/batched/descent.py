@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from .. import validation
 from ..descent import Gradient, Rule
 from ..descent.rules import require_rule
+from ..descent.steps import require_step_size
 from ..descent.stops import require_stops
 from ..flow import Status
-from .arrays import Stack, like, per_member, taken, to_numpy
+from .arrays import Stack, groups, like, namespace, per_member, squares, taken, to_numpy
 from .arrays import columns as as_columns
 from .integration import require_fit
 from .loop import IDLE, BatchStep
@@ -24,10 +26,12 @@ from .losses import BatchedLoss, stacked
 from .minibatches import BatchesOfMembers
 from .record import Column, Record, require_columns
 from .stacks import LinearNetworks, _trusted, stack_of
-from .systems import FactorsSystem, factor_gradients, product_of
+from .systems import FactorsSystem, factor_gradients, flat, product_of, transposed_last
 from .trajectories import Trajectories
 
 __all__ = ["Iterates", "gradient_descent"]
+
+_TOGETHER = 2**18  # numbers of a group of networks of numpy: more at a time fall out of the cache
 
 
 def gradient_descent(
@@ -49,7 +53,7 @@ def gradient_descent(
     Parameters
     ----------
     losses : loss, sequence of losses or BatchedLoss
-        One for all, one a member, or `batched.LeastSquares`, `batched.Completion`, any `BatchedLoss`.
+        One for all, one a member, or `batched.LeastSquares`, `Completion`, `Sensing`, any `BatchedLoss`.
     networks : LinearNetworks or sequence of LinearNetwork
         The starts, all of one depth and widths.
     step_size : float, (R,), callable, StepRule or sequence of them
@@ -111,19 +115,19 @@ def gradient_descent(
     require_rule("rule", rule)
     validation.require_flags(points=points)
     validation.require_callable("callback", callback)
-    reference = nets.factors[0]
-    run = Descent(
-        loss, rule, _Steps(step_size, members, reference),
-        None if batches is None else BatchesOfMembers(batches, reference, loss.shape, members), require_stops(stop),
-        steps, keep_every, np.arange(members),
-    )  # fmt: skip
+    reference, stops = nets.factors[0], require_stops(stop)
+    sizes = _Steps(step_size, members, reference)
+    samples = None if batches is None else BatchesOfMembers(batches, reference, loss.shape, members)
     functions = require_columns(columns)
     system, y = FactorsSystem.begin(loss, nets)
     moments = np.full((members, 2 + (steps - 1) // keep_every), np.nan)
     moments[:, 0] = 0.0
     record = Record(moments, y)
     with np.errstate(all="ignore"):
-        run.go(nets, record, callback)
+        for chosen in groups(y, _TOGETHER):
+            run = Descent(loss.take(chosen), rule, sizes.take(chosen), samples, stops, steps, keep_every, chosen)
+            if run.go(nets.take(chosen), record, callback):
+                break
     return record.trajectories(system, y, functions, points, f"{type(rule).__name__}, batched")
 
 
@@ -166,40 +170,52 @@ class _Steps:
         self._rules = several if mixed else None
         self._rule: Any = step_size if _is_rule(step_size) else None
         for one in self._rules or (self._rule,):
-            if isinstance(one, type):
-                raise TypeError(f"`step_size` must be a number or a schedule, got the class {one.__name__}.")
+            if one is not None:
+                require_step_size(one)
         self.constant: Stack | None = None
         if self._rules is None and self._rule is None:
             self.constant = like(reference, per_member("step_size", step_size, members))
+        self._count = members
 
     def of(self, k: int, run: Descent, state: State) -> Stack:
         """Return the steps h_k of the members that are left; nan where there is none."""
         if self.constant is not None:
             return self.constant
         if self._rules is None and not callable(getattr(self._rule, "at", None)):
-            h = self._rule(k)
-            if not api.is_array_api_obj(h):
-                h = np.asarray(h, dtype=np.float64)
-            h = like(state.t, h)
-            if h.ndim == 1:
-                h = taken(h, run.members, 1)
-            xp = api.array_namespace(state.t)
-            return xp.broadcast_to(h, state.t.shape)
+            return self._scheduled(self._rule(k), run, state)
         nets = _trusted(LinearNetworks, factors=tuple(state.factors))
         last = to_numpy(state.h)
         found = np.empty(len(last))
         for row, i in enumerate(run.members):
             rule = self._rule if self._rules is None else self._rules[i]
             if callable(getattr(rule, "at", None)):
-                found[row] = rule.at(k, _single(run.loss, row), nets[row], float(last[row]))
-            else:
-                found[row] = rule(k) if callable(rule) else rule
+                rule = rule.at(k, _single(run.loss, row), nets[row], float(last[row]))
+            found[row] = _number(rule(k) if callable(rule) else rule)
         return like(state.t, found)
 
-    def take(self, chosen: NDArray[np.intp]) -> None:
-        """Leave the steps of some of the members."""
-        if self.constant is not None:
-            self.constant = taken(self.constant, chosen, 1)
+    def _scheduled(self, h: Any, run: Descent, state: State) -> Stack:
+        """Return what a schedule gave for all members: one number, or one for each of those that there were at first."""
+        if not api.is_array_api_obj(h):
+            h = np.asarray(_number(h)) if np.ndim(h) == 0 else np.asarray(validation.as_real("step_size(k)", h), float)
+        if tuple(h.shape) not in ((), (self._count,)):
+            raise ValueError(
+                f"`step_size(k)` must be one number, or one for each of {self._count} members, got shape {tuple(h.shape)}."
+            )
+        return namespace(state.t).broadcast_to(taken(like(state.t, h), run.members, 1), state.t.shape)
+
+    def take(self, chosen: NDArray[np.intp]) -> _Steps:
+        """Return the steps of some of the members; rules are asked by the number of the member among all."""
+        found = copy(self)
+        found.constant = taken(self.constant, chosen, 1)
+        return found
+
+
+def _number(h: Any) -> float:
+    """Return a step as it is, also where it is none; refuse what is no number."""
+    try:
+        return validation.require_number("step_size(k)", h)
+    except ValueError:  # nan, infinite, zero or negative: what was computed is kept
+        return float(h)
 
 
 def _is_rule(step: Any) -> bool:
@@ -241,7 +257,7 @@ def _some(value: Any, chosen: NDArray[np.intp]) -> Any:
 
 def _total(stacks: Sequence[Stack]) -> Stack:
     """Return the sum of all squares of each member."""
-    return sum(api.array_namespace(a).sum(a * a, axis=(1, 2)) for a in stacks)
+    return sum(squares(a) for a in stacks)
 
 
 @dataclass
@@ -257,9 +273,9 @@ class Descent:
     keep_every: int
     members: NDArray[np.intp]
 
-    def go(self, nets: LinearNetworks, record: Record, callback: Callable[[BatchStep], None] | None) -> None:
-        """Take all members to their ends, or as far as they came when a KeyboardInterrupt goes through."""
-        xp, factors = api.array_namespace(*nets.factors), list(nets.factors)
+    def go(self, nets: LinearNetworks, record: Record, callback: Callable[[BatchStep], None] | None) -> bool:
+        """Take all members to their ends; return whether a KeyboardInterrupt was the end."""
+        xp, factors = namespace(*nets.factors), list(nets.factors)
         zero = xp.zeros_like(factors[0][:, 0, 0])
         memory = _require_directions(self.rule, factors)
         egrads = factor_gradients(self.loss, factors)
@@ -269,20 +285,24 @@ class Descent:
         self._end(record, 0, state, to_numpy(~good), Status.NOT_FINITE)
         try:
             for k in range(self.steps + 1):
-                if k and k % self.keep_every == 0 and k < self.steps:
-                    running = to_numpy(state.running)
-                    rows = np.flatnonzero(running)
-                    record.keep(
-                        self.members[rows], k // self.keep_every, to_numpy(state.t)[rows], _flat(state.take(rows))
-                    )
+                self._keep(record, k, state)
                 state = self._tested(record, k, state)
                 if callback is not None:
                     callback(BatchStep(len(record.open), int(record.open.sum()), self._evaluations(record, state)))
                 if not record.open[self.members].any():
-                    return
+                    break
                 state = self._updated(record, k, self._without_ended(record, state))
         except KeyboardInterrupt:
             self._end(record, k, state, to_numpy(state.running), Status.INTERRUPTED)
+            return True
+        return False
+
+    def _keep(self, record: Record, k: int, state: State) -> None:
+        """Keep where the members are, every so many updates; the first and the last state have slots of their own."""
+        rows = np.flatnonzero(record.open[self.members])
+        if rows.size and 0 < k < self.steps and k % self.keep_every == 0:
+            at = state.take(rows)
+            record.keep(self.members[rows], k // self.keep_every, to_numpy(at.t), _flat(at))
 
     def _tested(self, record: Record, k: int, state: State) -> State:
         """Return the state, without what a test or the number of updates ends."""
@@ -303,7 +323,7 @@ class Descent:
 
     def _updated(self, record: Record, k: int, state: State) -> State:
         """Return the state after one more update of all members; what cannot be updated ends where it is."""
-        xp = api.array_namespace(state.t)
+        xp = namespace(state.t)
         h = self.step_size.of(k, self, state)
         bad = ~((h > 0) & xp.isfinite(h))
         self._end(record, k, state, to_numpy(bad), Status.BAD_STEP)
@@ -316,10 +336,10 @@ class Descent:
         factors = [f - step * d for f, d in zip(state.factors, directions, strict=True)]
         found = factor_gradients(self.loss, factors) if self.batches is None else None
         finite = xp.isfinite(_total(found or factors))
-        self._end(record, k, state, to_numpy(~finite), Status.NOT_FINITE)
+        nfev = state.nfev + xp.astype(state.running & ~bad, xp.int64)
+        self._end(record, k, replace(state, nfev=nfev), to_numpy(~finite), Status.NOT_FINITE)
         running = state.running & finite & ~bad
         t = (k + 1) * h if self.step_size.constant is not None else state.t + h
-        nfev = state.nfev + xp.astype(state.running, xp.int64)
         return State(t, h, factors, found, memory, nfev, running)
 
     def _end(self, record: Record, k: int, state: State, which: NDArray[np.bool_], status: Status) -> None:
@@ -338,7 +358,7 @@ class Descent:
             return state
         chosen = np.flatnonzero(running)
         self.members, self.loss = self.members[chosen], self.loss.take(chosen)
-        self.step_size.take(chosen)
+        self.step_size = self.step_size.take(chosen)
         return state.take(chosen)
 
     def _evaluations(self, record: Record, state: State) -> int:
@@ -356,8 +376,8 @@ class _Sampled:
 
 
 def _flat(state: State) -> Stack:
-    xp = api.array_namespace(*state.factors)
-    return xp.concat([xp.reshape(f, (f.shape[0], -1)) for f in state.factors], axis=1)
+    """Return the factors as the states of a `FactorsSystem`."""
+    return flat(transposed_last(state.factors))
 
 
 def _flags(found: Any, reference: Stack) -> Stack:

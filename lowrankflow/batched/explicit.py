@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import array_api_compat as api
 import numpy as np
 from scipy.integrate import DOP853
 
-from .arrays import Stack, columns
+from .arrays import Stack, columns, namespace, squares
 
 __all__ = ["EVALUATIONS", "block_norms", "error_size", "first_step", "resized", "step"]
 
@@ -50,16 +49,16 @@ def step(f: Velocity, y: Stack, slope: Stack, h: Stack) -> tuple[Stack, Stack, t
 
 def block_norms(e: Stack, blocks: Sequence[tuple[int, int]], scales: Stack) -> Stack:
     """Return sqrt(sum_b ||e_b||^2 / scale_b^2) of each member; a block at rest at zero has no scale, and counts nothing."""
-    xp = api.array_namespace(e)
-    squares = xp.stack([xp.sum(e[:, a:b] * e[:, a:b], axis=1) for a, b in blocks], axis=1)
-    return xp.sqrt(xp.sum(squares / xp.where(scales > 0, scales * scales, xp.ones_like(scales)), axis=1))
+    xp = namespace(e)
+    found = xp.stack([squares(e[:, a:b]) for a, b in blocks], axis=1)
+    return xp.sqrt(xp.sum(found / xp.where(scales > 0, scales * scales, xp.ones_like(scales)), axis=1))
 
 
 def error_size(
     h: Stack, errors: tuple[Stack, Stack], blocks: Sequence[tuple[int, int]], scales: Stack, rtol: Stack
 ) -> Stack:
     """Return the error over the tolerance, (R,): a step passes below 1."""
-    xp = api.array_namespace(h)
+    xp = namespace(h)
     fifth, third = (block_norms(e, blocks, scales) / rtol for e in errors)
     below = xp.sqrt(fifth * fifth + 0.01 * third * third)
     return h * fifth * fifth / xp.where(below > 0, below, xp.ones_like(below))
@@ -67,7 +66,7 @@ def error_size(
 
 def resized(h: Stack, size: Stack, was_rejected: Stack) -> Stack:
     """Return the next steps: by the size of the error, a fifth to ten times as long, no longer after a rejection."""
-    xp = api.array_namespace(h)
+    xp = namespace(h)
     known = xp.where(xp.isfinite(size), size, xp.full_like(size, 1e300))  # what blew up is tried with the shortest
     factor = _SAFETY * xp.clip(known, min=1e-300) ** (-1 / _ORDER)
     most = xp.where(was_rejected, xp.ones_like(h), xp.full_like(h, _MOST))
@@ -78,7 +77,7 @@ def first_step(
     f: Velocity, y: Stack, slope: Stack, blocks: Sequence[tuple[int, int]], scales: Stack, rtol: Stack, span: Stack
 ) -> Stack:
     """Return the length of the first steps, as Hairer, Norsett and Wanner choose it; one more velocity."""
-    xp = api.array_namespace(y)
+    xp = namespace(y)
     d0, d1 = (block_norms(x, blocks, scales) / rtol for x in (y, slope))
     tiny = (d0 < 1e-5) | (d1 < 1e-5)
     h0 = xp.where(tiny, xp.full_like(d0, 1e-6), 0.01 * d0 / xp.where(tiny, xp.ones_like(d1), d1))

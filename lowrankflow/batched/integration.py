@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import array_api_compat as api
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -13,7 +12,7 @@ from .. import validation
 from ..flow.integration import require_rtol, require_t_span
 from ..matrices.requirements import require_depth
 from ..validation import Array
-from .arrays import Stack, like, per_member, taken
+from .arrays import Stack, groups, like, namespace, per_member, taken
 from .loop import BatchStep, Limits, Runs
 from .losses import stacked
 from .record import Column, Record, require_columns
@@ -25,7 +24,7 @@ __all__ = ["BatchStep", "integrate"]
 
 _CHARTS = ("factors", "polynomial")
 _DEEPEST = 8  # depth up to which the factors are the faster coordinates
-_TOGETHER = 2**17  # numbers of a stack of states of numpy: the stages of a step then stay in the cache
+_TOGETHER = 2**16  # numbers of a stack of states of numpy: the stages of a step then stay in the cache
 
 
 def integrate(
@@ -51,7 +50,7 @@ def integrate(
     Parameters
     ----------
     losses : loss, sequence of losses or BatchedLoss
-        One for all, one a member, or `batched.LeastSquares`, `batched.Completion`, any `BatchedLoss`.
+        One for all, one a member, or `batched.LeastSquares`, `Completion`, `Sensing`, any `BatchedLoss`.
     starts : LowRankMatrices, LinearNetworks or sequence of single points
         W(0) of each member, all of one shape and rank, or depth and widths.
     t_span : (float, float or (R,))
@@ -129,6 +128,13 @@ def integrate(
 def require_fit(loss: Any, starts: LowRankMatrices | LinearNetworks) -> None:
     """Refuse losses that are not as many as the starts, or of another shape or namespace."""
     validation.require_shape("starts", starts.shape, loss.shape)
+    first = starts.factors[0] if isinstance(starts, LinearNetworks) else starts.u
+    data = getattr(loss, "_data", (first,))[0]  # of ours
+    if namespace(data) is not namespace(first):
+        raise TypeError(
+            f"`losses` must have arrays of the kind that the starts have, got {type(data).__name__} and"
+            f" {type(first).__name__}. Make both of one kind."
+        )
     if loss.members not in (None, len(starts)):
         raise ValueError(f"`losses` must be one for all, or one a member, got {loss.members} for {len(starts)} starts.")
     chosen = np.arange(1)
@@ -146,22 +152,19 @@ def _require_times(t_span: Sequence[Any], times: ArrayLike | None, members: int)
     pair = validation.as_tuple(t_span)
     if pair is None or len(pair) != 2:
         raise TypeError(f"`t_span` must be two numbers (t_0, t_1), got {validation.describe(t_span)}.")
-    ends = (
-        np.broadcast_to(np.asarray(validation.as_real("t_span", pair[1]), float), (members,))
-        if np.ndim(pair[1])
-        else None
-    )
-    if ends is None:
-        t0, t1 = require_t_span(pair)
-        ends = np.full(members, t1)
-    else:
-        for extreme in (ends.min(), ends.max()):
-            t0, _ = require_t_span((pair[0], float(extreme)))
-    wanted = np.empty((members, 0)) if times is None else np.asarray(validation.as_real("times", times), float)
+    last = np.asarray(validation.as_real("t_span", pair[1]), float)
+    if last.shape not in ((), (members,)):
+        raise ValueError(
+            f"`t_span` must end at one time, or one for each of {members} members, got shape {last.shape}."
+        )
+    t0, _ = require_t_span((pair[0], float(last.min())))
+    require_t_span((t0, float(last.max())))
+    ends = np.broadcast_to(last, (members,))
+    wanted = np.empty(0) if times is None else np.asarray(validation.as_real("times", times), float)
     if wanted.ndim not in (1, 2) or (wanted.ndim == 2 and len(wanted) != members):
         raise ValueError(f"`times` must have shape (T,) or ({members}, T), got {wanted.shape}.")
     wanted = np.broadcast_to(wanted, (members, wanted.shape[-1]))
-    if wanted.size and not ((wanted >= t0).all() and (wanted <= ends[:, None]).all()):
+    if not ((wanted >= t0) & (wanted <= ends[:, None])).all():
         raise ValueError(
             f"`times` must lie within t_span ({t0:g}, {ends.min():g}), got {wanted.min():g} .. {wanted.max():g}."
         )
@@ -194,11 +197,8 @@ def _all_members(
     system: BatchedSystem, y: Stack, limits: Limits, record: Record, callback: Callable[[BatchStep], None] | None
 ) -> None:
     """Run all members: those of numpy in groups that fit into the cache."""
-    members = y.shape[0]
-    group = max(1, _TOGETHER // y.shape[1]) if api.is_numpy_array(y) else members
     try:
-        for begin in range(0, members, group):
-            chosen = np.arange(begin, min(begin + group, members))
+        for chosen in groups(y, _TOGETHER):
             Runs(system.take(chosen), limits.take(chosen), record, chosen).go(taken(y, chosen, 1), callback)
     except KeyboardInterrupt:
         return  # which the record has noted

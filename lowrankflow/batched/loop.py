@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..flow import Status
 from ..matrices import EPS
 from . import explicit
-from .arrays import Stack, taken, to_numpy
+from .arrays import Stack, namespace, taken, to_numpy
 from .record import Record
 from .systems import BatchedSystem
 
@@ -100,7 +100,7 @@ class Runs:
 
     def _first(self, y: Stack) -> tuple[State, Stack, Stack]:
         """Return the state at the start, what has landed and what has ended there."""
-        xp, system, limits = api.array_namespace(y), self._system, self._limits
+        xp, system, limits = namespace(y), self._system, self._limits
         blocks, scales = system.blocks, system.scales(y)
         slope = system.velocity(y)
         whole = xp.zeros(y.shape[0], dtype=xp.int64, device=api.device(y))
@@ -118,7 +118,7 @@ class Runs:
 
     def _attempt(self, state: State) -> tuple[State, Stack, Stack]:
         """Return the state after one more attempt of all members, what has landed on a moment, and what has ended."""
-        xp, system, limits = api.array_namespace(state.y), self._system, self._limits
+        xp, system, limits = namespace(state.y), self._system, self._limits
         ahead = self._next_moment(state) - state.t
         landing = state.h >= ahead
         h = xp.where(landing, ahead, state.h)
@@ -150,7 +150,7 @@ class Runs:
 
     def _next_moment(self, state: State) -> Stack:
         """Return the time that each member lands on next."""
-        xp = api.array_namespace(state.t)
+        xp = namespace(state.t)
         rows, slots = self._limits.grid.shape
         flat = xp.reshape(self._limits.grid, (-1,))
         return xp.take(flat, xp.arange(rows, device=api.device(state.t)) * slots + xp.clip(state.slot, max=slots - 1))
@@ -159,7 +159,7 @@ class Runs:
         """Return rtol, on the way to `gtol` at most a thousandth of the stationarity over its largest."""
         if not self._limits.converging:
             return self._limits.rtol
-        xp = api.array_namespace(state.t)
+        xp = namespace(state.t)
         peak = xp.where(state.peak > 0, state.peak, xp.ones_like(state.peak))
         share = xp.clip(_SHARE * state.stationarity / peak, min=_FINEST)
         smaller = (self._limits.gtol > 0) & (share < self._limits.rtol) & (state.stationarity < state.peak)
@@ -167,7 +167,7 @@ class Runs:
 
     def _not_finite(self, state: State, after: Stack, passed: Stack) -> Stack:
         """Return where a state has grown a million times, and its loss is not finite."""
-        xp = api.array_namespace(after)
+        xp = namespace(after)
         far = passed & ~(xp.max(xp.abs(after), axis=1) <= 1e6 * state.size)
         if not bool(xp.any(far)):
             return far
@@ -177,7 +177,7 @@ class Runs:
         """Return the state with frames that are orthonormal again where they are off by more than 10 rtol."""
         if not self._system.turns:
             return state
-        xp = api.array_namespace(state.y)
+        xp = namespace(state.y)
         off = passed & (self._system.defect(state.y) > 10 * self._limits.rtol)
         if not bool(xp.any(off)):
             return state
@@ -188,7 +188,7 @@ class Runs:
 
     def _converged(self, state: State, passed: Stack) -> tuple[State, Stack]:
         """Return the state with its stationarity, and where that has fallen to `gtol`."""
-        xp = api.array_namespace(state.y)
+        xp = namespace(state.y)
         if not self._limits.converging:
             return state, xp.zeros_like(passed)
         found = xp.where(passed, self._system.stationarity(state.y), state.stationarity)
@@ -201,7 +201,7 @@ class Runs:
 
     def _codes(self, ended: tuple[Stack, ...]) -> Stack:
         """Return the number of the first of the ends that apply, from 1; 0 where a member goes on."""
-        xp = api.array_namespace(ended[0])
+        xp = namespace(ended[0])
         code = xp.zeros(ended[0].shape, dtype=xp.int64, device=api.device(ended[0]))
         for i in range(len(ended), 0, -1):
             code = xp.where(ended[i - 1], xp.full_like(code, i), code)
@@ -209,7 +209,7 @@ class Runs:
 
     def _put_down(self, state: State, landed: Stack, code: Stack) -> State:
         """Keep the moments that were reached, note what has ended, and return the state without it."""
-        xp = api.array_namespace(state.y)
+        xp = namespace(state.y)
         if not bool(xp.any(landed | (code > 0))):
             return state
         reached, codes = np.flatnonzero(to_numpy(landed)), to_numpy(code)
@@ -244,4 +244,4 @@ class Runs:
 
 def _rows(chosen: Stack, yes: Stack, no: Stack) -> Stack:
     """Return the rows of one stack where chosen, of another elsewhere."""
-    return api.array_namespace(yes).where(chosen[:, None], yes, no)
+    return namespace(yes).where(chosen[:, None], yes, no)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import array_api_compat as api
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from .. import losses as single
 from .. import validation
-from .arrays import Stack, as_stack, product, taken, to_numpy
+from .arrays import Stack, as_stack, namespace, product, squares, taken, to_numpy
+from .stacks import member_number
 
-__all__ = ["BatchedLoss", "Completion", "LeastSquares", "require_loss", "stacked"]
+__all__ = ["BatchedLoss", "Completion", "LeastSquares", "Sensing", "require_loss", "stacked"]
 
 
 class BatchedLoss(Protocol):
@@ -47,7 +49,41 @@ class BatchedLoss(Protocol):
         ...
 
 
-class LeastSquares:
+class _Members:
+    """What the losses have in common: their members, by number or some of them."""
+
+    members: int | None
+    _data: tuple[Stack, Stack]  #: as given, of all members that there were at first
+    _ones: Sequence[Any] | None = None  #: single losses that it was made of
+    _numbers: NDArray[np.intp] | None = None  #: which of the members at first these are; None: all
+    _axes: ClassVar[Mapping[str, int]] = {}  #: arrays, and how many axes they have where each member has its own
+
+    def take(self, chosen: NDArray[np.intp]) -> Self:
+        """Return the loss of some of the members."""
+        if self.members is None:
+            return self
+        found = copy(self)
+        found.members = int(chosen.size)
+        found._numbers = chosen if self._numbers is None else self._numbers[chosen]
+        for name, axes in self._axes.items():
+            value = getattr(self, name)
+            setattr(found, name, value if isinstance(value, float) else taken(value, chosen, axes))
+        return found
+
+    def __getitem__(self, i: int) -> Any:
+        """Return the single loss of a member."""
+        i = i if self.members is None else member_number(i, self.members)
+        number = i if self._numbers is None else int(self._numbers[i])
+        if self._ones is not None:
+            return self._ones[0 if self.members is None else number]
+        return self._one(number)
+
+    def _one(self, i: int) -> Any:
+        """Return the single loss of a member at first, of the data as given."""
+        raise NotImplementedError
+
+
+class LeastSquares(_Members):
     r"""The square losses :math:`L(W) = \tfrac12 \|W X - Y\|_F^2` of R members, shared or each its own data.
 
     Parameters
@@ -85,10 +121,19 @@ class LeastSquares:
     (2, [1.0, 4.0])
     """
 
+    _axes: ClassVar[Mapping[str, int]] = {
+        "_inputs": 3,
+        "_targets": 3,
+        "_gram": 3,
+        "_cross": 3,
+        "_cross_t": 3,
+        "_constant": 1,
+    }
+
     def __init__(self, inputs: Any, targets: Any, *, reduction: str = "sum", samples: str = "columns") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         validation.require_choice("samples", samples, ("columns", "rows"))
-        x, y = as_stack("inputs", inputs, (2, 3)), as_stack("targets", targets, (2, 3))
+        x, y = _data("inputs", inputs, (2, 3)), _data("targets", targets, (2, 3))
         xp = api.array_namespace(x, y)
         if samples == "rows":
             x, y = x.mT, y.mT
@@ -99,8 +144,7 @@ class LeastSquares:
             )
         self.members = _members([x, y], 3)
         self.shape = (int(y.shape[-2]), int(x.shape[-2]))
-        self._data, self._reduction = (x, y), reduction  # as given, for `loss[i]`
-        self._ones: Sequence[single.LeastSquares] | None = None  #: what it was made of
+        self._data, self._reduction = (x, y), reduction
         if reduction == "mean":
             x, y = x / x.shape[-1] ** 0.5, y / x.shape[-1] ** 0.5
         self._constant: Stack | float = 0.0
@@ -116,7 +160,7 @@ class LeastSquares:
     def value(self, w: Stack) -> Stack:
         """Return L(W) of each member, a sum of squares of residuals."""
         residual = product(w, self._inputs) - self._targets
-        return 0.5 * api.array_namespace(w).sum(residual * residual, axis=(-2, -1)) + self._constant
+        return 0.5 * namespace(w).sum(residual * residual, axis=(-2, -1)) + self._constant
 
     def gradient(self, w: Stack) -> Stack:
         """Return (W X - Y) X^T of each member."""
@@ -128,21 +172,15 @@ class LeastSquares:
         gv = (right @ vt.mT) @ lt - product(vt, self._cross_t)
         return gv, (ut @ lt.mT) @ right - product(ut, self._cross)
 
-    def take(self, chosen: NDArray[np.intp]) -> LeastSquares:
-        """Return the loss of some of the members."""
-        return _some(self, chosen, _inputs=3, _targets=3, _gram=3, _cross=3, _cross_t=3, _constant=1)
-
-    def __getitem__(self, i: int) -> single.LeastSquares:
-        if self._ones is not None:
-            return self._ones[0 if self.members is None else i]
-        x, y = (to_numpy(a if a.ndim == 2 else a[i]) for a in self._data)
+    def _one(self, i: int) -> Any:
+        x, y = (to_numpy(a if a.ndim == 2 else a[i, ...]) for a in self._data)
         return single.LeastSquares(x, y, reduction=self._reduction)
 
     def __repr__(self) -> str:
         return f"batched.LeastSquares({_many(self)}, {self._data[0].shape[-1]} samples, reduction={self._reduction!r})"
 
 
-class Completion:
+class Completion(_Members):
     r"""The square losses on observed entries of R members, :math:`L(W) = \tfrac12 \sum_{ij} c_{ij} (W_{ij} - y_{ij})^2`.
 
     Parameters
@@ -180,9 +218,11 @@ class Completion:
     (3, (5, 4))
     """
 
+    _axes: ClassVar[Mapping[str, int]] = {"_weights": 3, "_values": 3}
+
     def __init__(self, observed: Any, values: Any, *, reduction: str = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
-        c, y = as_stack("observed", observed, (2, 3)), as_stack("values", values, (2, 3))
+        c, y = _data("observed", observed, (2, 3)), _data("values", values, (2, 3), gaps=True)
         xp = api.array_namespace(c, y)
         if c.shape[-2:] != y.shape[-2:]:
             raise ValueError(f"`values` has shape {tuple(y.shape)} but `observed` has {tuple(c.shape)}.")
@@ -191,29 +231,25 @@ class Completion:
             raise ValueError(
                 "`observed` must be non-negative, and positive somewhere in every member, got one that is not."
             )
+        if bool(xp.any((c > 0) & ~xp.isfinite(y))):
+            raise ValueError("`values` must be finite where they were observed, got nan or inf.")
+        y = xp.where(xp.isfinite(y), y, xp.zeros_like(y))
         self.members = _members([c, y], 3)
         self.shape = (int(c.shape[-2]), int(c.shape[-1]))
         self._data, self._reduction = (c, y), reduction
-        self._ones: Sequence[single.Completion] | None = None  #: what it was made of
         self._weights, self._values = c if reduction == "sum" else c / seen[..., None, None], y
 
     def value(self, w: Stack) -> Stack:
         """Return L(W) of each member."""
         residual = w - self._values
-        return 0.5 * api.array_namespace(w).sum(self._weights * residual * residual, axis=(-2, -1))
+        return 0.5 * namespace(w).sum(self._weights * residual * residual, axis=(-2, -1))
 
     def gradient(self, w: Stack) -> Stack:
         """Return the weighted residuals of each member."""
         return self._weights * (w - self._values)
 
-    def take(self, chosen: NDArray[np.intp]) -> Completion:
-        """Return the loss of some of the members."""
-        return _some(self, chosen, _weights=3, _values=3)
-
-    def __getitem__(self, i: int) -> single.Completion:
-        if self._ones is not None:
-            return self._ones[0 if self.members is None else i]
-        c, y = (to_numpy(a if a.ndim == 2 else a[i]) for a in self._data)
+    def _one(self, i: int) -> Any:
+        c, y = (to_numpy(a if a.ndim == 2 else a[i, ...]) for a in self._data)
         if not np.isin(c, (0.0, 1.0)).all():
             raise TypeError("`observed` must be True or False for the loss of one member, got weights.")
         rows, cols = np.nonzero(c)
@@ -221,6 +257,73 @@ class Completion:
 
     def __repr__(self) -> str:
         return f"batched.Completion({_many(self)}, reduction={self._reduction!r})"
+
+
+class Sensing(_Members):
+    r"""The square losses of linear measurements of R members, :math:`L(W) = \tfrac12 \sum_q (\langle A_q, W \rangle - y_q)^2`.
+
+    Parameters
+    ----------
+    matrices : array_like
+        A_1, ..., A_p, (p, m, n) for all members or (R, p, m, n).
+    values : array_like
+        y, (p,) or (R, p).
+    reduction : {"sum", "mean"}
+        "mean" divides by p.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (m, n).
+    members : int or None
+        R; None where both are shared.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arrays do not fit or are not finite.
+
+    Examples
+    --------
+    >>> loss = Sensing(np.ones((1, 2, 2)), [[4.0], [8.0]])
+    >>> loss.members, loss.value(np.ones((2, 2, 2))).tolist()
+    (2, [0.0, 8.0])
+    """
+
+    _axes: ClassVar[Mapping[str, int]] = {"_maps": 3, "_values": 2}
+
+    def __init__(self, matrices: Any, values: Any, *, reduction: str = "sum") -> None:
+        validation.require_choice("reduction", reduction, ("sum", "mean"))
+        a, y = _data("matrices", matrices, (3, 4)), _data("values", values, (1, 2))
+        xp = api.array_namespace(a, y)
+        if a.shape[-3] != y.shape[-1]:
+            raise ValueError(f"`values` must be as many as `matrices`, got {y.shape[-1]} and {a.shape[-3]}.")
+        counts = {int(s.shape[0]) for s, axes in ((a, 4), (y, 2)) if s.ndim == axes}
+        self.members = _one_count(counts)
+        self.shape = (int(a.shape[-2]), int(a.shape[-1]))
+        self._data, self._reduction = (a, y), reduction
+        root = 1.0 if reduction == "sum" else a.shape[-3] ** -0.5
+        flat = xp.reshape(a, (*a.shape[:-2], -1))
+        self._maps, self._values = root * flat, root * y
+
+    def _residual(self, w: Stack) -> Stack:
+        xp = namespace(w)
+        return product(xp.reshape(w, (w.shape[0], 1, -1)), self._maps.mT)[:, 0, :] - self._values
+
+    def value(self, w: Stack) -> Stack:
+        """Return L(W) of each member."""
+        return 0.5 * squares(self._residual(w))
+
+    def gradient(self, w: Stack) -> Stack:
+        """Return sum_q r_q A_q of each member."""
+        return namespace(w).reshape(product(self._residual(w)[:, None, :], self._maps), w.shape)
+
+    def _one(self, i: int) -> Any:
+        a, y = (to_numpy(s if s.ndim == own - 1 else s[i, ...]) for s, own in zip(self._data, (4, 2), strict=True))
+        return single.Measured(single.Sensing(a), single.Squared(y), reduction=self._reduction)
+
+    def __repr__(self) -> str:
+        return f"batched.Sensing({_many(self)}, {self._data[0].shape[-3]} matrices, reduction={self._reduction!r})"
 
 
 def stacked(losses: Any) -> BatchedLoss:
@@ -231,7 +334,8 @@ def stacked(losses: Any) -> BatchedLoss:
     Parameters
     ----------
     losses : Loss, sequence of Loss or BatchedLoss
-        `LeastSquares` or `Completion`; a batched loss is returned as it is.
+        `LeastSquares`, `Completion`, or `Measured` with `Squared`, whose measurement is written out as matrices; a batched
+        loss is returned as it is.
 
     Raises
     ------
@@ -244,27 +348,28 @@ def stacked(losses: Any) -> BatchedLoss:
     >>> stacked([lrf.losses.LeastSquares(np.eye(2), i * np.eye(2)) for i in (1, 2, 3)]).members
     3
     """
-    found = validation.as_tuple(losses) if not hasattr(losses, "value") else None
-    ones = (losses,) if found is None else found
-    if found is None and not isinstance(losses, (single.LeastSquares, single.Completion)):
+    alone = hasattr(losses, "value")
+    ones = (losses,) if alone else validation.as_tuple(losses)
+    if not ones:
+        raise TypeError(f"`losses` must be a loss, or one for each member, got {validation.describe(losses)}.")
+    kinds = [next((make for says, make in _KINDS if says(loss)), None) for loss in ones]
+    if alone and kinds[0] is None:
         require_loss(losses)
         return losses
-    if not ones:
-        raise ValueError("`losses` must not be empty.")
     shapes = {getattr(loss, "shape", None) for loss in ones}
     if len(shapes) > 1:
-        raise ValueError(
-            f"`losses` must be of one shape, got {' and '.join(sorted(map(str, shapes))[:2])}. Make a batch of each."
+        some = " and ".join(sorted(map(str, shapes))[:2])
+        raise ValueError(f"`losses` must be of one shape, got {some}. Make a batch of each.")
+    make = kinds[0]
+    if make is None or any(kind is not make for kind in kinds):
+        other = next(loss for loss, kind in zip(ones, kinds, strict=True) if kind is None or kind is not make)
+        raise TypeError(
+            "`losses` must be all LeastSquares, all Completion or all Measured with Squared, or one object with `value` and"
+            f" `gradient` of stacks (R, m, n), got {validation.describe(other)}."
         )
-    if all(isinstance(loss, single.LeastSquares) for loss in ones):
-        return _stacked_squares(ones, alone=found is None)
-    if all(isinstance(loss, single.Completion) for loss in ones):
-        return _stacked_completions(ones, alone=found is None)
-    other = next((x for x in ones if not isinstance(x, (single.LeastSquares, single.Completion))), ones[0])
-    raise TypeError(
-        "`losses` must be all LeastSquares or all Completion, or one object with `value` and `gradient` of stacks"
-        f" (R, m, n), got {validation.describe(other)}."
-    )
+    found = make(ones, alone)
+    found.members, found._ones = None if alone else len(ones), ones
+    return found
 
 
 def require_loss(loss: Any) -> None:
@@ -277,7 +382,16 @@ def require_loss(loss: Any) -> None:
         )
 
 
-def _stacked_squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastSquares:
+def _data(name: str, value: Any, ndim: tuple[int, ...], *, gaps: bool = False) -> Stack:
+    """Return an array of data: no finite entry is beyond what can be squared."""
+    array = as_stack(name, value, ndim, gaps=gaps)
+    xp = namespace(array)
+    peak = xp.max(xp.abs(xp.where(xp.isfinite(array), array, xp.zeros_like(array))))
+    validation.require_peak(name, np.array([float(peak)]))
+    return array
+
+
+def _squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastSquares:
     """Return the batched loss; what was compressed already is taken as it is."""
     data = [loss.compressed for loss in ones]
     samples = max(x.shape[1] for x, _, _ in data)  # samples of zeros add nothing
@@ -286,21 +400,39 @@ def _stacked_squares(ones: Sequence[single.LeastSquares], alone: bool) -> LeastS
         for arrays in list(zip(*data, strict=True))[:2]
     )
     found = LeastSquares(x, y)
-    found._constant = ones[0].compressed[2] if alone else np.array([c for _, _, c in data])
-    found.members = None if alone else len(ones)
-    found._ones = ones
+    found._constant = data[0][2] if alone else np.array([c for _, _, c in data])
     return found
 
 
-def _stacked_completions(ones: Sequence[single.Completion], alone: bool) -> Completion:
+def _completions(ones: Sequence[single.Completion], alone: bool) -> Completion:
     observed, values = np.zeros((2, len(ones), *ones[0].shape))
     for i, loss in enumerate(ones):
         observed[i, loss.rows, loss.cols] = loss.curvature  # the weight of an entry
         values[i, loss.rows, loss.cols] = loss.values
-    found = Completion(_shared(list(observed), alone), _shared(list(values), alone))
-    found.members = None if alone else len(ones)
-    found._ones = ones
-    return found
+    return Completion(_shared(list(observed), alone), _shared(list(values), alone))
+
+
+def _sensing(ones: Sequence[single.Measured], alone: bool) -> Sensing:
+    """Return the batched loss: the matrix of each output is what the adjoint makes of its unit vector."""
+    most = max(int(np.prod(loss.measurement.outputs)) for loss in ones)
+    maps, values = np.zeros((len(ones), most, *ones[0].shape)), np.zeros((len(ones), most))
+    for i, loss in enumerate(ones):
+        outputs, n = tuple(loss.measurement.outputs), loss.shape[1]
+        misfit = cast(single.Squared, loss.misfit)
+        root = np.ones(outputs) if misfit.weights is None else np.sqrt(misfit.weights)
+        root = root if loss.reduction == "sum" else root / np.sqrt(loss.measurement.samples)
+        p = root.size
+        for q, unit in enumerate(np.eye(p)):
+            maps[i, q] = loss.measurement.adjoint((unit * root.ravel()).reshape(outputs)) @ np.eye(n)
+        values[i, :p] = (root * misfit.targets).ravel()
+    return Sensing(_shared(list(maps), alone), _shared(list(values), alone))
+
+
+_KINDS: tuple[tuple[Callable[[Any], bool], Callable[..., Any]], ...] = (
+    (lambda loss: isinstance(loss, single.LeastSquares), _squares),
+    (lambda loss: isinstance(loss, single.Completion), _completions),
+    (lambda loss: isinstance(loss, single.Measured) and type(loss.misfit) is single.Squared, _sensing),
+)
 
 
 def _shared(arrays: Sequence[NDArray[np.float64]], alone: bool) -> NDArray[np.float64]:
@@ -311,22 +443,14 @@ def _shared(arrays: Sequence[NDArray[np.float64]], alone: bool) -> NDArray[np.fl
 
 def _members(arrays: Sequence[Stack], axes: int) -> int | None:
     """Return how many members the arrays have; None where all of them are shared."""
-    counts = {int(a.shape[0]) for a in arrays if a.ndim == axes}
+    return _one_count({int(a.shape[0]) for a in arrays if a.ndim == axes})
+
+
+def _one_count(counts: set[int]) -> int | None:
+    """Return the one number of members; None where there is none."""
     if len(counts) > 1:
         raise ValueError(f"Arrays of one loss must have one number of members, got {' and '.join(map(str, counts))}.")
     return counts.pop() if counts else None
-
-
-def _some(loss: Any, chosen: NDArray[np.intp], **axes: int) -> Any:
-    """Return a copy of a loss with some of the rows of these arrays."""
-    if loss.members is None:
-        return loss
-    found = object.__new__(type(loss))
-    vars(found).update(vars(loss), members=int(chosen.size))
-    for name, n in axes.items():
-        value = getattr(loss, name)
-        setattr(found, name, value if isinstance(value, float) else taken(value, chosen, n))
-    return found
 
 
 def _many(loss: Any) -> str:

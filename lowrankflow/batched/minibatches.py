@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import array_api_compat as api
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import validation
 from ..descent import MiniBatches
-from .arrays import Stack, like
+from .arrays import Stack, like, namespace
 
 __all__ = ["BatchesOfMembers"]
 
@@ -60,7 +59,7 @@ class BatchesOfMembers:
 
     def gradient(self, k: int, w: Stack, members: NDArray[np.intp]) -> Stack:
         """Return the gradients of the update k at the W of some members, (R, m, n)."""
-        xp = api.array_namespace(w)
+        xp = namespace(w)
         epoch, i = divmod(k, self._per_epoch)
         chosen = self._order(epoch)[:, i * self._size : (i + 1) * self._size]
         own = np.zeros(members.size, np.intp) if len(self._ones) == 1 else members

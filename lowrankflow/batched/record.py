@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
 from typing import Any
 
 import array_api_compat as api
@@ -14,10 +16,12 @@ from ..columns import NAMES
 from ..flow import Status
 from ..flows import Save
 from ..validation import Array
-from .arrays import Stack, like, to_numpy
+from .arrays import Stack, groups, like, to_numpy
 from .trajectories import Trajectories
 
 __all__ = ["Record", "require_columns"]
+
+_TOGETHER = 2**18  # numbers of the states that are measured together
 
 Column = Callable[[Array, Any], Any]
 
@@ -53,29 +57,35 @@ class Record:
         self, system: Any, reference: Stack, columns: Mapping[str, Column | None], points: bool, method: str
     ) -> Trajectories:
         """Return the runs, each slot measured for all members at once."""
-        slots = self.t.shape[1]
-        found: dict[str, list[Any]] = {name: [] for name in ("loss", "stationarity", "singular_values", *columns)}
-        loss = system.loss
-        for j in range(slots):
-            y = like(reference, self.y[:, j])
-            reached = ~np.isnan(self.t[:, j])
-            with np.errstate(all="ignore"):
-                measured = (system.value(y), system.stationarity(y), system.singular_values(y))
-            values = dict(zip(("loss", "stationarity", "singular_values"), map(to_numpy, measured), strict=True))
-            w = system.points(y) if columns else None
-            for name, function in columns.items():
-                values[name] = _column(name, function, loss, self.t[:, j], w, values["singular_values"])
-            for name, value in values.items():
-                found[name].append(_where(reached, value))
-        arrays = {name: np.stack(rows, axis=1) for name, rows in found.items()}
-        bad = ~np.isfinite(arrays["loss"][:, -1])
-        self.status[bad] = Status.NOT_FINITE
+        slots, loss = self.t.shape[1], system.loss
+        points_of = partial(_points, _without_loss(system), reference[:0, ...])
+        with np.errstate(all="ignore"):  # what overflowed is seen below
+            parts = [self._measured(system.take(chosen), chosen, reference) for chosen in groups(reference, _TOGETHER)]
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for name, function in columns.items():
+            s = arrays["singular_values"]
+            found = [
+                _column(name, function, loss, self.t[:, j], points_of(self.y[:, j]), s[:, j]) for j in range(slots)
+            ]
+            arrays[name] = _where(~np.isnan(self.t), np.stack(found, axis=1))
+        overflown = ~(np.isfinite(arrays["loss"]) & np.isfinite(arrays["stationarity"])) & ~np.isnan(self.t)
+        self.status[overflown.any(axis=1)] = Status.NOT_FINITE
         kept = self.y if points else self.y[:, -1:]
         return Trajectories(
             t=self.t, status=self.status, nfev=self.nfev, nsteps=self.nsteps, restarts=self.restarts, method=method,
             **{name: arrays.pop(name) for name in ("loss", "stationarity", "singular_values")}, columns=arrays,
-            _states=kept, _points=lambda y: system.points(like(reference, y)),
+            _states=kept, _points=points_of,
         )  # fmt: skip
+
+    def _measured(self, system: Any, members: NDArray[np.intp], reference: Stack) -> dict[str, Array]:
+        """Return the numbers of some members at all moments."""
+        found: dict[str, list[Array]] = {"loss": [], "stationarity": [], "singular_values": []}
+        for j in range(self.t.shape[1]):
+            y = like(reference, self.y[members, j])
+            for name, value in zip(found, (system.value, system.stationarity, system.singular_values), strict=True):
+                found[name].append(to_numpy(value(y)))
+        reached = ~np.isnan(self.t[members])
+        return {name: _where(reached, np.stack(values, axis=1)) for name, values in found.items()}
 
 
 def require_columns(columns: Any) -> dict[str, Column | None]:
@@ -121,4 +131,16 @@ def _effective_rank(s: Array) -> Array:
 
 
 def _where(reached: NDArray[np.bool_], value: Array) -> Array:
-    return np.where(reached.reshape(-1, *[1] * (value.ndim - 1)), value, np.nan)
+    return np.where(reached.reshape(*reached.shape, *[1] * (value.ndim - 2)), value, np.nan)
+
+
+def _without_loss(system: Any) -> Any:
+    """Return a system that still knows where W stands in y: what is kept of a run needs no loss."""
+    found = copy(system)
+    found.loss = None
+    return found
+
+
+def _points(system: Any, reference: Stack, y: Array) -> Any:
+    """Return W of states, in arrays of the kind of the starts."""
+    return system.points(like(reference, y))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import index
 from typing import Any
 
 import array_api_compat as api
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from .. import validation
 from ..matrices import LinearNetwork, LowRankMatrix, random_frame
-from .arrays import Stack, as_stack, like, per_member, taken, to_numpy
+from .arrays import Stack, as_stack, like, namespace, per_member, taken, to_numpy
 
-__all__ = ["LinearNetworks", "LowRankMatrices", "stack_of"]
+__all__ = ["LinearNetworks", "LowRankMatrices", "member_number", "stack_of"]
 
 
 class _Members:
@@ -136,7 +137,9 @@ class LowRankMatrices(_Members):
         return int(self.s.shape[0])
 
     def __getitem__(self, i: int) -> LowRankMatrix:
-        return LowRankMatrix._trusted(*(to_numpy(a[_number(self, i)]) for a in (self.u, self.s, self.vt)))
+        return LowRankMatrix._trusted(
+            *(to_numpy(a[member_number(i, len(self)), ...]) for a in (self.u, self.s, self.vt))
+        )
 
     def take(self, chosen: NDArray[np.intp]) -> LowRankMatrices:
         """Return some of the members."""
@@ -230,11 +233,11 @@ class LinearNetworks(_Members):
     def balanced(cls, points: LowRankMatrices, depth: int) -> LinearNetworks:
         """Return balanced factors of inner width k: diag(s)^(1/N) V^T, diag(s)^(1/N), ..., U diag(s)^(1/N)."""
         depth = validation.require_integer("depth", depth, low=1)
-        xp = api.array_namespace(points.s)
+        xp = namespace(points.s)
         root = points.s ** (1 / depth)
         if depth == 1:
             return cls((points.to_dense(),))
-        middle = root[:, :, None] * like(points.s, np.eye(points.rank))[None]
+        middle = root[:, :, None] * like(points.s, np.eye(points.rank))
         first, last = root[:, :, None] * points.vt, points.u * root[:, None, :]
         return cls((first, *(xp.asarray(middle, copy=True) for _ in range(depth - 2)), last))
 
@@ -257,7 +260,7 @@ class LinearNetworks(_Members):
         return int(self.factors[0].shape[0])
 
     def __getitem__(self, i: int) -> LinearNetwork:
-        return LinearNetwork._trusted([to_numpy(f[_number(self, i)]) for f in self.factors])
+        return LinearNetwork._trusted([to_numpy(f[member_number(i, len(self)), ...]) for f in self.factors])
 
     def take(self, chosen: NDArray[np.intp]) -> LinearNetworks:
         """Return some of the members."""
@@ -283,12 +286,12 @@ def _trusted(kind: Callable[..., Any], **parts: Any) -> Any:
     return found
 
 
-def _number(stack: _Members, i: int) -> int:
+def member_number(i: int, members: int) -> int:
     """Return the number of a member, counted from the end where it is negative."""
-    i = i.__index__()
-    if not -len(stack) <= i < len(stack):
-        raise IndexError(f"`i` must lie between {-len(stack)} and {len(stack) - 1}, got {i}.")
-    return i % len(stack)
+    i = index(i)
+    if not -members <= i < members:
+        raise IndexError(f"`i` must lie between {-members} and {members - 1}, got {i}.")
+    return i % members
 
 
 def _one_shape(name: str, shapes: set[Any]) -> None:

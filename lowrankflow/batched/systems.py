@@ -10,15 +10,22 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
-import array_api_compat as api
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Stack, like, norms
+from .arrays import Stack, like, namespace, norms, squares
 from .losses import BatchedLoss
 from .stacks import LinearNetworks, LowRankMatrices, _trusted
 
-__all__ = ["BatchedSystem", "FactorsSystem", "PolynomialSystem", "factor_gradients", "product_of"]
+__all__ = [
+    "BatchedSystem",
+    "FactorsSystem",
+    "PolynomialSystem",
+    "factor_gradients",
+    "flat",
+    "product_of",
+    "transposed_last",
+]
 
 
 class BatchedSystem(Protocol):
@@ -74,23 +81,32 @@ def factor_gradients(loss: Any, factors: Sequence[Stack]) -> list[Stack]:
 
     With few rows in W_1 the gradient itself is never formed, only G W_1^T and W_N^T G.
     """
-    first, *middle = factors
-    if not middle:
-        return [loss.gradient(first)]
-    last = middle.pop()
-    if hasattr(loss, "sides") and 2 * max(first.shape[1], last.shape[2]) < min(loss.shape):
-        chain = _chain(middle)
-        inner = chain[-1] if middle else None
-        lt = (last if inner is None else last @ inner).mT
-        gv, gu = loss.sides(lt, first, last.mT)
-        if inner is None:
-            return [gu, gv.mT]
-        core = last.mT @ gv.mT
-        return [inner.mT @ gu, *_pulled_back(core, middle, chain), (inner @ gv).mT]
+    if len(factors) == 1:
+        return [loss.gradient(factors[0])]
+    if has_sides(loss, factors):
+        first, *middle, last = row_gradients(loss, [*factors[:-1], factors[-1].mT])
+        return [first, *middle, last.mT]
     chain = _chain(factors[:-1])
-    g = loss.gradient(last @ chain[-1])
-    below = last.mT @ g
+    g = loss.gradient(factors[-1] @ chain[-1])
+    below = factors[-1].mT @ g
     return [*_pulled_back(below, factors[:-1], chain), g @ chain[-1].mT]
+
+
+def has_sides(loss: Any, factors: Sequence[Stack]) -> bool:
+    """Whether two products with the gradient are cheaper than the gradient."""
+    return hasattr(loss, "sides") and 2 * max(factors[0].shape[1], factors[-1].shape[2]) < min(loss.shape)
+
+
+def row_gradients(loss: Any, rows: Sequence[Stack]) -> list[Stack]:
+    """Return the same with W_N^T, in the place of W_N and of its gradient, by two products with the gradient of the loss."""
+    first, *middle, last = rows
+    chain = _chain(middle)
+    if not middle:
+        gv, gu = loss.sides(last, first, last)
+        return [gu, gv]
+    inner = chain[-1]
+    gv, gu = loss.sides(inner.mT @ last, first, last)
+    return [inner.mT @ gu, *_pulled_back(last @ gv.mT, middle, chain), inner @ gv]
 
 
 def _chain(factors: Sequence[Stack]) -> list[Stack]:
@@ -120,19 +136,25 @@ class _Layout:
         self.shapes, self.cuts = list(shapes), list(pairwise(ends))
 
     def parts(self, y: Stack) -> list[Stack]:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         return [
             xp.reshape(y[:, a:b], (y.shape[0], *shape)) for (a, b), shape in zip(self.cuts, self.shapes, strict=True)
         ]
 
 
-def _flat(parts: Sequence[Stack]) -> Stack:
-    xp = api.array_namespace(*parts)
+def flat(parts: Sequence[Stack]) -> Stack:
+    """Return stacks as one, (R, n)."""
+    xp = namespace(*parts)
     return xp.concat([xp.reshape(p, (p.shape[0], -1)) for p in parts], axis=1)
 
 
+def transposed_last(factors: Sequence[Stack]) -> list[Stack]:
+    """Return the factors with the last one transposed, and back; of one alone, itself."""
+    return [*factors[:-1], factors[-1].mT] if len(factors) > 1 else list(factors)
+
+
 class FactorsSystem:
-    """y = all factors, one after the other; balanced ones of inner width k for the flow under DepthMetric(N)."""
+    """y = all factors, one after the other, the last as W_N^T; balanced ones of inner width k for DepthMetric(N)."""
 
     turns = False
 
@@ -143,31 +165,37 @@ class FactorsSystem:
     @classmethod
     def begin(cls, loss: BatchedLoss, start: LinearNetworks, *, lifted: bool = False) -> tuple[FactorsSystem, Stack]:
         """Return the system and its first state."""
-        shapes = [(f.shape[1], f.shape[2]) for f in start.factors]
-        return cls(loss, shapes, lifted), _flat(start.factors)
+        rows = transposed_last(start.factors)
+        return cls(loss, [(f.shape[1], f.shape[2]) for f in rows], lifted), flat(rows)
 
     def velocity(self, y: Stack) -> Stack:
-        return -_flat(factor_gradients(self.loss, self._layout.parts(y)))
+        rows = self._layout.parts(y)
+        if len(rows) > 1 and has_sides(self.loss, transposed_last(rows)):
+            return -flat(row_gradients(self.loss, rows))
+        return -flat(transposed_last(factor_gradients(self.loss, transposed_last(rows))))
+
+    def _factors(self, y: Stack) -> list[Stack]:
+        return transposed_last(self._layout.parts(y))
 
     def scales(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         return xp.max(xp.stack([norms(f) for f in self._layout.parts(y)], axis=1), axis=1, keepdims=True)
 
     def value(self, y: Stack) -> Stack:
-        return self.loss.value(product_of(self._layout.parts(y)))
+        return self.loss.value(product_of(self._factors(y)))
 
     def stationarity(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
-        factors = self._layout.parts(y)
+        xp = namespace(y)
+        factors = self._factors(y)
         if not self._lifted:
-            return xp.sqrt(sum(xp.sum(g * g, axis=(1, 2)) for g in factor_gradients(self.loss, factors)))
+            return xp.sqrt(sum(squares(g) for g in factor_gradients(self.loss, factors)))
         frames = [xp.linalg.qr(a, mode="reduced")[0] for a in (factors[-1], factors[0].mT)]
         return _projected_norm(self.loss.gradient(product_of(factors)), *frames)
 
     def singular_values(self, y: Stack) -> Stack:
         """Return the singular values of the products, as many as their narrowest width."""
-        xp = api.array_namespace(y)
-        factors = self._layout.parts(y)
+        xp = namespace(y)
+        factors = self._factors(y)
         m, n = self.loss.shape
         k = min(m, n, *(f.shape[1] for f in factors))
         outer = max(factors[0].shape[1], factors[-1].shape[2])
@@ -178,7 +206,7 @@ class FactorsSystem:
         return xp.linalg.svdvals(xp.where(xp.isfinite(w), w, xp.zeros_like(w)))[:, :k]
 
     def defect(self, y: Stack) -> Stack:
-        return api.array_namespace(y).zeros_like(y[:, 0])
+        return namespace(y).zeros_like(y[:, 0])
 
     def repair(self, y: Stack) -> Stack:
         return y
@@ -187,8 +215,8 @@ class FactorsSystem:
         return before[:, 0] != before[:, 0]
 
     def points(self, y: Stack) -> LowRankMatrices | LinearNetworks:
-        xp = api.array_namespace(y)
-        factors = self._layout.parts(y)
+        xp = namespace(y)
+        factors = self._factors(y)
         if not self._lifted:
             return _trusted(LinearNetworks, factors=tuple(factors))
         (qu, ru), (qv, rv) = (xp.linalg.qr(a, mode="reduced") for a in (factors[-1], factors[0].mT))
@@ -201,11 +229,9 @@ class FactorsSystem:
 
 def _projected_norm(g: Stack, u: Stack, v: Stack) -> Stack:
     """Return the norms of the projected gradients, for orthonormal frames."""
-    xp = api.array_namespace(g)
     gv, gu = g @ v, g.mT @ u
     core = u.mT @ gv
-    parts = (core, gv - u @ core, gu - v @ core.mT)
-    return xp.sqrt(sum(xp.sum(p * p, axis=(1, 2)) for p in parts))
+    return sum(squares(part) for part in (core, gv - u @ core, gu - v @ core.mT)) ** 0.5
 
 
 class PolynomialSystem:
@@ -224,8 +250,8 @@ class PolynomialSystem:
     def begin(cls, loss: BatchedLoss, start: LowRankMatrices, depth: int) -> tuple[PolynomialSystem, Stack]:
         """Return the system and its first state."""
         root = start.s ** (1 / depth)
-        core = root[:, :, None] * like(root, np.eye(start.rank))[None]
-        return cls(loss, start.shape, start.rank, depth), _flat([start.u.mT, core, start.vt])
+        core = root[:, :, None] * like(root, np.eye(start.rank))
+        return cls(loss, start.shape, start.rank, depth), flat([start.u.mT, core, start.vt])
 
     def velocity(self, y: Stack) -> Stack:
         ut, t, vt = self._layout.parts(y)
@@ -239,12 +265,12 @@ class PolynomialSystem:
         up, vp = m.mT @ ut - gv, m @ vt - gu  # minus the projections
         if self._odd:
             dt = _between(left, t @ m.mT @ t, right, p - 1) - _between(left, m, right, p)
-            return _flat([lower @ up, dt, lower.mT @ vp])
+            return flat([lower @ up, dt, lower.mT @ vp])
         skew = 0.5 * (m - m.mT)
         turn = _between(left, skew, left, p - 1)
         if lower is None:
-            return _flat([up - turn.mT @ ut, (skew - m) @ t, vp + turn.mT @ vt])
-        return _flat([lower.mT @ up - turn.mT @ ut, (skew - m) @ (lower @ t), lower.mT @ vp + turn.mT @ vt])
+            return flat([up - turn.mT @ ut, (skew - m) @ t, vp + turn.mT @ vt])
+        return flat([lower.mT @ up - turn.mT @ ut, (skew - m) @ (lower @ t), lower.mT @ vp + turn.mT @ vt])
 
     def _sides(self, lt: Stack, vt: Stack, ut: Stack) -> tuple[Stack, Stack]:
         if hasattr(self.loss, "sides"):
@@ -253,22 +279,22 @@ class PolynomialSystem:
         return vt @ g.mT, ut @ g
 
     def scales(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         core = norms(self._layout.parts(y)[1])
         return xp.stack([xp.ones_like(core), core, xp.ones_like(core)], axis=1)
 
     def defect(self, y: Stack) -> Stack:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         ut, _, vt = self._layout.parts(y)
         eye = like(y, np.eye(self._rank))
         return xp.maximum(norms(ut @ ut.mT - eye), norms(vt @ vt.mT - eye))
 
     def repair(self, y: Stack) -> Stack:
         ut, t, vt = self._layout.parts(y)
-        return _flat([_polar(ut), t, _polar(vt)])
+        return flat([_polar(ut), t, _polar(vt)])
 
     def crossed(self, before: Stack, after: Stack) -> Stack:
-        xp = api.array_namespace(after)
+        xp = namespace(after)
         old, new = (xp.linalg.slogdet(self._layout.parts(y)[1])[0] for y in (before, after))
         return old * new <= 0
 
@@ -289,7 +315,7 @@ class PolynomialSystem:
         return self.points(y).s
 
     def points(self, y: Stack) -> LowRankMatrices:
-        xp = api.array_namespace(y)
+        xp = namespace(y)
         ut, t, vt = self._layout.parts(y)
         p, l, qt = xp.linalg.svd(t, full_matrices=False)  # noqa: E741
         qt = qt if self._odd else p.mT
@@ -303,7 +329,7 @@ class PolynomialSystem:
 
 def _polar(at: Stack) -> Stack:
     """Return the nearest stacks with orthonormal rows."""
-    p, _, qt = api.array_namespace(at).linalg.svd(at, full_matrices=False)
+    p, _, qt = namespace(at).linalg.svd(at, full_matrices=False)
     return p @ qt
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..flow import Status, Trajectory
 from ..validation import Array
+from .stacks import member_number
 
 __all__ = ["Trajectories"]
 
@@ -57,7 +58,7 @@ class Trajectories:
     columns: dict[str, Array] = field(default_factory=dict)
     method: str = ""
     _states: Array = field(default_factory=lambda: np.empty((0, 0, 0)))
-    _points: Callable[[Array], Any] = lambda y: y
+    _points: Callable[[Array], Any] = np.asarray
 
     def __len__(self) -> int:
         return len(self.status)
@@ -96,7 +97,7 @@ class Trajectories:
         IndexError, ValueError
             If there is no such member, or W was not kept (``points=False``).
         """
-        i = range(len(self))[i.__index__()]
+        i = member_number(i, len(self))
         if self._states.shape[1] < self.t.shape[1]:
             raise ValueError("`points` must be True for members by their number: W was not kept.")
         at = self._moments(i)
@@ -111,8 +112,10 @@ class Trajectories:
         )  # fmt: skip
 
     def _moments(self, i: int) -> NDArray[np.intp]:
-        """Return the moments that a member reached, each time once."""
-        at = np.flatnonzero(~np.isnan(self.t[i]))
+        """Return the moments that a member reached, each time once; what overflowed there is none."""
+        good = ~np.isnan(self.t[i]) & np.isfinite(self.loss[i]) & np.isfinite(self.stationarity[i])
+        good[0] = True
+        at = np.flatnonzero(good)
         return at[np.append(np.diff(self.t[i, at]) > 0, True)]
 
     def __repr__(self) -> str:

@@ -212,6 +212,24 @@ def test_a_job_alone_and_one_among_others_agree(flows, tmp_path):
     assert one.job(0).key == found.job(6).key
 
 
+def test_a_stiff_flow_goes_alone_where_the_array_does_not_reach_its_end(tmp_path):
+    """A budget that the explicit method of an array spends, and that of a single run, which changes its method, does not."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 6)) * np.logspace(0, -1, 6)
+    problem = {"inputs": x, "preprocess": "none", "rank": 2, "depth": 2, "scale": 1.0}
+    grid = {"problem": problem | {"max_evaluations": 4000}, "run": {"until": 2000.0}, "grid": {"seed": {"count": 2}}}
+    found = sweep(grid, tmp_path, inputs=x)
+    for seed in range(2):
+        built = lrf.Problem(**problem, seed=seed).build(inputs=x)
+        flow = lrf.RiemannianFlow(built.loss, lrf.DepthMetric(2))
+        path = lrf.integrate(flow, built.start, t_span=(0, 2000.0), max_evaluations=4000)
+        assert found.values["status"][seed] == path.status.name
+        assert found.values["loss"][seed] == path.loss[-1] and found.values["nfev"][seed] == path.nfev
+    starts = [lrf.Problem(**problem, seed=seed).build(inputs=x).start for seed in range(2)]
+    stack = lrf.batched.integrate(built.loss, starts, depth=2, t_span=(0, 2000.0), max_evaluations=4000)
+    assert not stack.finished.any() and (found.values["status"] == "FINISHED").all()  # control: the array alone ends early
+
+
 def test_reports_by_their_claims_tables_and_places(tmp_path):
     problem = {"data": "iris", "rank": 2, "natural_end": 1.0, "rtol": 1e-6}
     found = sweep({"problem": problem, "run": {"kind": "verify", "columns": ["gradient", "trajectory"]}}, tmp_path / "verify")

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import batched
 from ..descent import LossBelow
+from ..flow import Status
 from ..flows import FactorFlow
 from ..metrics import DepthMetric
 from ..problems import Built
@@ -18,17 +19,24 @@ from .runs import Run
 __all__ = ["measure_together"]
 
 
-def measure_together(members: Sequence[tuple[Built, Run]]) -> list[Values] | None:
-    """Return what `measure` returns for each of some runs of one shape, from one array; None where there is no such form.
+def measure_together(members: Sequence[tuple[Built, Run]]) -> list[Values | None]:
+    """Return what `measure` returns for each of some runs of one shape, from one array.
 
-    The numbers agree with those of single runs to their tolerances.
+    The numbers agree with those of single runs to their tolerances. None stands where a run has to go alone: all of them where
+    there is no such form, and a flow that did not end as it was asked to, since a single one has methods for stiff problems.
     """
     run = members[0][1]
     try:
         paths = _flows(members) if run.kind == "flow" else _descents(members)
     except (ValueError, TypeError):  # a loss, a metric, a rule without a batched form, or shapes that differ
-        return None
-    return None if paths is None else [of_path(path, *member) for path, member in zip(paths, members, strict=True)]
+        paths = None
+    if paths is None:
+        return [None] * len(members)
+    short = run.kind == "flow"
+    return [
+        None if short and not path.status.finished and path.status is not Status.INTERRUPTED else of_path(path, *member)
+        for path, member in zip(paths, members, strict=True)
+    ]
 
 
 def _flows(members: Sequence[tuple[Built, Run]]) -> Any:

@@ -107,15 +107,18 @@ class Worker:
             with suppress(Exception):  # alone it says what it is
                 built.append(self._built(job))
                 able.append(job)
-        found = None
-        with suppress(Exception):
-            found = measure_together(built) if len(able) > 1 else None
-        if found is None:
-            return jobs
-        each = (time.perf_counter() - began) / len(able)
+        found: Sequence[Mapping[str, Any] | None] = [None] * len(able)
+        if len(able) > 1:
+            with suppress(Exception):
+                found = measure_together(built)
+        each = (time.perf_counter() - began) / len(jobs)
+        alone = [job for job in jobs if job not in able]
         for job, values in zip(able, found, strict=True):
-            self._write(job, values, each, done=True)
-        return [job for job in jobs if job not in able]
+            if values is None:
+                alone.append(job)
+            else:
+                self._write(job, values, each, done=True)
+        return alone
 
     def _alone(self, job: Job) -> None:
         """Carry out a job; whatever it raises, the others go on."""

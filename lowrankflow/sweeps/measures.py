@@ -162,7 +162,8 @@ def of_path(path: Trajectory, built: Built, run: Run) -> Values:
     values: Values = {"status": path.status.name, "t": float(path.t[-1]), "nfev": path.nfev, "nsteps": path.nsteps}
     asked = run.columns or ("loss",)
     if run.times is not None:
-        rows, count = np.flatnonzero(np.isin(path.t, run.times)), len(run.times)
+        at = np.abs(np.subtract.outer(run.times, path.t)).argmin(1)
+        rows, count = at[np.isclose(path.t[at], run.times, rtol=1e-12, atol=0)], len(run.times)
     elif run.keep_every is not None:
         count = run.steps // run.keep_every + 1
         rows = np.arange(min(path.nsteps // run.keep_every + 1, count))

@@ -182,6 +182,10 @@ def test_a_cluster_of_which_a_worker_dies_and_then_the_scheduler(cluster, tmp_pa
         pytest.raises(ValueError, match=rf"^`scheduler` must answer, got nothing from {address} for 1 s .* dask scheduler$"),
     ):
         place.sweep(scheduler=address)
+    soon = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with soon, pytest.raises(ValueError, match=r"^`scheduler` must answer"):
+        sweep(GRID, tmp_path / "new", function=place.job, scheduler=address)
+    assert not (tmp_path / "new").exists()
     assert squares(place.sweep())
     assert len(place.calls()) - len(calls) == COUNT - kept.count("done")
 

@@ -24,7 +24,7 @@ __all__ = ["sweep"]
 
 _WORTH = 0.2  #: seconds of work in a list of jobs: a message is then small beside it
 _LONGEST = 512  #: jobs in a list
-_FEW, _TOGETHER, _STACK = 4, 5.0, 64  #: of jobs that go together: jobs at first, seconds of work, jobs in a list
+_FEW, _TOGETHER, _STACK = 8, 5.0, 32  #: of jobs that go together: jobs at first, seconds of work, jobs in a list
 _LOOK = 0.5  #: seconds between two looks at what is written
 _TWICE = 2  #: a job whose worker has died so often counts as failed
 
@@ -110,7 +110,12 @@ def sweep(
     work = Work(grid, str(folder.path.resolve()), function, None if loss is None else _whole(loss), arrays)
     todo = _todo(folder, retry)
     if todo:
-        _drive(folder, todo, _team(work, min(workers, len(todo)), scheduler), progress or (lambda stage, part: None))
+        try:
+            team = _team(work, min(workers, len(todo)), scheduler)
+        except (ValueError, ImportError):
+            folder.undo()
+            raise
+        _drive(folder, todo, team, progress or (lambda stage, part: None))
     return open_results(folder.path)
 
 
@@ -235,15 +240,28 @@ class _Driver:
             number = self.again.popleft()
             if not self._has(number):
                 return [number]
-        share = -(-len(self.left) // (2 * self.team.size))  # towards the end all have something to do
+        longest, shape = self._longest(), ""
+        numbers: list[int] = []
+        while self.left and len(numbers) < longest:
+            number = self.left[0]
+            if not self._has(number):
+                if self.together and (own := self.folder.grid.job(number).shape) != shape:
+                    if numbers:
+                        break
+                    shape = own
+                numbers.append(number)
+            self.left.popleft()
+        return numbers
+
+    def _longest(self) -> int:
+        """Return how many jobs the next list may have: worth a message, and towards the end all have something to do."""
         begin, worth, most = (_FEW, _TOGETHER, _STACK) if self.together else (1, _WORTH, _LONGEST)
         long = begin if math.isnan(self.pace) else int(worth / max(self.pace, 1e-9))
-        numbers: list[int] = []
-        while self.left and len(numbers) < max(1, min(long, share, most)):
-            number = self.left.popleft()
-            if not self._has(number):
-                numbers.append(number)
-        return numbers
+        long, left, size = max(1, min(long, most)), len(self.left), self.team.size
+        if not self.together:
+            return min(long, -(-left // (2 * size)))
+        rounds = -(-left // (size * long))  # of equal lists: short arrays are dear
+        return -(-left // (size * max(1, rounds)))
 
     def _has(self, number: int) -> bool:
         key = self.folder.grid.key(number)

@@ -37,6 +37,9 @@ class Folder:
         self.failed: set[bytes] = set()
         self.shards = Shards(path)
         self._lock: int | None = None
+        self._undo: tuple[bool, bytes | None] | None = (
+            None  # whether the folder is new, and what stood in its grid's file
+        )
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Folder:
@@ -63,7 +66,9 @@ class Folder:
             If the folder cannot be written, or holds the sweep of another grid or version; it is left as it is.
         """
         file = require_path("out", path) / _NAME
+        new, text = not file.parent.exists(), None
         if file.is_file():
+            text = file.read_bytes()
             before = _read(file)
             if before.to_dict() == grid.to_dict():
                 return cls(file.parent, grid)
@@ -74,7 +79,21 @@ class Folder:
         folder.shards = Shards(folder.path)
         head = {"format": _FORMAT, "version": __version__, "grid": grid.to_dict()}
         write_text(file, json.dumps(head, allow_nan=False) + "\n")
+        folder._undo = new, text
         return folder
+
+    def undo(self) -> None:
+        """Leave the folder as `for_grid` found it, before anything was done in it."""
+        if self._undo is None:
+            return
+        new, text = self._undo
+        with suppress(OSError):
+            if text is not None:
+                write_text(self.path / _NAME, text.decode())
+            else:
+                (self.path / _NAME).unlink()
+                if new:
+                    self.path.rmdir()
 
     def look(self) -> bool:
         """Take in the results that are new, whoever wrote them; return whether there were some."""

@@ -34,6 +34,12 @@ def empty(**fields: Any) -> dict[str, float]:
     return {"x": 0.0}
 
 
+def waiting(**fields: Any) -> dict[str, float]:
+    """A job that takes ten milliseconds of nobody's core."""
+    time.sleep(0.01)
+    return {"x": 0.0}
+
+
 def grid_of(jobs: int) -> dict[str, Any]:
     return {"grid": {"a": {"count": 10}, "b": {"count": jobs // 10}}}
 
@@ -97,7 +103,9 @@ def spin(rounds: int) -> None:
 
 
 def two_over_one(jobs: int, repeats: int) -> dict[str, Any]:
-    """Flows of 61 x 61 on one worker process and on two, in turn, and what the machine gives two that only count."""
+    """Flows of 61 x 61 on one worker process and on two, in turn; what the machine gives two that only count; and the
+    same of jobs that wait, which ask nothing of a machine that others use."""
+    idle: dict[int, list[float]] = {1: [], 2: []}
     spent: dict[int, list[float]] = {1: [], 2: []}
     bare: dict[int, list[float]] = {1: [], 2: []}
     pool = multiprocessing.get_context("spawn")
@@ -106,14 +114,17 @@ def two_over_one(jobs: int, repeats: int) -> dict[str, Any]:
             with tempfile.TemporaryDirectory() as out:
                 tables = {**FLOWS, "grid": {"seed": {"count": jobs}}}
                 spent[workers].append(seconds_of(lambda: sweep(tables, out, workers=workers)))  # noqa: B023
+            with tempfile.TemporaryDirectory() as out:
+                call = lambda: sweep(grid_of(5 * jobs), out, function=waiting, workers=workers)  # noqa: E731, B023
+                idle[workers].append(seconds_of(call))
             with pool.Pool(workers) as counters:
                 counters.map(spin, [10] * workers)  # they have begun
                 rounds = [200_000_000 // workers] * workers
                 bare[workers].append(seconds_of(lambda: counters.map(spin, rounds, chunksize=1)))  # noqa: B023
-    ratio, ceiling = (float(np.median(np.array(t[1]) / np.array(t[2]))) for t in (spent, bare))
+    ratio, ceiling, free = (float(np.median(np.array(t[1]) / np.array(t[2]))) for t in (spent, bare, idle))
     return {
         "flows": jobs, "one worker [s]": min(spent[1]), "two workers [s]": min(spent[2]), "one over two": ratio,
-        "of two that count": ceiling,
+        "of two that count": ceiling, "of jobs that wait": free,
     }  # fmt: skip
 
 

@@ -252,7 +252,7 @@ class TestDescent:
                 )  # fmt: skip
                 assert runs.status[i] == path.status
                 if " at update " in path.message:  # the last that was good
-                    assert runs.nsteps[i] == path.nsteps and np.isclose(runs.t[i, -1], path.t[-1], rtol=1e-13)
+                    assert runs.nsteps[i] == path.nsteps
                 if path.status is not lrf.Status.NOT_FINITE:
                     assert runs.nsteps[i] == path.nsteps and np.allclose(runs[i].t, path.t, rtol=1e-13)
                     if path.loss[-1] < 10 * path.loss[0]:  # else roundoff has grown like the run

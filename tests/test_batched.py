@@ -304,13 +304,15 @@ class TestDescent:
         loss = lrf.losses.LeastSquares(np.eye(2), np.eye(2))
         nets = batched.LinearNetworks.gaussian(4, (2, 2), 2, widths=2, rng=0)
 
+        share = np.array([10.0, 20.0, 5.0, 15.0])  # one that ends early is not asked for the others
+
         def far(at):
-            assert at.t.shape == at.loss.shape == at.gradient_norm.shape == (len(at.networks),)
-            return at.loss < 0.5 * at.k / 10
+            assert at.t.shape == at.loss.shape == at.gradient_norm.shape == at.members.shape == (len(at.networks),)
+            return at.loss < 0.5 * at.k / share[at.members]
 
         runs = batched.gradient_descent(loss, nets, step_size=0.1, steps=100, stop=far)
         for i in range(4):
-            path = lrf.gradient_descent(loss, nets[i], step_size=0.1, steps=100, stop=lambda at: at.loss < 0.5 * at.k / 10)
+            path = lrf.gradient_descent(loss, nets[i], step_size=0.1, steps=100, stop=lambda at: at.loss < 0.5 * at.k / share[i])
             assert (runs.status[i], runs.nsteps[i]) == (lrf.Status.EVENT, path.nsteps)
 
 

@@ -312,7 +312,11 @@ class TestDescent:
 
         runs = batched.gradient_descent(loss, nets, step_size=0.1, steps=100, stop=far)
         for i in range(4):
-            path = lrf.gradient_descent(loss, nets[i], step_size=0.1, steps=100, stop=lambda at: at.loss < 0.5 * at.k / share[i])
+
+            def one(at, share=share[i]):
+                return at.loss < 0.5 * at.k / share
+
+            path = lrf.gradient_descent(loss, nets[i], step_size=0.1, steps=100, stop=one)
             assert (runs.status[i], runs.nsteps[i]) == (lrf.Status.EVENT, path.nsteps)
 
 

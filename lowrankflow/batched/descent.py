@@ -233,14 +233,11 @@ class Descent:
     def _tested(self, record: Record, k: int, state: State) -> State:
         """Return the state, without what a test or the number of updates ends."""
         if self.stops:
-            at = Iterates(
-                k,
-                self.members,
-                state.t,
-                _networks(state),
-                self.loss,
-                lambda: state.egrads or factor_gradients(self.loss, state.factors),
-            )
+
+            def gradient() -> Sequence[Stack]:
+                return state.egrads or factor_gradients(self.loss, state.factors)
+
+            at = Iterates(k, self.members, state.t, _networks(state), self.loss, gradient)
             for test in self.stops:
                 says = to_numpy(_flags(test(at), state.t))
                 self._end(record, k, state, says, getattr(test, "status", Status.EVENT))

@@ -333,7 +333,7 @@ def torch(array):
 class TestArrays:
     @pytest.mark.parametrize("to", [strict, torch])
     def test_other_arrays_give_the_same_runs(self, to):
-        """The same code, so the same numbers to roundoff; what comes back last is of the kind that was given."""
+        """The same code, so the same numbers but for roundoff; what comes back last is of the kind that was given."""
         rng = np.random.default_rng(0)
         targets, observed = rng.standard_normal((5, 4, 3)), rng.random((5, 4, 3)) < 0.6
         observed[:, 0, 0] = True
@@ -349,7 +349,8 @@ class TestArrays:
                 options = dict(depth=depth, chart=chart, t_span=(0, np.linspace(0.2, 2, 5)), times=[0.1], gtol=0.05)
                 a, b = (batched.integrate(loss, w, **options) for loss, w in ((ours, starts), (other, theirs)))
                 assert a.status.tolist() == b.status.tolist() and (a.nfev == b.nfev).all()
-                assert np.allclose(a.loss, b.loss, rtol=1e-9, atol=1e-12)
+                # roundoff moves the steps, by the error estimates, which moves the runs by less than rtol = 1e-8
+                assert np.allclose(a.loss, b.loss, rtol=1e-9, atol=1e-9 * a.loss.max())
                 assert type(b.final.u) is type(theirs.u)
             nets = batched.LinearNetworks.balanced(starts, 3)
             others = batched.LinearNetworks([to(f) for f in nets.factors])

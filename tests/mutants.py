@@ -491,9 +491,15 @@ MUTANTS = [
     ),
     # -- the books of a run ------------------------------------------------------------------------------------------
     Mutant(
+        "remembered-elsewhere",
+        "return self._last is not None and self._last[0] is y\n\n    def motion",
+        "return self._last is not None\n\n    def motion",
+        "test_charts.py::test_a_look_shares_the_gradient_of_its_own_velocity_alone[polynomial-3]",
+    ),
+    Mutant(
         "uncounted-look",
-        "self.nfev += 1\n        return self.system.measure(y)",
-        "return self.system.measure(y)",
+        "self.nfev += not self._remembers(y)",
+        "pass",
         "test_flow.py::test_every_gradient_is_counted",
     ),
     Mutant(

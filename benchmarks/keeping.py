@@ -32,11 +32,14 @@ def looks(sizes: list[int], repeats: int) -> list[dict[str, object]]:
     """W and its numbers at a state, in velocities."""
     rows: list[dict[str, object]] = []
     for n in sizes:
-        system = lrf.SingularFrame().bind(*problem(n))
-        calls = {"look": lambda s=system: s.measure(s.y0), "velocity": lambda s=system: s.velocity(0.0, s.y0)}
-        seconds = interleaved(calls, repeats=repeats)
-        rows.append({"n": n, "velocity us": 1e6 * seconds["velocity"].min(),
-                     "a look, in velocities": ratio(seconds["look"], seconds["velocity"])})  # fmt: skip
+        for chart in (lrf.charts.Polynomial(), lrf.SingularFrame()):
+            system = chart.bind(*problem(n))
+            calls = {"velocity": lambda s=system: s.velocity(0.0, s.y0), "look": lambda s=system: s.measure(s.y0),
+                     "W": lambda s=system: s.point(s.y0)}  # in this order: a look shares the gradient before it  # fmt: skip
+            seconds = interleaved(calls, repeats=repeats)
+            rows.append({"n": n, "chart": type(chart).__name__, "velocity us": 1e6 * seconds["velocity"].min(),
+                         "a look, in velocities": ratio(seconds["look"], seconds["velocity"]),
+                         "W, in velocities": ratio(seconds["W"], seconds["velocity"])})  # fmt: skip
     return rows
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from stiffness import problem
+from stiffness import WithoutHessian, problem
 
 import lowrankflow as lrf
 
@@ -35,7 +35,7 @@ OURS, IMPLICIT = ("RK45", "DOP853", "RKC", "ROCK4", "auto"), ("Radau", "LSODA")
 SCIPY = ("RK45", "DOP853", *IMPLICIT)
 #: coordinates and the methods run in them
 COORDINATES = {
-    "singular frame": OURS, "lifted": OURS, "width-r factors": SCIPY, "full-width factors": SCIPY,
+    "singular frame": OURS, "polynomial": OURS, "lifted": OURS, "width-r factors": SCIPY, "full-width factors": SCIPY,
 }  # fmt: skip
 
 
@@ -69,8 +69,11 @@ def bind(setting: Setting, coordinates: str) -> tuple[Any, Any, Any]:
     flow = lrf.RiemannianFlow(loss, lrf.DepthMetric(setting.depth))
     if coordinates == "singular frame":
         return flow, start, lrf.SingularFrame()
+    if coordinates == "polynomial":
+        return flow, start, lrf.charts.Polynomial()
     if coordinates == "lifted":
         return flow, start, lrf.Lifted()
+    loss = WithoutHessian(loss)  # as scipy comes: Jacobians by differences
     width = RANK if coordinates == "width-r factors" else N
     net = lrf.LinearNetwork.balanced(start, setting.depth, widths=width, rng=1)
     return lrf.FactorFlow(loss), net, lrf.Factors()
@@ -154,7 +157,7 @@ def winners(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             for unit in ("evaluations", "ms"):
                 key = f"{unit} at {level:g}"
                 mine = [r for r in rows if r["problem"] == setting.name and r[key] is not None]
-                ours = least(mine, key, "singular frame", "lifted")
+                ours = least(mine, key, "singular frame", "polynomial", "lifted")
                 if ours is None:
                     continue
                 cells = {"problem": setting.name, "error": level, "cost": unit, "ours": label(ours), "at": ours[key]}
@@ -180,8 +183,8 @@ COLOURS = {
     "Radau": "#009e73", "LSODA": "#cc79a7",
 }  # fmt: skip
 FORMS = {
-    "singular frame": ("-", "o", 1.8), "lifted": ("--", "s", 1.3), "width-r factors": ("-.", "^", 1.0),
-    "full-width factors": (":", "x", 1.0),
+    "singular frame": ("-", "o", 1.8), "polynomial": ("-", "d", 1.3), "lifted": ("--", "s", 1.3),
+    "width-r factors": ("-.", "^", 1.0), "full-width factors": (":", "x", 1.0),
 }  # fmt: skip
 TITLES = {
     "easy": "easy: depth 3, condition number 4", "stiff": "stiff: depth 3, condition number 1e4",

@@ -251,6 +251,8 @@ class TestDescent:
                     batches=None if batches is None else batches[i], **options,
                 )  # fmt: skip
                 assert runs.status[i] == path.status
+                if " at update " in path.message:  # the last that was good
+                    assert runs.nsteps[i] == path.nsteps
                 if path.status is not lrf.Status.NOT_FINITE:
                     assert runs.nsteps[i] == path.nsteps and np.allclose(runs[i].t, path.t, rtol=1e-13)
                     if path.loss[-1] < 10 * path.loss[0]:  # else roundoff has grown like the run
@@ -302,13 +304,19 @@ class TestDescent:
         loss = lrf.losses.LeastSquares(np.eye(2), np.eye(2))
         nets = batched.LinearNetworks.gaussian(4, (2, 2), 2, widths=2, rng=0)
 
+        share = np.array([10.0, 20.0, 5.0, 15.0])  # one that ends early is not asked for the others
+
         def far(at):
-            assert at.t.shape == at.loss.shape == at.gradient_norm.shape == (len(at.networks),)
-            return at.loss < 0.5 * at.k / 10
+            assert at.t.shape == at.loss.shape == at.gradient_norm.shape == at.members.shape == (len(at.networks),)
+            return at.loss < 0.5 * at.k / share[at.members]
 
         runs = batched.gradient_descent(loss, nets, step_size=0.1, steps=100, stop=far)
         for i in range(4):
-            path = lrf.gradient_descent(loss, nets[i], step_size=0.1, steps=100, stop=lambda at: at.loss < 0.5 * at.k / 10)
+
+            def one(at, share=share[i]):
+                return at.loss < 0.5 * at.k / share
+
+            path = lrf.gradient_descent(loss, nets[i], step_size=0.1, steps=100, stop=one)
             assert (runs.status[i], runs.nsteps[i]) == (lrf.Status.EVENT, path.nsteps)
 
 
@@ -325,7 +333,7 @@ def torch(array):
 class TestArrays:
     @pytest.mark.parametrize("to", [strict, torch])
     def test_other_arrays_give_the_same_runs(self, to):
-        """The same code, so the same numbers to roundoff; what comes back last is of the kind that was given."""
+        """The same code, so the same numbers but for roundoff; what comes back last is of the kind that was given."""
         rng = np.random.default_rng(0)
         targets, observed = rng.standard_normal((5, 4, 3)), rng.random((5, 4, 3)) < 0.6
         observed[:, 0, 0] = True
@@ -341,7 +349,8 @@ class TestArrays:
                 options = dict(depth=depth, chart=chart, t_span=(0, np.linspace(0.2, 2, 5)), times=[0.1], gtol=0.05)
                 a, b = (batched.integrate(loss, w, **options) for loss, w in ((ours, starts), (other, theirs)))
                 assert a.status.tolist() == b.status.tolist() and (a.nfev == b.nfev).all()
-                assert np.allclose(a.loss, b.loss, rtol=1e-9, atol=1e-12)
+                # roundoff moves the steps, by the error estimates, which moves the runs by less than rtol = 1e-8
+                assert np.allclose(a.loss, b.loss, rtol=1e-9, atol=1e-9 * a.loss.max())
                 assert type(b.final.u) is type(theirs.u)
             nets = batched.LinearNetworks.balanced(starts, 3)
             others = batched.LinearNetworks([to(f) for f in nets.factors])

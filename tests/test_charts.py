@@ -6,6 +6,7 @@ from cases import (
     ALL_METRICS,
     CHARTS,
     DEPTHS,
+    LOSSES,
     MIXED_METRICS,
     STARTS,
     TAME_STARTS,
@@ -39,6 +40,7 @@ from scipy import linalg
 
 import lowrankflow as lrf
 from lowrankflow.charts import Polynomial
+from lowrankflow.losses import facts
 
 pytestmark = pytest.mark.filterwarnings("ignore:Below depth 2")  # a warning of its own, tested in test_charts
 
@@ -139,7 +141,7 @@ def test_a_motion_gives_velocity_and_dissipation(metric, case, rng):
     # the ruler is the Frobenius one; where the metric freezes the frames, the r x r block alone can vanish
     frozen = metric.coefficients(w.s).up.max() == 0
     projected = w.u @ (w.u.T @ g @ w.vt.T) @ w.vt if frozen else lrf.project(w, g).at(w).to_dense()
-    np.testing.assert_allclose(system.measure(system.y0)[1].stationarity, np.linalg.norm(projected), rtol=1000 * EPS)
+    np.testing.assert_allclose(system.measure(system.y0).stationarity, np.linalg.norm(projected), rtol=1000 * EPS)
 
 
 @every_pair(chart=[ROOTS[0], ROOTS[2]], case=TAME_STARTS, metric=ALL_METRICS)
@@ -162,7 +164,7 @@ def test_measuring_the_factors(chart, depth, case, rng):
 
 def check_power(system, loss):
     y = system.y0
-    w, moment = system.measure(y)
+    w, moment = system.point(y), system.measure(y)
     velocity, at = system.motion(0.0, y)
     power = moment.power
     np.testing.assert_allclose(moment.loss, loss.value(w), rtol=1000 * EPS)
@@ -270,6 +272,64 @@ def test_spectral_bound_of_unbalanced_factors(rng):
     system = lrf.Factors().bind(lrf.FactorFlow(loss), lrf.LinearNetwork([np.ones((2, 2)), np.ones((3, 2))]))
     zero = np.zeros_like(system.y0)
     np.testing.assert_allclose([radius(system, zero), system.spectral_bound(zero)], 15, rtol=1e-6)
+
+
+@every_pair(case=TAME_STARTS, make=LOSSES, chart=["polynomial", "lifted", "factors"], depth=[2, 3, 4, 7])
+def test_jacobians(case, make, chart, depth, rng):
+    """Against differences of the velocity, off the manifold too; for each loss with a Hessian, in stacks or one by one."""
+    loss, w = make(case.m, case.n, rng), case.draw(rng)
+    if chart == "factors":  # unbalanced ones, wider than the rank
+        net = lrf.LinearNetwork.gaussian(w.shape, depth, widths=w.rank + 1, rng=rng)
+        system = lrf.Factors().bind(lrf.FactorFlow(loss), net)
+    else:
+        known = Polynomial() if chart == "polynomial" else lrf.Lifted()
+        system = known.bind(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), w)
+    if facts(loss).hessian is None or facts(loss).fixed_rank:
+        assert facts(loss).fixed_rank or system.jacobian is None
+        return
+    y = system.y0 + 0.01 * rng.standard_normal(system.y0.size)
+    want = jacobian(lambda x: system.velocity(0.0, x), y, 1e-3)
+    found = system.jacobian(y)
+    # h^4 of a fifth derivative, eps / h, relative to the largest entry
+    assert np.abs(found - want).max() < 1e-8 * np.abs(want).max()
+    other = system.jacobian(y * 1.001)  # control
+    assert np.abs(other - want).max() > 1e-5 * np.abs(want).max()
+
+
+def test_what_has_no_jacobian(rng):
+    """None where it would be large, a metric or an integral is in the way, or W is a single factor."""
+    loss = least_squares(60, 60, rng)
+    flow, w = lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), lrf.random_point(60, 60, 12, rng=rng)
+    assert Polynomial().bind(flow, w).jacobian is None  # 60 * 60 * 1584 numbers
+    assert Polynomial().bind(flow, lrf.random_point(60, 60, 5, rng=rng)).jacobian is not None
+    assert lrf.SingularFrame().bind(flow, w).jacobian is None
+    single = lrf.LinearNetwork([rng.standard_normal((3, 2))])
+    assert lrf.Factors().bind(lrf.FactorFlow(least_squares(3, 2, rng)), single).jacobian is None
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 7])
+@pytest.mark.parametrize("chart", [lrf.SingularFrame(), Polynomial(), lrf.Lifted()], ids=["frame", "polynomial", "lifted"])
+def test_a_look_shares_the_gradient_of_its_own_velocity_alone(chart, depth, rng):
+    """The numbers are those of a system that has been asked nothing before, in frames off by 1e-3 too."""
+    flow = lrf.RiemannianFlow(least_squares(6, 5, rng), lrf.DepthMetric(depth))
+    start = lrf.random_point(6, 5, 3, rng=rng, singular_values=[2.0, 1.0, 0.1])
+    system, fresh = chart.bind(flow, start), chart.bind(flow, start)
+    y, other = (system.y0 + 1e-3 * rng.standard_normal(system.y0.size) for _ in range(2))
+    expected = fresh.measure(y)
+    assert not system.remembers(y)
+    system.velocity(0.0, other)
+    assert system.remembers(other) and not system.remembers(y)
+    elsewhere = system.measure(y)
+    system.velocity(0.0, y)
+    assert system.remembers(y)
+    for found in (elsewhere, system.measure(y)):
+        # the frames that remember are orthonormal to a hundredth: the norms in them too
+        slack = 0.05 if isinstance(chart, lrf.SingularFrame) and found is not elsewhere else 1e-12
+        np.testing.assert_allclose(found[:3], expected[:3], rtol=slack)
+        np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
+        np.testing.assert_allclose(found.singular_values, system.point(y).s, rtol=1e-11)  # eps s_1 / s_3, s = l^7 at most
+    with pytest.raises(AssertionError):  # control: the numbers of another place
+        np.testing.assert_allclose(system.measure(other)[:3], expected[:3], rtol=1e-5)
 
 
 @pytest.mark.parametrize("chart", [lrf.SingularFrame(), Polynomial(), lrf.Lifted()], ids=["frame", "polynomial", "lifted"])

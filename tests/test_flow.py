@@ -535,9 +535,11 @@ def test_columns_describe_the_points(problem):
     assert path.t.size == path.loss.size == path.stationarity.size == len(path.points) == len(path.singular_values)
     assert path.dissipated is None
     for value, s, norm, point in zip(path.loss, path.singular_values, path.stationarity, path.points, strict=True):
-        assert value == flow.loss.value(point)
-        np.testing.assert_array_equal(s, point.s)
-        np.testing.assert_allclose(norm, lrf.project(point, flow.loss.gradient(point)).norm(), rtol=1e-12)
+        # the same W in other brackets, and its singular values by other decompositions: numbers of order one
+        np.testing.assert_allclose([value, *s], [flow.loss.value(point), *point.s], rtol=100 * EPS)
+        # measured in frames that are orthonormal up to the defect
+        expected = lrf.project(point, flow.loss.gradient(point)).norm()
+        np.testing.assert_allclose(norm, expected, rtol=100 * EPS + 2 * path.defect)
     assert (np.diff(path.loss) < 0).all()
 
 
@@ -694,8 +696,7 @@ class Circle:
         return lrf.LowRankMatrix((y / np.linalg.norm(y))[:, None], [np.linalg.norm(y)], [[1.0]])
 
     def measure(self, y):
-        w = self.point(y)
-        return w, Moment(1.0, 1.0, 1.0, w.s)
+        return Moment(1.0, 1.0, 1.0, self.point(y).s)
 
     def defect(self, y):
         return abs(np.linalg.norm(y) - 1)

@@ -585,7 +585,7 @@ def test_stationarity_of_the_symmetric_flow(rng):
     loss = least_squares(5, 5, rng)
     system = lrf.SingularFrame().bind(lrf.RiemannianFlow(loss, BURES), w)
     g = gradient_of(loss)(w)
-    _, (_, size, power, _) = system.measure(system.y0)
+    _, size, power, _ = system.measure(system.y0)
     np.testing.assert_allclose(size, np.linalg.norm(tangent_projection(w, (g + g.T) / 2)), rtol=1000 * EPS)
     np.testing.assert_allclose(power, lrf.gradients.tangent_norm(w, lrf.riemannian_gradient(w, g, BURES), BURES) ** 2, rtol=1e-12)
     assert np.linalg.norm(tangent_projection(w, g)) > 1.01 * size  # control

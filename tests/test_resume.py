@@ -67,7 +67,7 @@ def test_a_run_goes_on_to_the_same_bits(method, tmp_path):
     assert_same(run(tmp_path / "part.npz", **options), whole)
 
 
-@pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "RKC", "ROCK4", "auto"])
+@pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "RKC", "ROCK4"])
 def test_checkpoints_do_not_change_a_runge_kutta_run(method, tmp_path):
     options = {"method": method, "t_span": (0, END.get(method, 8))}
     assert_same(run(tmp_path / "a.npz", **options), run(**options), counts=False)
@@ -204,7 +204,7 @@ def test_a_budget_that_is_raised_changes_no_bit(tmp_path):
     stiff = lrf.losses.LeastSquares(np.diag(np.geomspace(0.1, 1.5, 5)), np.eye(6, 5))
     options = {"t_span": (0, 300), "flow": lrf.RiemannianFlow(stiff, lrf.DepthMetric(3))}
     whole = run(tmp_path / "whole.npz", **options)
-    assert "ROCK4" in whole.method  # after the second look in a row at a stiff flow
+    assert "BDF" in whole.method  # after the second look in a row at a stiff flow
     for budget in (110, 150, 240, 250, 300):
         path = tmp_path / f"{budget}.npz"
         assert run(path, max_evaluations=budget, **options).status is lrf.Status.MAX_EVALUATIONS
@@ -352,7 +352,8 @@ def test_what_is_kept_is_written_once(tmp_path):
         calls.clear()
         assert total(160) < 5 * short  # 16 times where all is written anew at every step
     first = START.norm()
-    assert sum(abs(size - first) < 1e-12 for size in calls) == 4  # bind, the comparison, the record, and its first checkpoint
+    # the choice of the chart, bind, the comparison, the record, its first checkpoint
+    assert sum(abs(size - first) < 1e-12 for size in calls) == 5
 
 
 def test_wrong_paths_and_spans_are_told_before_the_work(tmp_path):

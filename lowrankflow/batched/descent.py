@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -15,10 +14,9 @@ from numpy.typing import NDArray
 from .. import validation
 from ..descent import Gradient, Rule
 from ..descent.rules import require_rule
-from ..descent.steps import require_step_size
 from ..descent.stops import require_stops
 from ..flow import Status
-from .arrays import Stack, groups, like, namespace, per_member, squares, taken, to_numpy
+from .arrays import Stack, groups, namespace, squares, taken, to_numpy
 from .arrays import columns as as_columns
 from .integration import require_fit
 from .loop import IDLE, BatchStep
@@ -26,6 +24,7 @@ from .losses import BatchedLoss, stacked
 from .minibatches import BatchesOfMembers
 from .record import Column, Record, require_columns
 from .stacks import LinearNetworks, _trusted, stack_of
+from .steps import Steps
 from .systems import FactorsSystem, factor_gradients, flat, product_of, transposed_last
 from .trajectories import Trajectories
 
@@ -66,8 +65,8 @@ def gradient_descent(
     batches : MiniBatches or sequence of them, optional
         One for all members, or one for each: the same order of samples as in a single run with its seed.
     stop : callable or sequence of them
-        Tests such as `LossBelow`; one of your own is given `Iterates` and returns (R,) flags. A member ends with the first
-        that is true for it.
+        Tests such as `LossBelow`; one of your own is given `Iterates` of the members that are left and returns one flag for
+        each. A member ends with the first that is true for it.
     columns : sequence of str, or mapping of names to functions
         Names of `lowrankflow.columns`, or ``function(t, w)`` of all members at one moment, t (R,) and w `LinearNetworks`,
         which returns (R,) or (R, ...).
@@ -116,7 +115,7 @@ def gradient_descent(
     validation.require_flags(points=points)
     validation.require_callable("callback", callback)
     reference, stops = nets.factors[0], require_stops(stop)
-    sizes = _Steps(step_size, members, reference)
+    sizes = Steps(step_size, members, reference)
     samples = None if batches is None else BatchesOfMembers(batches, reference, loss.shape, members)
     functions = require_columns(columns)
     system, y = FactorsSystem.begin(loss, nets)
@@ -136,6 +135,7 @@ class Iterates:
     """Where the members are; what is not asked for is not computed. The names are those of `descent.Iterate`."""
 
     k: int  #: updates so far
+    members: NDArray[np.intp]  #: their numbers: those that have ended are left out by and by, and the rows get fewer
     t: Stack  #: (R,), sums of the steps so far: flow time, in the units of the loss
     networks: LinearNetworks
     objective: BatchedLoss
@@ -155,80 +155,6 @@ class Iterates:
     def gradient_norm(self) -> Stack:
         """Frobenius norm of all factor gradients together, (R,)."""
         return _total(self.egrads) ** 0.5
-
-
-class _Steps:
-    """The step of each member: one rule for all of them, or one each."""
-
-    def __init__(self, step_size: Any, members: int, reference: Stack) -> None:
-        several = (None if _is_rule(step_size) else validation.as_tuple(step_size)) or ()
-        mixed = any(map(_is_rule, several))
-        if mixed and len(several) != members:
-            raise ValueError(
-                f"`step_size` must be one for all, or one for each of {members} members, got {len(several)}."
-            )
-        self._rules = several if mixed else None
-        self._rule: Any = step_size if _is_rule(step_size) else None
-        for one in self._rules or (self._rule,):
-            if one is not None:
-                require_step_size(one)
-        self.constant: Stack | None = None
-        if self._rules is None and self._rule is None:
-            self.constant = like(reference, per_member("step_size", step_size, members))
-        self._count = members
-
-    def of(self, k: int, run: Descent, state: State) -> Stack:
-        """Return the steps h_k of the members that are left; nan where there is none."""
-        if self.constant is not None:
-            return self.constant
-        if self._rules is None and not callable(getattr(self._rule, "at", None)):
-            return self._scheduled(self._rule(k), run, state)
-        nets = _trusted(LinearNetworks, factors=tuple(state.factors))
-        last = to_numpy(state.h)
-        found = np.empty(len(last))
-        for row, i in enumerate(run.members):
-            rule = self._rule if self._rules is None else self._rules[i]
-            if callable(getattr(rule, "at", None)):
-                rule = rule.at(k, _single(run.loss, row), nets[row], float(last[row]))
-            found[row] = _number(rule(k) if callable(rule) else rule)
-        return like(state.t, found)
-
-    def _scheduled(self, h: Any, run: Descent, state: State) -> Stack:
-        """Return what a schedule gave for all members: one number, or one for each of those that there were at first."""
-        if not api.is_array_api_obj(h):
-            h = np.asarray(_number(h)) if np.ndim(h) == 0 else np.asarray(validation.as_real("step_size(k)", h), float)
-        if tuple(h.shape) not in ((), (self._count,)):
-            raise ValueError(
-                f"`step_size(k)` must be one number, or one for each of {self._count} members, got shape {tuple(h.shape)}."
-            )
-        return namespace(state.t).broadcast_to(taken(like(state.t, h), run.members, 1), state.t.shape)
-
-    def take(self, chosen: NDArray[np.intp]) -> _Steps:
-        """Return the steps of some of the members; rules are asked by the number of the member among all."""
-        found = copy(self)
-        found.constant = taken(self.constant, chosen, 1)
-        return found
-
-
-def _number(h: Any) -> float:
-    """Return a step as it is, also where it is none; refuse what is no number."""
-    try:
-        return validation.require_number("step_size(k)", h)
-    except ValueError:  # nan, infinite, zero or negative: what was computed is kept
-        return float(h)
-
-
-def _is_rule(step: Any) -> bool:
-    return callable(step) or callable(getattr(step, "at", None))
-
-
-def _single(loss: Any, row: int) -> Any:
-    """Return the loss of one member."""
-    if not hasattr(loss, "__getitem__"):
-        raise TypeError(
-            f"`step_size` with `at` needs `loss[i]`, the loss of one member, which {type(loss).__name__} has not."
-        )
-    return loss[row]
 
 
 @dataclass(frozen=True)
@@ -266,7 +192,7 @@ class Descent:
 
     loss: BatchedLoss
     rule: Rule
-    step_size: _Steps
+    step_size: Steps
     batches: BatchesOfMembers | None
     stops: tuple[Callable[[Any], Any], ...]
     steps: int
@@ -307,10 +233,11 @@ class Descent:
     def _tested(self, record: Record, k: int, state: State) -> State:
         """Return the state, without what a test or the number of updates ends."""
         if self.stops:
-            nets = _trusted(LinearNetworks, factors=tuple(state.factors))
-            at = Iterates(
-                k, state.t, nets, self.loss, lambda: state.egrads or factor_gradients(self.loss, state.factors)
-            )
+
+            def gradient() -> Sequence[Stack]:
+                return state.egrads or factor_gradients(self.loss, state.factors)
+
+            at = Iterates(k, self.members, state.t, _networks(state), self.loss, gradient)
             for test in self.stops:
                 says = to_numpy(_flags(test(at), state.t))
                 self._end(record, k, state, says, getattr(test, "status", Status.EVENT))
@@ -324,7 +251,7 @@ class Descent:
     def _updated(self, record: Record, k: int, state: State) -> State:
         """Return the state after one more update of all members; what cannot be updated ends where it is."""
         xp = namespace(state.t)
-        h = self.step_size.of(k, self, state)
+        h = self.step_size.of(k, self.members, self.loss, _networks(state), state.h)
         bad = ~((h > 0) & xp.isfinite(h))
         self._end(record, k, state, to_numpy(bad), Status.BAD_STEP)
         if self.batches is None:
@@ -373,6 +300,11 @@ class _Sampled:
 
     def gradient(self, w: Stack) -> Stack:
         return self._batches.gradient(self._k, w, self._members)
+
+
+def _networks(state: State) -> LinearNetworks:
+    found: LinearNetworks = _trusted(LinearNetworks, factors=tuple(state.factors))
+    return found
 
 
 def _flat(state: State) -> Stack:

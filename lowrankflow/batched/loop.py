@@ -119,7 +119,8 @@ class Runs:
     def _attempt(self, state: State) -> tuple[State, Stack, Stack]:
         """Return the state after one more attempt of all members, what has landed on a moment, and what has ended."""
         xp, system, limits = namespace(state.y), self._system, self._limits
-        ahead = self._next_moment(state) - state.t
+        moment = self._next_moment(state)
+        ahead = moment - state.t
         landing = state.h >= ahead
         h = xp.where(landing, ahead, state.h)
         after, slope, errors = explicit.step(system.velocity, state.y, state.slope, h)
@@ -129,7 +130,7 @@ class Runs:
         lost = self._not_finite(state, after, passed)
         crossed = passed & system.crossed(state.y, after) if system.turns else xp.zeros_like(passed)
         passed = passed & ~lost & ~crossed
-        t = xp.where(passed, xp.where(landing, state.t + ahead, state.t + h), state.t)
+        t = xp.where(passed, xp.where(landing, moment, state.t + h), state.t)
         longer = explicit.resized(h, size, state.rejected)
         least = 10 * EPS * xp.abs(t)
         short = state.running & ~passed & ~lost & ~crossed & (longer <= xp.clip(least, min=1e-300))

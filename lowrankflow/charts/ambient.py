@@ -125,6 +125,8 @@ class _Blocks:
 class _AmbientSystem:
     """y = P, M, Q, one after the other, without identities."""
 
+    jacobian = None
+
     def __init__(self, loss: Loss, metric: Metric, start: LowRankMatrix, sizes: tuple[int, int]) -> None:
         require_gradient(loss.gradient(start), start.shape)
         self.loss, self.metric = loss, metric
@@ -161,11 +163,14 @@ class _AmbientSystem:
             dq = (velocity.vp * speed) @ vmt
         return self._blocks.join(dp, dm, dq), Motion(t, w, z, velocity, -z.dot(velocity))
 
-    def measure(self, y: Array) -> tuple[LowRankMatrix, Moment]:
+    def remembers(self, y: Array) -> bool:
+        return False
+
+    def measure(self, y: Array) -> Moment:
         w = self.point(y)
         value, egrad = self._loss_facts.value_and_gradient(w)
         z = project(w, egrad)
-        return w, Moment(float(value), z.norm(), z.dot(self._coefficients(w.s).apply(z)), w.s)
+        return Moment(float(value), z.norm(), z.dot(self._coefficients(w.s).apply(z)), w.s)
 
     def defect(self, y: Array) -> float:
         p, _, q = self._blocks.parts(y)

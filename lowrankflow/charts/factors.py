@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -18,6 +20,7 @@ from ..matrices import LinearNetwork, LowRankMatrix, singular_values
 from ..matrices.requirements import require_depth
 from ..metrics import DepthMetric
 from ..validation import Array
+from .jets import affordable, jacobian
 from .system import System, gradient_bound, require_low_rank, weighted
 
 __all__ = ["Factors", "Lifted"]
@@ -108,10 +111,15 @@ class _FactorSystem:
         self.point: Callable[[Array], Point] = self._layout.copy
         self.y0 = np.concatenate([f.ravel() for f in start.factors])
         self._imbalances = start.imbalances()
+        self._last: tuple[Array, Array] | None = None  #: where the last gradient was asked for, and minus it
+        small = len(start.factors) > 1 and affordable(self._facts, self.y0.size)
+        self.jacobian: Callable[[Array], Array] | None = self._jacobian if small else None
 
     def velocity(self, t: float, y: Array) -> Array:
         net = self.network(y)
-        return -_flat(pullback(net, self.loss.gradient(net)))
+        dy = -_flat(pullback(net, self.loss.gradient(net)))
+        self._last = y, dy
+        return dy
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
         net = self.network(y)
@@ -119,11 +127,29 @@ class _FactorSystem:
         dy = -_flat(gradients)
         return dy, Motion(t, net, gradients, self.network(dy).factors, float(dy @ dy))
 
-    def measure(self, y: Array) -> tuple[Point, Moment]:
-        net, w = self.network(y), self.point(y)
-        value, egrad = self._facts.value_and_gradient(net)
-        power = squared_norm(pullback(net, egrad))
-        return w, Moment(float(value), float(np.sqrt(power)), power, singular_values(w))
+    def remembers(self, y: Array) -> bool:
+        return self._last is not None and self._last[0] is y
+
+    def measure(self, y: Array) -> Moment:
+        net = self.network(y)
+        if self._last is not None and self._last[0] is y:
+            value, power = self.loss.value(net), squared_norm([self._last[1]])
+        else:
+            value, egrad = self._facts.value_and_gradient(net)
+            power = squared_norm(pullback(net, egrad))
+        return Moment(float(value), math.sqrt(power), power, self._singular_values(y))
+
+    def _singular_values(self, y: Array) -> Array:
+        return singular_values(self.network(y))
+
+    def _jacobian(self, y: Array) -> Array:
+        """Return minus the Hessian of the loss of the factors."""
+
+        def velocity(blocks: Sequence[Any], gradient: Callable[[Any], Any]) -> list[Any]:
+            net = LinearNetwork._trusted(blocks)
+            return [-1.0 * jet for jet in pullback(net, gradient(net))]
+
+        return jacobian(velocity, self.network(y).factors, self._facts)
 
     def defect(self, y: Array) -> float:
         net = self.network(y)
@@ -165,20 +191,20 @@ class _ModifiedSystem(_FactorSystem):
 
     def __init__(self, loss: Loss, start: LinearNetwork, step: float) -> None:
         super().__init__(loss, start)
-        self._step = step
+        self._step, self.jacobian = step, None
 
     def velocity(self, t: float, y: Array) -> Array:
-        g = -super().velocity(t, y)
-        return self._shadowed(self.network(y), g)
+        return self._shadowed(self.network(y), -super().velocity(t, y))
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
         dy, at = super().motion(t, y)
         dy = self._shadowed(at.w, -dy)
         return dy, at._replace(velocity=self.network(dy).factors, power=-float(dy @ _flat(at.gradient)))
 
-    def measure(self, y: Array) -> tuple[Point, Moment]:
-        w, moment = super().measure(y)
-        return w, moment._replace(power=-float(self.velocity(0.0, y) @ -super().velocity(0.0, y)))
+    def measure(self, y: Array) -> Moment:
+        moment = super().measure(y)
+        g = -super().velocity(0.0, y)
+        return moment._replace(power=-float(self._shadowed(self.network(y), g) @ g))
 
     def _shadowed(self, net: LinearNetwork, g: Array) -> Array:
         return -(g + self._step / 2 * (factor_hessian(self.loss, net) @ g))
@@ -194,6 +220,9 @@ class _LiftedSystem(_FactorSystem):
         super().__init__(loss, start)
         self._metric, self._rank = metric, self._layout.rank
         self.point = self._layout.low_rank
+
+    def _singular_values(self, y: Array) -> Array:
+        return self._layout.low_rank(y).s
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
         net = self.network(y)

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -96,18 +97,34 @@ class Frame:
         u, core, v = self._shapes
         return y[:a].reshape(u), y[a:b].reshape(core), y[b:].reshape(v)
 
+    def axes(self, core: Array) -> tuple[Array, Array, Array]:
+        """Return P, l, Q, with W = (U P) diag(l^N) (V Q)^T."""
+        p, l, qt = thin_svd(core)  # noqa: E741
+        return p, l, qt.T
+
     def point(self, y: Array) -> LowRankMatrix:
         """Return W in frames that are orthonormal to roundoff; between steps those in y are to the solver's tolerance."""
         u, core, v = self.parts(y)
-        p, l, qt = thin_svd(core)  # noqa: E741
-        (qu, ru), (qv, rv) = thin_qr(u @ p), thin_qr(v @ qt.T)
+        p, l, q = self.axes(core)  # noqa: E741
+        (qu, ru), (qv, rv) = thin_qr(u @ p), thin_qr(v @ q)
         a, s, bt = thin_svd((ru * l**self.root) @ rv.T)
         w = LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)
         return symmetric_part(w) if self._symmetric else w
 
+    def singular_values(self, y: Array) -> Array:
+        """Return those of `point` without its frames: Cholesky's triangles of Gram matrices near 1 are as good as theirs."""
+        u, core, v = self.parts(y)
+        if self._symmetric or max(_from_orthonormal(u), _from_orthonormal(v)) > 0.01:
+            return self.point(y).s
+        p, l, q = self.axes(core)  # noqa: E741
+        up, vq, chol = u @ p, v @ q, linalg.lapack.dpotrf
+        return thin_svd((chol(up.T @ up)[0] * l**self.root) @ chol(vq.T @ vq)[0].T)[1]
+
 
 class FrameSystem:
     """y = U, T, V, one after the other."""
+
+    jacobian: Callable[[Array], Array] | None = None
 
     def __init__(self, loss: Loss, metric: Metric, start: LowRankMatrix, root: float) -> None:
         require_loss(loss)
@@ -122,6 +139,7 @@ class FrameSystem:
         self._frame = Frame(start.shape, start.rank, root, self._symmetric)
         self._parts = self._frame.parts
         self.point: Callable[[Array], LowRankMatrix] = self._frame.point
+        self._last: tuple[Array, Any] | None = None  #: where the last gradient was asked for, and what was made of it
         self.y0 = np.concatenate([start.u.ravel(), np.diag(start.s ** (1 / root)).ravel(), start.vt.T.ravel()])
 
     def _evaluate(self, y: Array) -> tuple[Array, tuple[LowRankMatrix, Tangent, Coefficients | None] | None]:
@@ -149,7 +167,12 @@ class FrameSystem:
         return dy, (w, z, block)
 
     def velocity(self, t: float, y: Array) -> Array:
-        return self._evaluate(y)[0]
+        dy, known = self._evaluate(y)
+        self._last = None if known is None else (y, known)
+        return dy
+
+    def remembers(self, y: Array) -> bool:
+        return self._last is not None and self._last[0] is y
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion | None]:
         dy, known = self._evaluate(y)
@@ -159,14 +182,18 @@ class FrameSystem:
         velocity = -(self.metric.coefficients(w.s) if c is None else c).apply(z)
         return dy, Motion(t, w, z, velocity, -z.dot(velocity))  # <P_T G, A(P_T G)> = g(W', W')
 
-    def measure(self, y: Array) -> tuple[LowRankMatrix, Moment]:
+    def measure(self, y: Array) -> Moment:
         w = self.point(y)
-        value, egrad = self._loss_facts.value_and_gradient(w)
-        z, c = project(w, egrad), self.metric.coefficients(w.s)
-        z = z.symmetrised() if self._symmetric else z
+        if self._last is not None and self._last[0] is y:
+            (at, z, c), value = self._last[1], self.loss.value(w)
+            c = self.metric.coefficients(at.s) if c is None else c
+        else:
+            value, egrad = self._loss_facts.value_and_gradient(w)
+            z, c = project(w, egrad), self.metric.coefficients(w.s)
+            z = z.symmetrised() if self._symmetric else z
         # where the metric freezes the frames (infinite depth below full rank) only the r x r block can vanish
         moving = Tangent(z.up * (c.up > 0), z.core, z.vp * (c.vp > 0))
-        return w, Moment(float(value), moving.norm(), z.dot(c.apply(z)), w.s)
+        return Moment(float(value), moving.norm(), z.dot(c.apply(z)), w.s)
 
     def defect(self, y: Array) -> float:
         u, _, v = self._parts(y)

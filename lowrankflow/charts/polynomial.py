@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .. import validation
-from ..flows import Flow, Motion, Point, RiemannianFlow
-from ..gradients import project
-from ..losses import Loss, facts
-from ..matrices import LowRankMatrix, Product, thin_qr, thin_svd
+from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
+from ..gradients import project, squared_norm
+from ..losses import Loss
+from ..matrices import LowRankMatrix, Product, thin_svd
 from ..matrices.requirements import require_depth
 from ..metrics import DepthMetric, Metric
 from ..operators import MatrixLike
 from ..validation import Array
 from .frame import Frame, FrameSystem
-from .system import System, require_low_rank
+from .jets import affordable, jacobian
+from .system import System, require_low_rank, takes_products
 
 __all__ = ["Polynomial", "is_faster"]
 
@@ -62,25 +66,16 @@ class Polynomial:
 
 def is_faster(loss: Loss, metric: Metric, start: LowRankMatrix) -> bool:
     """Whether the polynomial chart is the faster one, and the loss takes a `Product` in place of a LowRankMatrix."""
-    if not isinstance(metric, DepthMetric) or metric.depth not in range(2, _DEEPEST + 1) or facts(loss).fixed_rank:
-        return False
-    try:
-        g = loss.gradient(Product(*start.split()))
-        return bool(g.shape == start.shape)
-    except Exception:  # a loss of the user's that reads singular values may raise anything
-        return False
+    shallow = isinstance(metric, DepthMetric) and metric.depth in range(2, _DEEPEST + 1)
+    return shallow and takes_products(loss, start)
 
 
 class _EvenFrame(Frame):
     """Where U, T, V stand in y, of even depth: W = U (TT^T)^p V^T."""
 
-    def point(self, y: Array) -> LowRankMatrix:
-        """Return W in frames that are orthonormal to roundoff."""
-        u, core, v = self.parts(y)
+    def axes(self, core: Array) -> tuple[Array, Array, Array]:
         p, l, _ = thin_svd(core)  # noqa: E741
-        (qu, ru), (qv, rv) = thin_qr(u @ p), thin_qr(v @ p)
-        a, s, bt = thin_svd((ru * l**self.root) @ rv.T)
-        return LowRankMatrix._trusted(qu @ a, s, bt @ qv.T)
+        return p, l, p
 
 
 class _PolynomialSystem(FrameSystem):
@@ -88,43 +83,73 @@ class _PolynomialSystem(FrameSystem):
 
     def __init__(self, loss: Loss, metric: DepthMetric, start: LowRankMatrix, depth: int) -> None:
         super().__init__(loss, metric, start, depth)
-        self._half, self._odd = divmod(depth, 2)
+        self._depth, (self._half, self._odd) = depth, divmod(depth, 2)
         if not self._odd:
             self._frame = _EvenFrame(start.shape, start.rank, depth, False)
             self.point = self._frame.point
+        self.jacobian = self._jacobian if affordable(self._loss_facts, self.y0.size) else None
 
     def velocity(self, t: float, y: Array) -> Array:
-        return self._moved(y, None)
+        return self._moved(y, self.loss.gradient)
 
-    def _moved(self, y: Array, g: MatrixLike | None) -> Array:
-        """Return dy/dt, with the gradient where it is known."""
-        u, t, v = self._parts(y)
-        if not np.isfinite(t).all():  # a trial step that blew up: let the step control reject it
+    def _moved(self, y: Array, gradient: Callable[[Product], MatrixLike]) -> Array:
+        """Return dy/dt for a gradient, and remember what it is made of."""
+        parts = self._parts(y)
+        if not np.isfinite(parts[1]).all():  # a trial step that blew up: let the step control reject it
+            self._last = None
             return np.full_like(y, np.nan)
-        dy = np.empty_like(y)
-        du, dt, dv = self._parts(dy)
+        moved, known = self._rates(parts, gradient)
+        self._last = y, known
+        return np.concatenate(moved, axis=None)
+
+    def _rates(self, parts: Any, gradient: Callable[[Product], Any]) -> tuple[Any, Any]:
+        """Return (dU/dt, dT/dt, dV/dt) and what they are made of; of jets with their derivatives."""
+        u, t, v = parts
         p, left = self._half, t @ t.T  # C = TT^T
         right = t.T @ t if self._odd else left
         # T (T^T T)^(p-1) and T (T^T T)^p; C^(p-1) and C^p
         lower = _times_power(t if self._odd else None, right, p - 1)
         inner = right if lower is None else lower @ right
-        if g is None:
-            g = self.loss.gradient(Product._trusted(u @ inner, v.T))
+        w = Product._trusted(u @ inner, v.T)
+        g = gradient(w)
         gv, gu = g @ v, g.T @ u
         m = u.T @ gv
         up, vp = u @ m - gv, v @ m.T - gu  # minus the projections
+        known = w, m, up, vp, left, right, lower, inner
         if self._odd:
-            assert lower is not None
-            np.subtract(_between(left, t @ m.T @ t, right, p - 1), _between(left, m, right, p), out=dt)
-            np.matmul(up, lower.T, out=du)
-            np.matmul(vp, lower, out=dv)
-            return dy
+            dt = _between(left, t @ m.T @ t, right, p - 1) - _between(left, m, right, p)
+            return (up @ lower.T, dt, vp @ lower), known
         skew = 0.5 * (m - m.T)
-        turn = _between(left, skew, left, p - 1)
-        np.matmul(skew - m, t if lower is None else lower @ t, out=dt)
-        np.subtract(up if lower is None else up @ lower, u @ turn, out=du)
-        np.add(vp if lower is None else vp @ lower, v @ turn, out=dv)
-        return dy
+        turn, symmetric = _between(left, skew, left, p - 1), skew - m
+        if lower is None:
+            return (up - u @ turn, symmetric @ t, vp + v @ turn), known
+        return (up @ lower - u @ turn, symmetric @ (lower @ t), vp @ lower + v @ turn), known
+
+    def _jacobian(self, y: Array) -> Array:
+        return jacobian(lambda blocks, gradient: self._rates(blocks, gradient)[0], self._parts(y), self._loss_facts)
+
+    def measure(self, y: Array) -> Moment:
+        values: list[float] = []
+
+        def gradient(w: Product) -> MatrixLike:
+            value, g = self._loss_facts.value_and_gradient(w)
+            values.append(value)
+            return g
+
+        if not self.remembers(y):
+            self._moved(y, gradient)
+        assert self._last is not None
+        w, m, up, vp, left, right, lower, inner = self._last[1]
+        # <P_T G, A(P_T G)>: A sums left^a M right^b over a + b = N - 1, and weighs new columns and rows with l^(2N-2)
+        power = np.vdot(m, _between(left, m, right, self._depth - 1))
+        if self._odd:
+            half = _times_power(None, left, self._half), _times_power(None, right, self._half)
+            power += squared_norm([vp @ half[0], up @ half[1]])
+        else:
+            power += sum(np.vdot(x @ inner, x if lower is None else x @ lower) for x in (up, vp))
+        size = math.sqrt(squared_norm([m, up, vp]))
+        value = float(values[0] if values else self.loss.value(w))
+        return Moment(value, size, float(power), self._frame.singular_values(y))
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion | None]:
         if self._odd:  # the same coordinates
@@ -135,10 +160,10 @@ class _PolynomialSystem(FrameSystem):
         g = self.loss.gradient(w)
         z = project(w, g)
         velocity = -self.metric.coefficients(w.s).apply(z)
-        return self._moved(y, g), Motion(t, w, z, velocity, -z.dot(velocity))
+        return self._moved(y, lambda _: g), Motion(t, w, z, velocity, -z.dot(velocity))
 
 
-def _times_power(first: Array | None, a: Array, p: int) -> Array | None:
+def _times_power(first: Any, a: Any, p: int) -> Any:
     """Return first A^p, or A^p where there is no first; None for the identity."""
     found = first
     for _ in range(p):
@@ -146,7 +171,7 @@ def _times_power(first: Array | None, a: Array, p: int) -> Array | None:
     return found
 
 
-def _between(left: Array, m: Array, right: Array, p: int) -> Array:
+def _between(left: Any, m: Any, right: Any, p: int) -> Any:
     """Return the sum over a + b = p of left^a M right^b, by Horner's rule."""
     total, last = m, m
     for _ in range(p):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from .. import validation
 from ..flows import Moment, Motion, Point
-from ..losses import LossFacts
-from ..matrices import EPS, LowRankMatrix, thin_svd
+from ..losses import Loss, LossFacts, facts
+from ..matrices import EPS, LowRankMatrix, Product, thin_svd
 from ..validation import Array
 
-__all__ = ["Chart", "System", "gradient_bound", "polar", "require_low_rank", "weighted"]
+__all__ = ["Chart", "System", "gradient_bound", "polar", "require_low_rank", "takes_products", "weighted"]
 
 
 class System(Protocol):
     """A flow in coordinates. All methods are pure."""
 
     y0: Array  #: the start, flat
+
+    @property
+    def jacobian(self) -> Callable[[Array], Array] | None:
+        """The Jacobian of the velocity as a function of y, where it is known and small. May be left out."""
+        ...
 
     def velocity(self, t: float, y: Array) -> Array:
         """Return dy/dt as a fresh array; one gradient of the loss."""
@@ -36,11 +42,15 @@ class System(Protocol):
         """Return W, as a LowRankMatrix or LinearNetwork."""
         ...
 
-    def measure(self, y: Array) -> tuple[Point, Moment]:
-        """Return W and its numbers, from one decomposition, one value and one gradient of the loss.
+    def measure(self, y: Array) -> Moment:
+        """Return the numbers of W, from one value and one gradient of the loss.
 
         The stationarity is the norm that vanishes at critical points; the power -dL/dt = g(W', W').
         """
+        ...
+
+    def remembers(self, y: Array) -> bool:
+        """Whether the last velocity was asked for at this very `y`: then `measure` shares its gradient. May be left out."""
         ...
 
     def defect(self, y: Array) -> float:
@@ -84,6 +94,18 @@ def require_low_rank(start: Point) -> LowRankMatrix:
             " Use network.to_low_rank() or LowRankMatrix.from_dense(a, rank)."
         )
     return start
+
+
+def takes_products(loss: Loss, start: LowRankMatrix) -> bool:
+    """Return whether a loss takes a `Product` in place of a LowRankMatrix, tried at the start."""
+    if facts(loss).fixed_rank:
+        return False
+    w = Product(*start.split())
+    try:
+        float(loss.value(w))
+        return bool(loss.gradient(w).shape == start.shape)
+    except Exception:  # a loss of the user's that reads singular values may raise anything
+        return False
 
 
 def polar(a: Array) -> Array:

@@ -12,6 +12,7 @@ __all__ = ["loss_table", "metric_table"]
 
 _LOSS = {
     "hessian": "TrustRegions, the checks of second order",
+    "hessian_of_stacks": "exact Jacobians at once",
     "value_and_gradient": "one pass where both are needed",
     "curvature": "the unit of time, bounds on the stiffness",
     "lower_bound": "bounds on the stiffness",

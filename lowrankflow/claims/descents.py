@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,8 +168,8 @@ def _run(
     return iterates
 
 
-def _largest(a: list[Any], b: list[Any]) -> float:
-    """Return the largest relative gap between two lists of W at common times; inf if one ended early."""
+def _largest(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """Return the largest relative gap between two sequences of W at common times; inf if one ended early."""
     return max(gap(p, q) for p, q in zip(a, b, strict=True)) if len(a) == len(b) else math.inf
 
 

@@ -91,7 +91,7 @@ def run_course(
     events = [Event(f"mode {i + 1}", half) for i, half in enumerate(halves)]
     flow = RiemannianFlow(loss, metric)
     system = quietly(lambda: SingularFrame().bind(flow, start))
-    first = system.measure(system.y0)[1].stationarity
+    first = system.measure(system.y0).stationarity
     if not np.isfinite(first):
         raise ValueError(f"`loss.gradient(start)` must be finite, got a projected gradient of {first:g} under {label}.")
     if not first > 0:

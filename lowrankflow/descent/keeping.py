@@ -91,7 +91,8 @@ class Keeper:
             "run": {"k": state.k, "t": state.t, "h": state.h, "nfev": state.nfev, "detail": state.detail}
             | {"status": None if state.status is None else state.status.name, "events": dict(state.events)},
         }
-        return Checkpoint(head, arrays, pack_rows(self._run.rows[rows:], tuple(self._run.columns)))
+        added = self._run.rows[rows:]
+        return Checkpoint(head, arrays, pack_rows(added, [row.w for row in added], tuple(self._run.columns)))
 
     def _problem(self) -> dict[str, Any]:
         """Return what makes a run another run."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from typing import Any, cast
+
 import numpy as np
 
 from ..charts import System
-from ..flows import Moment, Point
+from ..flows import Moment
 from ..losses import Loss
 from ..validation import Array
 from .integrals import Accumulating
@@ -28,6 +32,7 @@ class Field:
 
     def __init__(self, system: System, loss: Loss) -> None:
         self.system, self._loss = system, loss
+        self._remembers: Callable[[Array], bool] = getattr(system, "remembers", lambda y: False)
         self.nfev = 0
         self.evaluating = False
         self.last_finite = True
@@ -63,15 +68,34 @@ class Field:
             self.blamed = self.system.blame(dy) if isinstance(self.system, Accumulating) else None
         return dy
 
-    def measure(self, y: Array) -> tuple[Point, Moment]:
-        """Return W and its numbers."""
-        self.nfev += 1
-        return self.system.measure(y)
+    def measure(self, y: Array) -> Moment:
+        """Return the numbers of W; the gradient of a velocity at this very `y`, if that was the last, is not asked for again."""
+        self.nfev += not self._remembers(y)
+        found: Any = self.system.measure(y)
+        if isinstance(found, Moment):
+            return found
+        warnings.warn(
+            "`measure` of a chart's system returns a Moment alone, not (W, Moment).", DeprecationWarning, stacklevel=2
+        )
+        return cast(Moment, found[1])
 
     def bound(self, t: float, y: Array) -> float | None:
         """Return the system's bound on the spectral radius."""
         self.nfev += 1
         return self.system.spectral_bound(y)
+
+    @property
+    def jacobian(self) -> Callable[[float, Array], Array] | None:
+        """The Jacobian (t, y) -> (D, D), where the system has one; counted as one gradient."""
+        known = getattr(self.system, "jacobian", None)
+        if known is None:
+            return None
+
+        def counted(t: float, y: Array) -> Array:
+            self.nfev += 1
+            return cast(Array, known(y))
+
+        return counted
 
     def finite(self, y: Array) -> bool:
         """Whether W and its loss are finite: a product can overflow where its factors do not."""

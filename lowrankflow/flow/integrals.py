@@ -29,6 +29,8 @@ class Accumulating:
     its tolerance; where nothing moves, or a rate begins at zero, there is no such scale, and the integral is free.
     """
 
+    jacobian = None  # rates are not differentiated
+
     def __init__(self, inner: System, t: float, rates: Mapping[str, Rate], *, controlled: bool) -> None:
         self.inner, self._rates, self._controlled, self._count = inner, dict(rates), controlled, len(rates)
         dy, motion = inner.motion(t, inner.y0)
@@ -71,7 +73,10 @@ class Accumulating:
     def point(self, y: Array) -> Point:
         return self.inner.point(self.coordinates(y))
 
-    def measure(self, y: Array) -> tuple[Point, Moment]:
+    def remembers(self, y: Array) -> bool:
+        return False
+
+    def measure(self, y: Array) -> Moment:
         return self.inner.measure(self.coordinates(y))
 
     def defect(self, y: Array) -> float:

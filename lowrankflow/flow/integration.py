@@ -77,7 +77,8 @@ def integrate(
         rank, where the metric says that it does not preserve the rank and the flow can go on.
     method : str, type or Stepper
         "auto" begins with DOP853 and changes, by the measured stiffness and `rtol`, to "ROCK4" (order 4) where the flow is
-        stiff, "RKC" (order 2) where it is very stiff, and back; ``path.method`` says which and why. Or one of these for
+        stiff, "RKC" (order 2) where it is very stiff, and back; to "BDF" (implicit, orders 1 to 5) where it is stiff, unknowns
+        are few and the loss has a Hessian, for an exact Jacobian; ``path.method`` says which and why. Or one of these for
         the whole run; any other solver name of scipy, an OdeSolver class; with a fixed step "Euler", "RK4" or a `Stepper`
         of your own. Names in any case.
     step_size : float, optional
@@ -98,7 +99,8 @@ def integrate(
         on from it, to the same bits as if it had never stopped (with more `gtol`, `max_evaluations` or end time than
         before, further).
     checkpoint_every : int
-        Accepted steps between two checkpoints. BDF and LSODA begin again with order 1 after each: give them 100 or more.
+        Accepted steps between two checkpoints. BDF, by "auto" too, and LSODA begin again with order 1 after each: give them
+        100 or more.
 
     Returns
     -------
@@ -152,8 +154,10 @@ def integrate(
     with np.errstate(over="ignore", invalid="ignore"):  # trial steps may blow up: rejected, or the end of the run
         if save.integrals:
             system = Accumulating(system, limits.t_start, save.integrals, controlled=save.controlled)
-        methods = Automatic(limits.rtol) if chosen is None else Given(chosen)
-        loop = Loop(Field(system, flow.loss), methods, limits, save, times, events)
+        field = Field(system, flow.loss)
+        few = system.y0.size if field.jacobian is not None else 0
+        methods = Automatic(limits.rtol, few) if chosen is None else Given(chosen)
+        loop = Loop(field, methods, limits, save, times, events)
         if path is None:
             return loop.trajectory(loop.go(loop.first(), callback))
         problem = {

@@ -58,8 +58,7 @@ class Loop:
         """Return the state at the start, and keep it."""
         t, y = self.limits.t_start, self.field.system.y0
         self.record.keep(t, y)
-        w = self.record.look(t, y)[0]
-        levels = tuple(event.level(t, w) for event in self.events)
+        levels = tuple(event.level(t, self.field.system.point(y)) for event in self.events)
         for event, level in zip(self.events, levels, strict=True):
             if np.isnan(level):
                 raise ValueError(f"`function` of event {event.name!r} must return a number, got nan at the start.")
@@ -114,12 +113,14 @@ class Loop:
 
     def _start(self, state: State) -> Any:
         """Return a solver from the state to the next time to land on."""
-        method = self._methods.method(state.choice).bounded_by(self.field.bound)
+        method = self._methods.method(state.choice).bounded_by(self.field.bound).solving_with(self.field.jacobian)
         bound = float(self._stops[self._stops > state.t][0])
-        tolerances = self._tolerances(state)
-        return method.start(
-            self.field.velocity, state.t, state.y, bound, tolerances, state.step or None, state.memory
+        solver = method.start(
+            self.field.velocity, state.t, state.y, bound, self._tolerances(state), state.step or None, state.memory
         )  # fmt: skip
+        if not hasattr(solver, "atol"):
+            solver.accuracy = self.accuracy(state)  # of LSODA, which cannot be told another one
+        return solver
 
     def _with_memory(self, state: State, solver: Any, anew: bool = False) -> State:
         """Return the state from which a solver goes on as this one would; without its memory where it begins `anew`.
@@ -146,7 +147,8 @@ class Loop:
     def _turn(self, state: State, solver: Any) -> tuple[State, bool]:
         """Let "auto" judge, and repair the state above 10 rtol of defect; return whether the solver begins anew."""
         choice = self._methods.judge(state.choice, solver)
-        anew = choice.name != state.choice.name
+        too_coarse = self.accuracy(state) < getattr(solver, "accuracy", 0.0) / 10
+        anew = choice.name != state.choice.name or too_coarse
         state = replace(state, choice=choice)
         if not self._methods.method(choice).fixed and state.drift > 10 * self.limits.rtol:
             repaired = self.field.system.repair(state.y)
@@ -184,6 +186,8 @@ class Loop:
         field.next_step()
         before, t_old = state.y, float(solver.t_old)
         state = replace(state, t=float(solver.t), y=solver.y, nsteps=state.nsteps + 1)
+        if self.keep_steps or self.limits.gtol > 0:  # now, while the gradient there is still at hand
+            self.record.look(state.t, state.y)
         interpolant = cache(solver.dense_output)  # only made where it is needed: it can cost gradients
         if self.events:
             state = self._find_events(state, t_old, interpolant)
@@ -248,6 +252,7 @@ class Loop:
             hits[i] = (*hits[i], hit)
             if self.events[i].terminal:
                 y = state.y if hit == t else interpolant()(hit)
+                self.record.forget(hit)
                 state = replace(state, t=hit, y=y).over(Status.EVENT, f" ({self.events[i].name} at t={hit:.6g})")
                 break
         return replace(state, levels=tuple(levels), hits=tuple(hits))
@@ -264,7 +269,7 @@ class Loop:
 
     def _check_start(self, state: State) -> State:
         """Return the state, with its end where the run is over before it began."""
-        moment = self.record.look(state.t, state.y)[1]
+        moment = self.record.look(state.t, state.y)
         if not (np.isfinite(self.field.velocity(state.t, state.y)).all() and np.isfinite(moment.loss)):
             return self._not_finite(state)
         return self._arrived(state, moment) if self.limits.gtol > 0 else state
@@ -273,7 +278,7 @@ class Loop:
         """Return the state after a step, with its end: convergence, the end of time, the budget."""
         finished = state.status is None and state.t >= self.limits.t_end
         if self.limits.gtol > 0 and state.status is None:
-            state = self._arrived(state, self.record.look(state.t, state.y)[1])
+            state = self._arrived(state, self.record.look(state.t, state.y))
             if state.status is not None:
                 return state
             if np.isinf(self.limits.t_end) and state.nsteps % 50 == 0 and self.record.stands_still(state.t, _LONG):

@@ -19,6 +19,7 @@ from ..validation import Array
 __all__ = ["Automatic", "Choice", "Given", "Method", "Methods", "require_method", "spelled"]
 
 _SCIPY = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+_IMPLICIT = (scipy_integrate.Radau, scipy_integrate.BDF, scipy_integrate.LSODA)
 _OURS = {"Euler": steppers.Euler, "RK4": steppers.RK4, "RKC": steppers.RKC, "ROCK4": steppers.ROCK4}
 
 
@@ -33,6 +34,7 @@ class Method:
     solver_class: Any
     stepper: Any = None  #: a `Stepper`, where the class runs one
     step_size: float | None = None
+    jacobian: Callable[[float, Array], Array] | None = None  #: for scipy's implicit methods; None: by differences
 
     @property
     def fixed(self) -> bool:
@@ -44,6 +46,10 @@ class Method:
         if not hasattr(self.stepper, "bounded_by"):
             return self
         return replace(self, stepper=self.stepper.bounded_by(bound))
+
+    def solving_with(self, jacobian: Callable[[float, Array], Array] | None) -> Method:
+        """Return the method with an exact Jacobian for it, if it solves equations."""
+        return replace(self, jacobian=jacobian) if issubclass(self.solver_class, _IMPLICIT) else self
 
     def start(
         self,
@@ -65,6 +71,8 @@ class Method:
             options["memory"] = memory
         if self.stepper is not None:
             options["stepper"] = self.stepper
+        if self.jacobian is not None:
+            options["jac"] = self.jacobian
         return self.solver_class(velocity, t, y, bound, **options)
 
 
@@ -160,10 +168,13 @@ class Given:
         return choice
 
 
-_EXPLICIT, _STABILISED = "DOP853", "ROCK4"
+_EXPLICIT, _STABILISED, _IMPLICIT_ONE = "DOP853", "ROCK4", "BDF"
 _REAL_LIMIT = 6.4  # DOP853 damps y' = -z y for steps of 1 up to this z
 _STIFF, _EASY = 4.0, 2.0  # h rho above which the explicit method is held back by stability; below which it is not
 _EVERY = 10  # steps between two looks at the spectral radius
+#: unknowns up to which an implicit step with an exact Jacobian costs less than a stabilised one: at any stiffness, and
+#: beyond an h rho; at tight and at loose tolerances (measured: benchmarks/stiffness.py)
+_FEW, _SOME, _COSTLY = (300, 150), 600, (50.0, 1000.0)
 _LOOSE = 3e-6  # rtol from which RKC is a match for ROCK4
 #: h rho above which the finish of ROCK4 costs more than it gains, and down to which rtol it does
 _FAR = ((50.0, _LOOSE), (500.0, 1e-7))
@@ -175,13 +186,15 @@ class Automatic:
     rho is the spectral radius of the Jacobian: an explicit method cannot take h rho beyond a constant, a
     stabilised one pays the root of it. That is ROCK4 first, whose errors follow `rtol` as those of DOP853 do, while the
     many short steps of RKC add up to rtol^(2/3); RKC where h rho is so large that the finish of ROCK4 costs more than
-    its order gains.
+    its order gains. Where unknowns are few and their Jacobian is exact, scipy's BDF.
     """
 
-    def __init__(self, rtol: float) -> None:
+    def __init__(self, rtol: float, unknowns: int = 0) -> None:
+        self._unknowns = unknowns  #: of an exact Jacobian; 0: there is none
         self._loose = rtol >= _LOOSE
+        self._few, self._some = 0 < unknowns <= _FEW[self._loose], 0 < unknowns <= _SOME
         self._far = next((z for z, least in _FAR if rtol >= least), np.inf)
-        self._known = {name: require_method(name, None) for name in (_EXPLICIT, "RKC", _STABILISED)}
+        self._known = {name: require_method(name, None) for name in (_EXPLICIT, "RKC", _STABILISED, _IMPLICIT_ONE)}
 
     def first(self) -> Choice:
         return Choice(_EXPLICIT, log=(f"{_EXPLICIT} from the start",))
@@ -192,6 +205,8 @@ class Automatic:
     def judge(self, choice: Choice, solver: Any) -> Choice:
         h = abs(solver.t - solver.t_old)
         choice = replace(choice, steps=choice.steps + 1)
+        if choice.name == _IMPLICIT_ONE:
+            return self._judge_implicit(choice, solver, h) if choice.steps % _EVERY == 0 else choice
         if choice.name == _EXPLICIT:
             due = choice.steps % _EVERY == 0 and not choice.stays
             return self._judge_explicit(choice, solver, h) if due else choice
@@ -210,37 +225,54 @@ class Automatic:
             return _changed(choice, "RKC", "RKC (order 2)", t, why)
         return _changed(replace(choice, stays=True), _EXPLICIT, _EXPLICIT, t, why)
 
+    def _to_implicit(self, choice: Choice, t: float, why: str) -> Choice:
+        why = f"{why}, and {self._unknowns} unknowns with an exact Jacobian"
+        return _changed(choice, _IMPLICIT_ONE, f"{_IMPLICIT_ONE} (implicit)", t, why)
+
     def _judge_explicit(self, choice: Choice, solver: Any, h: float) -> Choice:
-        choice = _measured(choice, solver)
+        choice = _measured(choice, solver, solver.fun, solver.f)
         radius = float(choice.radius)
         z = h * (radius if np.isfinite(radius) else 0.0)
         choice = replace(choice, votes=choice.votes + 1 if z > _STIFF else 0)
         if choice.votes < 2 * 2 ** min(choice.returns, 3):  # less to and fro where both do as well
             return choice
         why = f"stiff, h rho = {z:.3g} where {_EXPLICIT} is stable up to {_REAL_LIMIT:g}"
+        if self._few:
+            return self._to_implicit(choice, solver.t, why)
         return _changed(choice, _STABILISED, f"{_STABILISED} (order 4)", solver.t, why)
+
+    def _judge_implicit(self, choice: Choice, solver: Any, h: float) -> Choice:
+        choice = _measured(choice, solver, lambda t, y: solver.J @ y, solver.J @ solver.y)
+        z = h * float(choice.radius)
+        choice = replace(choice, votes=choice.votes + 1 if z < _EASY else 0)
+        return self._to_explicit(choice, solver.t, z) if choice.votes == 2 else choice
+
+    def _to_explicit(self, choice: Choice, t: float, z: float) -> Choice:
+        returned = replace(choice, returns=choice.returns + 1)
+        return _changed(returned, _EXPLICIT, _EXPLICIT, t, f"no longer stiff, h rho = {z:.3g}")
 
     def _judge_stabilised(self, choice: Choice, solver: Any, h: float) -> Choice:
         z = h * solver.stepper.known_radius(solver.state)
+        implicit = self._some and z > _COSTLY[self._loose]
         far = choice.name == _STABILISED and z > self._far
-        verdict = _EXPLICIT if z < _EASY else "RKC" if far else ""
+        verdict = _EXPLICIT if z < _EASY else _IMPLICIT_ONE if implicit else "RKC" if far else ""
         votes = choice.votes + 1 if verdict and verdict == choice.verdict else int(bool(verdict))
         choice = replace(choice, verdict=verdict, votes=votes)
         if votes < 2 * _EVERY:
             return choice
+        if implicit:
+            return self._to_implicit(choice, solver.t, f"h rho = {z:.3g}")
         if far:
             why = f"h rho = {z:.3g}, too stiff for the finish of ROCK4"
             return _changed(choice, "RKC", "RKC (order 2)", solver.t, why)
-        returned = replace(choice, returns=choice.returns + 1)
-        return _changed(returned, _EXPLICIT, _EXPLICIT, solver.t, f"no longer stiff, h rho = {z:.3g}")
+        return self._to_explicit(choice, solver.t, z)
 
 
-def _measured(choice: Choice, solver: Any) -> Choice:
-    """Return the choice with the spectral radius at the end of the last step."""
-    slope = solver.f
+def _measured(choice: Choice, solver: Any, f: Velocity, slope: Array) -> Choice:
+    """Return the choice with the spectral radius of df/dy at the end of the last step."""
     direction = choice.direction if choice.direction.size else first_direction(slope)
     radius, direction, _ = spectral_radius(
-        solver.fun, solver.t, solver.y, slope, direction, choice.radius, tries=20
+        f, solver.t, solver.y, slope, direction, choice.radius, tries=20
     )  # fmt: skip
     return replace(choice, radius=radius, direction=direction)
 

@@ -21,16 +21,34 @@ from .passages import saddle_passages
 from .state import State
 from .trajectory import Dense, Status, Trajectory
 
-__all__ = ["Record", "Row", "as_column", "pack_rows", "unpack_rows"]
+__all__ = ["Points", "Record", "Row", "as_column", "pack_rows", "unpack_rows"]
 
 
 class Row(NamedTuple):
     """A state that is kept."""
 
     t: float
-    w: Point
+    w: Any  #: W; of a flow the coordinates that it is made of, where no column asked for it
     moment: Moment
     columns: tuple[Array, ...]  #: integrals first, in the order of their names
+
+
+class Points(Sequence[Any]):
+    """W at the kept times, made of its coordinates where it is first asked for: what nobody looks at costs nothing."""
+
+    def __init__(self, points: Sequence[Point | Array], make: Callable[[Array], Point]) -> None:
+        self._points, self._make = list(points), make
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        w = self._points[i]
+        if isinstance(w, np.ndarray):
+            w = self._points[i] = self._make(w)
+        return w
 
 
 class Record:
@@ -41,25 +59,25 @@ class Record:
         self._columns = cast(Mapping[str, Column], save.columns)  # by name they are looked up before
         self.rows: list[Row] = []
         self.trace: list[tuple[float, Moment]] = []
-        self._last: tuple[float, Point, Moment] | None = None  #: the last state looked at
+        self._last: tuple[float, Moment] | None = None  #: the last state looked at
         self._knots: list[float] = []
         self._interpolants: list[Any] = []
 
-    def look(self, t: float, y: Array) -> tuple[Point, Moment]:
-        """Return W and its numbers, from one gradient; the last state looked at is not looked at again."""
+    def look(self, t: float, y: Array) -> Moment:
+        """Return the numbers of W; the last state looked at is not looked at again."""
         if self._last is None or self._last[0] != t:
-            self._last = (t, *self._field.measure(y))
+            self._last = t, self._field.measure(y)
             if not self.trace or t > self.trace[-1][0]:
-                self.trace.append((t, self._last[2]))
-        return self._last[1:]
+                self.trace.append(self._last)
+        return self._last[1]
 
     def keep(self, t: float, y: Array) -> None:
         """Keep W, its numbers and its columns; a time already kept is kept once."""
         if self.rows and t <= self.rows[-1].t:
             return
-        w, moment = self.look(t, y)
-        system = self._field.system
+        moment, system = self.look(t, y), self._field.system
         integrals = system.integrals(y) if isinstance(system, Accumulating) else []
+        w = system.point(y) if self._columns else y[: self._field.chart_system.y0.size]
         columns = [self._column(i, name, function(t, w)) for i, (name, function) in enumerate(self._columns.items())]
         self.rows.append(Row(t, w, moment, (*map(np.asarray, integrals), *columns)))
 
@@ -106,7 +124,7 @@ class Record:
             loss=np.array(loss),
             singular_values=np.array(s),
             stationarity=np.array(stationarity),
-            points=list(points),
+            points=Points(points, self._field.chart_system.point),
             status=status,
             message=f"{status.value}{state.detail} {where}",
             nfev=self._field.nfev,
@@ -144,7 +162,8 @@ class Record:
     def pack(self, rows: int = 0, looks: int = 0) -> dict[str, Array]:
         """Return the rows and the trace, from the given numbers on, as arrays with one row each."""
         names = (*self._save.integrals, *self._columns)
-        return _pack("trace", self.trace[looks:]) | pack_rows(self.rows[rows:], names)
+        points = Points([row.w for row in self.rows[rows:]], self._field.chart_system.point)
+        return _pack("trace", self.trace[looks:]) | pack_rows(self.rows[rows:], points, names)
 
     def last_columns(self) -> Iterator[tuple[str, Array, Callable[[], Any]]]:
         """Yield the name of each column, its value in the last row, and its function there."""
@@ -166,10 +185,10 @@ def as_column(name: str, found: Any, first: Array | None) -> Array:
     return array.astype(np.float64)
 
 
-def pack_rows(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Array]:
-    """Return rows as arrays with one row each; `names` are those of their columns."""
+def pack_rows(rows: Sequence[Row], points: Sequence[Point], names: Sequence[str]) -> dict[str, Array]:
+    """Return rows and their points as arrays with one row each; `names` are those of their columns."""
     arrays = _pack("kept", [(row.t, row.moment) for row in rows])
-    arrays |= {f"kept_{name}": a for name, a in pack_points([row.w for row in rows]).items()}
+    arrays |= {f"kept_{name}": a for name, a in pack_points(points).items()}
     columns = {f"kept_column_{name}": [row.columns[i] for row in rows] for i, name in enumerate(names)}
     return arrays | {name: np.array(values) for name, values in columns.items() if rows}
 

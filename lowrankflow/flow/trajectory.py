@@ -112,8 +112,8 @@ class Trajectory:
         Singular values of W, decreasing; k the rank, or the narrowest width of a network.
     stationarity : ndarray, (K,)
         Frobenius norm of the projected gradient (Riemannian flow), or of all factor gradients (factor flow).
-    points : list
-        W at those times: LowRankMatrix or LinearNetwork.
+    points : sequence
+        W at those times: LowRankMatrix or LinearNetwork, each made of its coordinates where it is first asked for.
     status : Status
         Why it ended; ``status.converged`` is distinct from ``status.finished``.
     message : str
@@ -135,7 +135,7 @@ class Trajectory:
     loss: Array
     singular_values: Array
     stationarity: Array
-    points: list[Any]  # of one kind, by the flow: LowRankMatrix or LinearNetwork
+    points: Sequence[Any]  # of one kind, by the flow: LowRankMatrix or LinearNetwork
     status: Status
     message: str
     nfev: int

@@ -324,7 +324,7 @@ def _crossing(path: Trajectory, looked: Sequence[State | None], i: int) -> float
     return float(t[i - 1] + part * (t[i] - t[i - 1]))
 
 
-def _checked(path: Trajectory, loss: Loss) -> tuple[Seen | None, list[Any]]:
+def _checked(path: Trajectory, loss: Loss) -> tuple[Seen | None, Sequence[Any]]:
     """Return the pairs of the targets, None for a loss without, and the points."""
     if not isinstance(path, Trajectory):
         raise TypeError(f"`path` must be a Trajectory, got {validation.describe(path)}.")

@@ -12,6 +12,8 @@ from inspect import getattr_static
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import numpy as np
+
 from .. import validation
 from ..matrices import LowRankMatrix, Matrix, MatrixOrArray, Product
 from ..operators import MatrixLike
@@ -44,7 +46,7 @@ class LossFacts:
         Methods of the loss.
     convex, twice_differentiable : bool or None
         What it says of itself; None: not known.
-    fixed_rank, exponential_tail, differentiable_by_autograd : bool
+    fixed_rank, exponential_tail, differentiable_by_autograd, hessian_of_stacks : bool
         What it says of itself; False where it says nothing.
     lower_bound : float or None
         A number that no value is below.
@@ -69,12 +71,21 @@ class LossFacts:
     fixed_rank: bool
     exponential_tail: bool
     differentiable_by_autograd: bool
+    hessian_of_stacks: bool
     lower_bound: float | None
 
     @cached_property
     def curvature(self) -> float | None:
         value = optional(self.loss, "curvature")
         return None if value is None else validation.require_number("loss.curvature", value)
+
+    def hessians(self, w: MatrixOrArray, zs: Array) -> Array:
+        """Return the Hessian applied to each of D directions, (m, n, D); at once where the loss says it ``stacks``."""
+        assert self.hessian is not None
+        if self.hessian_of_stacks:
+            return np.moveaxis(np.asarray(self.hessian(w, np.moveaxis(zs, 2, 0))), 0, 2)
+        eye = np.eye(zs.shape[1])
+        return np.stack([self.hessian(w, zs[:, :, d]) @ eye for d in range(zs.shape[2])], axis=2)
 
     @cached_property
     def spectrum(self) -> Spectrum | None:
@@ -142,6 +153,7 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
         fixed_rank=bool(optional_flag(loss, "fixed_rank", "loss")),
         exponential_tail=bool(optional_flag(loss, "exponential_tail", "loss")),
         differentiable_by_autograd=bool(optional_flag(loss, "differentiable_by_autograd", "loss")),
+        hessian_of_stacks=bool(optional_flag(loss, "hessian_of_stacks", "loss")),
         lower_bound=None if least is None else validation.require_finite_number("loss.lower_bound", least),
     )
 

@@ -74,6 +74,7 @@ class LeastSquares:
 
     differentiable_by_autograd = True  #: `value` can be traced with W an autograd array
     convex = True  #: in W
+    hessian_of_stacks = True  #: `hessian` takes (D, m, n) too
 
     def __init__(
         self,
@@ -135,8 +136,13 @@ class LeastSquares:
         total = self._constant
         for start in range(0, self._inputs.shape[1], _BLOCK):
             block = slice(start, start + _BLOCK)
-            residual = w @ self._inputs[:, block] - self._targets[:, block]
-            total = total + 0.5 * (residual * residual).sum()
+            residual, targets = w @ self._inputs[:, block], self._targets[:, block]
+            if type(residual) is np.ndarray:  # in place, which autograd's arrays are not for
+                residual -= targets
+                total = total + 0.5 * float(np.vdot(residual, residual))
+            else:
+                residual = residual - targets
+                total = total + 0.5 * (residual * residual).sum()
         return total
 
     def gradient(self, w: MatrixOrArray) -> OperatorSum:
@@ -158,8 +164,8 @@ class LeastSquares:
         return OperatorSum(left @ right + self._minus_cross)
 
     def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
-        """Return the Hessian applied to Z, Z X X^T; it does not depend on W."""
-        if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
+        """Return the Hessian applied to Z, Z X X^T, or to each Z of a stack (D, m, n); it does not depend on W."""
+        if getattr(z, "shape", ())[-2:] != self.shape or not hasattr(z, "__matmul__"):
             require_matrix("z", z, self.shape)
         if isinstance(z, np.ndarray):
             return z @ self._gram

@@ -17,6 +17,8 @@ class Loss(Protocol):
 
     ``hessian(w, z)``
         The Hessian at W applied to Z, as something that can be multiplied like a gradient.
+    ``hessian_of_stacks``
+        True if it takes a stack of Z too, (D, m, n): then Jacobians are made at once.
     ``value_and_gradient(w)``
         Both at once, sharing the residual.
     ``curvature``

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import pairwise
+from operator import matmul
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -483,7 +484,7 @@ class LinearNetwork(_Implicit):
         if p == 0:
             return self.factors[0], np.eye(self.shape[1])
         # both chains start at the narrow layer, so no intermediate is larger than its result
-        right = reduce(np.matmul, self.factors[p - 1 :: -1])
+        right = reduce(matmul, self.factors[p - 1 :: -1])
         left = reduce(lambda a, f: f @ a, self.factors[p:])
         return left, right
 

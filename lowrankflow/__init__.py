@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; the tables below say the same to Python
+    from . import batched as batched
     from . import charts as charts
     from . import checks as checks
     from . import columns as columns
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import scalar as scalar
     from . import separation as separation
     from . import steppers as steppers
+    from . import sweeps as sweeps
     from .charts import Factors as Factors
     from .charts import Lifted as Lifted
     from .charts import SingularFrame as SingularFrame
@@ -75,8 +77,10 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .report import Hypothesis as Hypothesis
     from .report import Report as Report
     from .report import Table as Table
+    from .sweeps import sweep as sweep
 
 _ROOMS = {  # and the names of the package that live there
+    "batched": "",
     "charts": "Factors Lifted SingularFrame",
     "checks": "check_loss check_manifold check_metric",
     "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",
@@ -100,6 +104,7 @@ _ROOMS = {  # and the names of the package that live there
     "scalar": "",
     "separation": "",
     "steppers": "",
+    "sweeps": "sweep",
 }
 _MOVED = {  # names of the package before 1.0: a DeprecationWarning says where they live
     "flow": "CheckpointFailed Passage",

@@ -155,7 +155,7 @@ def require_output_folder(path: str | os.PathLike[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".lowrankflow-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another of this name may have been faster
     except OSError as error:
         raise ValueError(
             f"`out` must be a folder that can be written, got {str(folder)!r} ({error.strerror}). Choose another."

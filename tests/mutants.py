@@ -1117,6 +1117,55 @@ MUTANTS = [
            "test_facts.py::test_normalisation_is_the_loss_in_one_line test_problems.py::test_a_report_does_not_run_code"),
     Mutant("unsigned", "        sign(interrupted.report)\n        raise", "        raise",
            "test_problems.py::test_an_interrupted_report_carries_its_problem"),
+    # -- many runs in one array ----------------------------------------------------------------------------------------
+    Mutant(
+        "batched-polynomial",
+        "_between(left, t @ m.mT @ t, right, p - 1) - _between(left, m, right, p)",
+        "_between(left, t @ m @ t, right, p - 1) - _between(left, m, right, p)",
+        "test_batched.py::TestFlows::test_random_batches_member_by_member",
+    ),
+    Mutant(
+        "batched-members-left",
+        "self._members = self._members[chosen]",
+        "self._members = self._members[: chosen.size]",
+        "test_batched.py::TestFlows::test_neighbours_change_nothing",
+    ),
+    Mutant(
+        "batched-losses-left",
+        "found._numbers = chosen if self._numbers is None else self._numbers[chosen]",
+        "found._numbers = None",
+        "test_batched.py::TestDescent::test_the_edge_of_those_that_are_left",
+    ),
+    Mutant(
+        "batched-own-tolerance",
+        "errors, system.blocks, system.scales(state.y), self._tolerance(state))",
+        "errors, system.blocks, system.scales(state.y), self._tolerance(state)[:1])",
+        "test_batched.py::TestFlows::test_random_batches_member_by_member",
+    ),
+    Mutant(
+        "batched-samples",
+        "own[:, None] * self._samples",
+        "0 * own[:, None] * self._samples",
+        "test_batched.py::TestDescent::test_random_batches_member_by_member",
+    ),
+    Mutant(
+        "batched-last-good",
+        "self._end(record, k, replace(state, nfev=nfev), to_numpy(~finite), Status.NOT_FINITE)",
+        "self._end(record, k + 1, replace(state, nfev=nfev), to_numpy(~finite), Status.NOT_FINITE)",
+        "test_batched.py::TestDescent::test_random_batches_member_by_member",
+    ),
+    Mutant(
+        "wilson",
+        "(p * (1 - p) / n + (z / (2 * n)) ** 2)",
+        "(p * (1 - p) / n)",
+        "test_batched.py::TestAlmostEveryStart::test_wilson_is_that_of_scipy",
+    ),
+    Mutant(
+        "almost-every-side",
+        "u[:, :, 0] *= (wanted * sign)[:, None]",
+        "u[:, :, 0] *= (abs(wanted) * sign)[:, None]",
+        "test_batched.py::TestAlmostEveryStart::test_almost_every_start",
+    ),
 ]
 
 

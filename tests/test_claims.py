@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lowrankflow as lrf
+from lowrankflow.batched import almost_every_start
 from lowrankflow.checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from lowrankflow.claims import CLAIMS, OF_METRICS, OF_THE_LANDSCAPE, VERIFIED, Measurement, claim
 from lowrankflow.claims.landscape import LANDSCAPE
@@ -20,6 +21,7 @@ GROUPS = {
     "verify": VERIFIED, "compare": OF_METRICS,
     "landscape": (*LANDSCAPE, *OF_THE_LANDSCAPE), "descent": TRAINING, "scalar": SCALAR,
     "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
+    "batched": (almost_every_start,),
 }  # fmt: skip
 
 

@@ -25,8 +25,8 @@ FLOORS = {
     "matrices": 1, "report": 1, "statements": 1,
     "metrics": 2, "losses": 2, "data": 2, "steppers": 2, "flows": 2, "problems": 2, "exact": 2,
     "gradients": 3, "geometry": 3, "charts": 3, "columns": 3,
-    "flow": 4, "descent": 4, "separation": 4, "checks": 4, "claims": 4, "landscape": 4, "scalar": 4,
-    "compare": 5,
+    "flow": 4, "descent": 4, "batched": 4, "separation": 4, "checks": 4, "claims": 4, "landscape": 4, "scalar": 4,
+    "compare": 5, "sweeps": 5,
     "render": 6, "experiments": 6, "plotting": 6, "html_report": 6, "pymanopt_manifold": 6,
     "cli": 7, "__main__": 7, "__init__": 8,
 }  # fmt: skip
@@ -137,8 +137,8 @@ def test_every_parameter_of_a_public_function_is_documented(function):
     assert text
     names = [n for n in inspect.signature(function).parameters if n not in ("self", "cls")]
     if len(names) > 1:
-        listed = re.findall(r"^([\w, ]+) : ", text, flags=re.MULTILINE)
-        documented = {n.strip() for line in listed for n in line.split(",")}
+        listed = re.findall(r"^([\w*, ]+) : ", text, flags=re.MULTILINE)
+        documented = {n.strip(" *") for line in listed for n in line.split(",")}
         missing = [n for n in names if n not in documented]
         if "Parameters" in text:
             assert not missing
@@ -381,7 +381,7 @@ def blocks(name):
 
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
-    "docs/descent.md", "docs/exact.md", "docs/scalar.md",
+    "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/batched.md", "docs/sweeps.md",
 ]  # fmt: skip
 
 

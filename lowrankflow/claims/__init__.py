@@ -6,7 +6,7 @@
 - `landscape`: of the place of a network at a critical point.
 - `critical_points`, `canonical_forms`, `ways_out`, `passages`, `any_loss`, `counterexamples`, `closed_forms`: of the
   landscape at large, on random problems, `populations`.
-- Those of what users bring stand in ``lowrankflow.checks``, beside what they check.
+- Those of what users bring stand in ``lowrankflow.checks``, beside what they check; almost every start in ``batched``.
 - `gaps`: how far two W lie apart.
 - `page`: docs/claims.md, from the words.
 """
@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .. import validation
+from ..batched import almost_every_start
 from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from ..scalar.verification import SCALAR
 from ..statements import Measurement, Statement, Words, claim
@@ -56,6 +57,7 @@ def _words() -> dict[str, Words]:
     checks: Mapping[str, tuple[Statement[Any], ...]] = {
         "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
         "landscape": (*landscape.LANDSCAPE, *OF_THE_LANDSCAPE), "descent": training.TRAINING, "scalar": SCALAR,
+        "batched": (almost_every_start,),
     }  # fmt: skip
     known = {one.name: one.words for one in _BY_NAME}
     return known | {f"{check} {one.name}": one.words for check, claims in checks.items() for one in claims}

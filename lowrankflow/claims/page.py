@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ..batched import almost_every_start
 from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from ..scalar.verification import SCALAR
 from ..statements import Statement
@@ -86,6 +87,12 @@ _SECTIONS = (
         " start, and measure every bound at every update.",
         TRAINING,
         "descent ",
+    ),
+    _Section(
+        "Almost every start",
+        "`lrf.batched.almost_every_start` integrates the flow of the factors from a thousand random starts in one array.",
+        (almost_every_start,),
+        "batched ",
     ),
     _Section(
         "Networks of scalars",

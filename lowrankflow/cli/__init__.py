@@ -4,6 +4,7 @@
 - `problem`: the problem that they state, or that a file states.
 - `output`: tables, files and the progress bar.
 - `reproduce`: the experiments of the paper.
+- `sweep`: grids of runs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .arguments import BAD_INPUT, LANDSCAPE, parser
 from .output import output_folder, progress_bar, show, write
 from .problem import read_problem, read_theory
 from .reproduce import reproduce_experiments
+from .sweep import sweep_command, with_action
 
 __all__ = ["main"]
 
@@ -106,9 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     top = parser()
     try:
-        args = top.parse_args(argv)
+        args = top.parse_args(with_action(sys.argv[1:] if argv is None else list(argv)))
         if args.command is None:
-            top.error("a command is missing, choose verify, compare, check-loss, landscape, reproduce or datasets")
+            top.error(
+                "a command is missing, choose verify, compare, check-loss, landscape, reproduce, sweep or datasets"
+            )
         if args.command == "datasets":
             names = data.available()
             width = max(map(len, names))
@@ -120,6 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return PASSED
         if args.command == "reproduce":
             return reproduce_experiments(args)
+        if args.command == "sweep":
+            return sweep_command(args)
         return _carry_out(args)
     except SystemExit as stop:
         return int(stop.code or 0)

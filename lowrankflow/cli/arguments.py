@@ -80,6 +80,34 @@ is kept).
 """
 
 
+_SWEEP_EPILOG = """
+a grid file:
+  [problem]                       # what all jobs share: the fields of a problem
+  data = "digits"
+  rank = 5
+  [grid]                          # what varies: their product
+  depth = [2, 3, 5]
+  scale = {log = [1e-4, 1.0, 9]}  # or {linear = [a, b, n]}
+  seed = {count = 20}             # 0 to 19
+  [run]
+  kind = "flow"                   # or descent, verify, compare, landscape
+  columns = ["loss", "effective_rank"]
+
+[[zip]] pairs lists of one length, [random] draws count samples. All of it: docs/sweeps.md.
+
+examples:
+  lowrankflow sweep grid.toml                                 # into the folder grid; again: only what is missing
+  lowrankflow sweep grid.toml --out runs --workers 4
+  lowrankflow sweep grid.toml --scheduler tcp://node1:8786    # on Dask
+  lowrankflow sweep status grid
+  lowrankflow sweep plot grid --y loss --x scale --lines depth
+  lowrankflow sweep plot grid --y "hidden_error<0.01" --x missing --lines rank --heat
+
+exit status: 0 all jobs are done; 1 some failed, or the rest could not be done; 2 bad usage or bad input; 130 interrupted
+(what is done is kept).
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors in one line, without the usage text before them."""
 
@@ -149,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check_loss(commands)
     _add_landscape(commands)
     _add_reproduce(commands)
+    _add_sweep(commands)
     commands.add_parser("datasets", help="list the bundled data sets")
     return top
 
@@ -334,3 +363,48 @@ def _add_reproduce(commands: Any) -> None:
     reproduce.add_argument("--quick", action="store_true", help="fewer and smaller runs: some seconds each")
     reproduce.add_argument("--out", metavar="DIR", default=".", help="where to write (default: here)")
     reproduce.add_argument("--quiet", action="store_true", help="no progress bar, no table: one line an experiment")
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="carry out a grid of runs, nothing lost, and plot it",
+        description="Carry out all jobs of a grid file that have no result yet, on this machine or on a Dask cluster; say what"
+        " is done, failed and missing; plot it.",
+        epilog=_SWEEP_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="lowrankflow sweep GRID.toml [options] | sweep status DIR | sweep plot DIR [options]",
+    )
+    actions = sweep.add_subparsers(dest="action", metavar="action", parser_class=_Parser)
+    run = actions.add_parser("run", help="a grid file alone means this")
+    run.add_argument("grid", metavar="GRID.toml", help="what varies, and what does not")
+    run.add_argument("--out", metavar="DIR", help="the folder for results (default: the name of the file, here)")
+    run.add_argument("--workers", type=int, metavar="N", help="processes of this machine (default: all of its cores)")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, tcp://HOST:PORT, whose workers see the folder")
+    run.add_argument("--retry", action="store_true", help="do the jobs that failed once more")
+    run.add_argument("--loss", metavar="FILE.py:Name", help="given again where the grid names it: it is run")
+    run.add_argument("--quiet", action="store_true", help="no progress bar: one line")
+    status = actions.add_parser("status", help="what is done, failed and missing")
+    status.add_argument("folder", metavar="DIR", help="of a sweep, finished or not")
+    plot = actions.add_parser("plot", help="lines with bands, heat maps, small multiples; and their numbers")
+    plot.add_argument("folder", metavar="DIR", help="of a sweep, finished or not")
+    plot.add_argument(
+        "--y",
+        metavar="RESULT",
+        help="what is plotted; or a share of jobs: 'loss<0.1', 'status=CONVERGED' (default: the first)",
+    )
+    plot.add_argument("--x", metavar="FIELD", help="along x (default: the longest axis of numbers)")
+    plot.add_argument(
+        "--lines", metavar="FIELD", help="a line each, or upright in a heat map (default: the second longest)"
+    )
+    plot.add_argument("--rows", metavar="FIELD", help="a row of panels each")
+    plot.add_argument("--columns", metavar="FIELD", help="a column of panels each")
+    plot.add_argument("--heat", action="store_true", help="a heat map of x and lines, such as a phase diagram")
+    plot.add_argument(
+        "--where", metavar="FIELD=VALUE", action="append", default=[], help="only these jobs; may be repeated"
+    )
+    plot.add_argument("--xscale", choices=("linear", "log"), help="default: as the numbers ask for")
+    plot.add_argument("--yscale", choices=("linear", "log"), help="of the result")
+    plot.add_argument(
+        "--picture", metavar="FILE.png", help="default: RESULT.png in DIR; the numbers in RESULT.csv beside it"
+    )

@@ -48,6 +48,16 @@ class MiniBatches:
         (m, n), that of W.
     per_epoch : int
         Batches an epoch.
+    size, samples : int
+        Samples a batch, and all of them.
+    inputs, targets : ndarray, (p, n) and (p, m)
+        The data, samples in rows.
+    misfit : callable or None
+        As given.
+    reduction : str
+        As given.
+    seed : int
+        Of the orders.
 
     Raises
     ------
@@ -94,10 +104,10 @@ class MiniBatches:
             raise ValueError(f"`size` must not exceed the samples, got {self.size} for {x.shape[1]} of them.")
         self.reduction, self.samples = reduction, x.shape[1]
         # samples in rows: the columns of a batch are then whole cache lines
-        self._inputs = np.ascontiguousarray(x.T)
-        self._targets = np.ascontiguousarray(np.moveaxis(y, -1, 0))
+        self.inputs = np.ascontiguousarray(x.T)
+        self.targets = np.ascontiguousarray(np.moveaxis(y, -1, 0))
         validation.require_callable("misfit", misfit)
-        self._misfit = misfit
+        self.misfit = misfit
         probe = (misfit or Squared)(y)
         self.shape = (getattr(probe, "output_shape", y.shape)[0], x.shape[0])
         self.per_epoch = -(-self.samples // self.size)
@@ -115,12 +125,12 @@ class MiniBatches:
     def __call__(self, k: int) -> Loss:
         """Return the loss of the update k = 0, 1, ..."""
         chosen = self.indices(k)
-        x, y = self._inputs[chosen].T, np.moveaxis(self._targets[chosen], 0, -1)
+        x, y = self.inputs[chosen].T, np.moveaxis(self.targets[chosen], 0, -1)
         weight = 1 / chosen.size if self.reduction == "mean" else self.samples / chosen.size
-        return _Batch(x, (self._misfit or Squared)(y), weight, self.shape)
+        return _Batch(x, (self.misfit or Squared)(y), weight, self.shape)
 
     def __repr__(self) -> str:
-        misfit = f", misfit={getattr(self._misfit, '__name__', self._misfit)}" if self._misfit else ""
+        misfit = f", misfit={getattr(self.misfit, '__name__', self.misfit)}" if self.misfit else ""
         return f"MiniBatches({self.size} of {self.samples}, {self.reduction}{misfit}, seed {self.seed})"
 
 

@@ -151,7 +151,7 @@ class Adam:
         mean = [a * m + (1 - a) * g for m, g in zip(memory["mean"], egrads, strict=True)]
         square = [b * v + (1 - b) * (g * g) for v, g in zip(memory["square"], egrads, strict=True)]
         first, second = 1 - a ** (k + 1), 1 - b ** (k + 1)
-        d = [m / first / (np.sqrt(v / second) + self.epsilon) for m, v in zip(mean, square, strict=True)]
+        d = [m / first / ((v / second) ** 0.5 + self.epsilon) for m, v in zip(mean, square, strict=True)]
         return d, {"mean": mean, "square": square}
 
 
@@ -301,4 +301,4 @@ def _require_share(name: str, value: float) -> None:
 
 
 def _zeros(factors: Sequence[Array]) -> list[Array]:
-    return [np.zeros_like(f) for f in factors]
+    return [0.0 * f for f in factors]

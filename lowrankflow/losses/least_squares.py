@@ -119,6 +119,11 @@ class LeastSquares:
         self._minus_cross: Any = Product(validation.read_only(-y), x.T) if few else validation.read_only(-(y @ x.T))
 
     @property
+    def compressed(self) -> tuple[Array, Array, float]:
+        """The data as the loss keeps them: X and Y of at most n samples, weighted, and c; L(W) = 1/2 ||W X - Y||^2 + c."""
+        return self._inputs, self._targets, self._constant
+
+    @property
     def normalisation(self) -> str:
         """The loss in one line, with its normalisation."""
         divisor = "" if self.reduction == "sum" else f" / {self.samples}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,13 +66,19 @@ class Built:
         return self.network.to_low_rank()
 
 
-def build(problem: Problem, handed: Handed) -> Built:
+def build(problem: Problem, handed: Handed, known: MutableMapping[Any, Any] | None = None) -> Built:
     """Read and prepare the data, and make W(0)."""
     numbers, rng = Numbers(problem, handed), np.random.default_rng(problem.seed)
-    if problem.loss is not None and is_code(problem.loss):
-        numbers.code(problem.loss)
-    make = maker(problem.loss, {key: _plain(value) for key, value in problem.loss_args}, problem.reduction)
-    loss, about, measures = (_completion if problem.completing else _fit)(problem, numbers, make, rng)
+    what = _read_by(problem)
+    if known is not None and what in known:
+        (loss, about, measures), found, state = known[what]
+        numbers.found, about = dict(found), dict(about)
+        if problem.missing is not None:
+            rng.bit_generator.state = state
+    else:
+        loss, about, measures = _read(problem, numbers, rng)
+        if known is not None:
+            known[what] = (loss, dict(about), measures), dict(numbers.found), rng.bit_generator.state
     about |= {"seed": problem.seed}
     start: LowRankMatrix | None
     if problem.factors is not None:
@@ -83,6 +89,23 @@ def build(problem: Problem, handed: Handed) -> Built:
         network, start = None, _start(problem, loss, rng)
     sealed = replace(problem, sha256=numbers.found)
     return Built(sealed, loss, start, network, about, measures, rng)
+
+
+def _read_by(problem: Problem) -> Any:
+    """Return what the loss depends on: two problems that agree in it have the same one."""
+    draws = None if problem.missing is None else problem.seed
+    return (
+        problem.data, problem.inputs, problem.targets, problem.observed, problem.missing, draws, problem.preprocess,
+        problem.loss, problem.loss_args, problem.reduction, problem.sha256,
+    )  # fmt: skip
+
+
+def _read(problem: Problem, numbers: Numbers, rng: np.random.Generator) -> _Read:
+    """Return the loss, what to say of the data, and how to judge W by the entries that were hidden."""
+    if problem.loss is not None and is_code(problem.loss):
+        numbers.code(problem.loss)
+    make = maker(problem.loss, {key: _plain(value) for key, value in problem.loss_args}, problem.reduction)
+    return (_completion if problem.completing else _fit)(problem, numbers, make, rng)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from .. import validation
 from ..files import require_file
 from .building import Built, build
 from .named_losses import FITS, is_code, require_known
-from .rules import AS_VALUES, require_sha256
+from .rules import AS_VALUES, as_json, require_sha256
 from .sources import InMemory
 
 __all__ = ["Problem", "loss_argument"]
@@ -167,7 +167,7 @@ class Problem:
         """Whether a matrix is completed from some of its entries."""
         return self.observed is not None or self.missing is not None
 
-    def build(self, *, loss: str | None = None, **arrays: Any) -> Built:
+    def build(self, *, loss: str | None = None, known: MutableMapping[Any, Any] | None = None, **arrays: Any) -> Built:
         """Read and prepare the data, and make the loss and W(0).
 
         Parameters
@@ -175,6 +175,9 @@ class Problem:
         loss : str, optional
             "FILE.py:Name", where the problem names such a loss: its file is run only by being named here again, perhaps
             at another path. A problem that came from a file of someone else's runs nothing by itself.
+        known : dict, optional
+            Of the caller: losses that were made are kept there and taken from there, with the same numbers, so that problems
+            that differ in W(0) alone read and prepare their data once. The data must not change meanwhile.
         **arrays
             ``inputs=``, ``targets=``, ``observed=``, ``factors=``, those that the problem names as arrays in memory.
 
@@ -196,14 +199,14 @@ class Problem:
             problem = replace(self, loss=_given_again(str(self.loss), loss))
         elif loss is not None:
             raise ValueError(f"`loss` must only be given again where the problem names FILE.py:Name, got {loss!r}.")
-        return build(problem, arrays)
+        return build(problem, arrays, known)
 
     # -- texts -----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Return the problem as JSON-ready values."""
-        entries = {f.name: _json(getattr(self, f.name)) for f in fields(self)}
-        pairs = {name: {key: _json(v) for key, v in getattr(self, name)} for name in ("loss_args", "sha256")}
+        entries = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
+        pairs = {name: {key: as_json(v) for key, v in getattr(self, name)} for name in ("loss_args", "sha256")}
         if self.descent is None:  # so that problems of flows are called what they were before there was another kind
             del entries["descent"]
         return {"schema": _SCHEMA} | entries | pairs
@@ -311,7 +314,7 @@ def _literal(text: str) -> Any:
 
 
 def _argument_text(value: Any) -> str:
-    return value if isinstance(value, str) and _literal(value) == value else repr(_json(value))
+    return value if isinstance(value, str) and _literal(value) == value else repr(as_json(value))
 
 
 def _option_text(value: Any) -> str:
@@ -335,10 +338,3 @@ def _in_memory(name: str, entry: Mapping[str, Any]) -> InMemory:
         raise ValueError(f"`{name}` must have shape and sha256, got {', '.join(map(str, entry))}.")
     shape = tuple(validation.require_integer("shape", d, low=1) for d in entry["shape"])
     return InMemory(shape, require_sha256("sha256", entry["sha256"]))
-
-
-def _json(value: Any) -> Any:
-    """Return a field as JSON has it."""
-    if isinstance(value, InMemory):
-        return {"shape": list(value.shape), "sha256": value.sha256}
-    return [_json(v) for v in value] if isinstance(value, tuple) else value

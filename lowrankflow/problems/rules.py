@@ -10,9 +10,9 @@ from typing import Any
 from .. import data, validation
 from ..matrices.requirements import require_depth
 from ..metrics.names import named_metrics
-from .sources import as_source
+from .sources import InMemory, as_source
 
-__all__ = ["AS_VALUES", "require_sha256"]
+__all__ = ["AS_VALUES", "as_json", "require_sha256"]
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -139,3 +139,10 @@ AS_VALUES: dict[str, Callable[[str, Any], Any]] = {
     "descent": _whole(1),
     "sha256": _hashes,
 }
+
+
+def as_json(value: Any) -> Any:
+    """Return what a field is kept as, as JSON has it."""
+    if isinstance(value, InMemory):
+        return {"shape": list(value.shape), "sha256": value.sha256}
+    return [as_json(v) for v in value] if isinstance(value, tuple) else value

@@ -18,7 +18,7 @@ from ..validation import Array
 if TYPE_CHECKING:
     from .problem import Problem
 
-__all__ = ["InMemory", "Numbers", "as_source", "file_hash", "require_hash"]
+__all__ = ["InMemory", "Numbers", "as_source", "file_hash", "require_hash", "source_hash"]
 
 Handed = Mapping[str, Any]  #: what was given in memory, by the names of the arguments
 
@@ -90,6 +90,24 @@ def file_hash(name: str, path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def source_hash(name: str, source: str) -> str:
+    """Return the SHA-256 of what a problem names: of the numbers of bundled data, of the bytes of a file or of a loss's file.
+
+    Parameters
+    ----------
+    name : {"data", "inputs", "targets", "observed", "factors", "loss"}
+    source : str
+        A name of bundled data, a path, or "FILE.py:Name".
+    """
+    if name == "data":
+        return _data_hash(data.load(source))
+    return file_hash(name, source.rpartition(":")[0] if name == "loss" else source)
+
+
+def _data_hash(read: data.DataSet) -> str:
+    return _hash(*((read.inputs,) if read.targets is None else (read.inputs, read.targets)))
+
+
 def require_hash(name: str, what: str, found: str, known: Mapping[str, str]) -> None:
     """Refuse numbers that are not those of the problem."""
     if known.get(name, found) != found:
@@ -123,8 +141,7 @@ class Numbers:
         p = self.problem
         if p.data is not None:
             read = data.load(p.data)
-            arrays = (read.inputs,) if read.targets is None else (read.inputs, read.targets)
-            self._tell("data", p.data, _hash(*arrays))
+            self._tell("data", p.data, _data_hash(read))
             return read
         if isinstance(p.inputs, str) and not isinstance(p.targets, InMemory):
             self._tell_file("inputs", p.inputs)

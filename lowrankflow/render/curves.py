@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-__all__ = ["draw_figure"]
+__all__ = ["MANY", "MANY_MARKERS", "draw_figure"]
 
 #: ones of many: the label's number chooses among seven colours, five dashes and nine markers, so 315 differ
-_MANY = ("#0072b2", "#d55e00", "#009e73", INK, "#cc79a7", "#e69f00", "#56b4e9")
+MANY = ("#0072b2", "#d55e00", "#009e73", INK, "#cc79a7", "#e69f00", "#56b4e9")
 _MANY_DASHES: list[Any] = ["-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (7, 1.6, 1.5, 1.6, 1.5, 1.6))]
-_MANY_MARKERS = "os^DvPX<>"
+MANY_MARKERS = "os^DvPX<>"
 _DASHES: list[Any] = [(0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (10, 2, 3, 2))]
 _MARKERS = "os^Dv"
 _MARK_HEIGHT = 0.05  # of the axes, between two names at their right
@@ -121,8 +121,8 @@ def _look(curve: Curve, variant: int, variants: int, crowd: int) -> dict[str, An
     marker = _MARKERS[variant % len(_MARKERS)]
     look: dict[str, Any] = {"color": shaded, "linewidth": width, "zorder": order}
     if curve.role == "one":
-        look |= {"color": _MANY[variant % len(_MANY)], "linestyle": _MANY_DASHES[variant % len(_MANY_DASHES)]}
-        look |= {"marker": _MANY_MARKERS[variant % len(_MANY_MARKERS)], "markersize": 6.0}
+        look |= {"color": MANY[variant % len(MANY)], "linestyle": _MANY_DASHES[variant % len(_MANY_DASHES)]}
+        look |= {"marker": MANY_MARKERS[variant % len(MANY_MARKERS)], "markersize": 6.0}
         look |= {"markeredgecolor": "white", "markeredgewidth": 0.6}
         if len(curve.x) > 24:  # a few marks along the line, not at the same places on every one
             look["markevery"] = (0.02 + 0.03 * (variant % 5), 0.16)

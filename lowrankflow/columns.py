@@ -17,7 +17,7 @@ from .losses.requirements import require_loss
 from .matrices import LinearNetwork, LowRankMatrix, singular_values
 from .validation import Array
 
-__all__ = ["NAMES", "distance_to", "held_out", "named"]
+__all__ = ["NAMES", "OF_FACTORS", "distance_to", "held_out", "named"]
 
 Column = Callable[[float, Any], Any]
 
@@ -183,6 +183,9 @@ def _effective_rank(loss: Loss, t: float, w: Any) -> float:
 
 
 #: the columns that have a name
+#: those that runs of factors alone have
+OF_FACTORS = ("sharpness", "imbalance", "imbalance_spectrum", "layer_alignment")
+
 NAMES: Mapping[str, Callable[[Any, float, Any], Any]] = {
     "sharpness": _sharpness,
     "imbalance": _imbalance,

@@ -22,6 +22,7 @@ __all__ = ["draw_sweep", "sweep_picture"]
 _DPI = 150
 _TICKS = 7  #: labels along an axis of cells
 _PANELS = 64
+_FLAT = 1e-3  #: of the numbers themselves: the least span of an axis
 _LINES = 12  #: lines with a name each
 
 
@@ -143,6 +144,11 @@ def _lines(ax: Axes, summary: Spread, i: int, j: int, xscale: str, ylog: bool) -
         ax.set_yscale("log")
     elif summary.share:
         ax.set_ylim(-0.02, 1.02)
+    else:  # what differs by less than can be read off is drawn as flat, not as its roundoff
+        low, high = ax.get_ylim()
+        middle, least = (low + high) / 2, _FLAT * max(abs(low), abs(high))
+        if high - low < least:
+            ax.set_ylim(middle - least / 2, middle + least / 2)
     return found
 
 

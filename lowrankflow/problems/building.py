@@ -47,6 +47,8 @@ class Built:
         How to judge W by the entries that were hidden; empty where none are.
     rng : numpy.random.Generator
         Of the seed, after the draws that hid entries and made W(0): what comes next draws from it.
+    initial : LinearNetwork, or None
+        Where the training of `network` began, if the problem names that.
     """
 
     problem: Problem
@@ -56,6 +58,7 @@ class Built:
     about: dict[str, Any]
     measures: Measures = field(repr=False)
     rng: np.random.Generator = field(repr=False)
+    initial: LinearNetwork | None = None
 
     @property
     def point(self) -> LowRankMatrix:
@@ -85,10 +88,11 @@ def build(problem: Problem, handed: Handed, known: MutableMapping[Any, Any] | No
         network = _network(numbers.factors(), loss)
         start = None if problem.rank is None else network.to_low_rank(problem.rank)
         about |= {"factors": _file_name(problem.factors)}
+        initial = None if problem.initial is None else _network(numbers.factors("initial"), loss)
     else:
-        network, start = None, _start(problem, loss, rng)
+        network, start, initial = None, _start(problem, loss, rng), None
     sealed = replace(problem, sha256=numbers.found)
-    return Built(sealed, loss, start, network, about, measures, rng)
+    return Built(sealed, loss, start, network, about, measures, rng, initial)
 
 
 def _read_by(problem: Problem) -> Any:

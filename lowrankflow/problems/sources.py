@@ -57,7 +57,7 @@ def _named(name: str, value: Any) -> tuple[InMemory, Any]:
         entries = value if isinstance(value, data.Observations) else _entries(value)
         arrays = (entries.rows, entries.cols, entries.values)
         return InMemory(entries.shape, _hash(*arrays, np.array(entries.shape))), entries
-    if name == "factors":
+    if name in ("factors", "initial"):
         factors = list(require_factors(value, low=2))
         return InMemory((factors[-1].shape[0], factors[0].shape[1]), _hash(*factors)), factors
     array = np.ascontiguousarray(validation.as_matrix(name, value, column=True))  # sums round by the order in memory
@@ -95,7 +95,7 @@ def source_hash(name: str, source: str) -> str:
 
     Parameters
     ----------
-    name : {"data", "inputs", "targets", "observed", "factors", "loss"}
+    name : {"data", "inputs", "targets", "observed", "factors", "initial", "loss"}
     source : str
         A name of bundled data, a path, or "FILE.py:Name".
     """
@@ -161,13 +161,14 @@ class Numbers:
             return data.read_observed(observed)
         return self._in_memory("observed")
 
-    def factors(self) -> list[Array]:
-        """Return the factors of a network."""
-        factors = self.problem.factors
+    def factors(self, name: str = "factors") -> list[Array]:
+        """Return the factors of a network, or those that its training began with."""
+        factors = getattr(self.problem, name)
         if isinstance(factors, str):
-            self._tell_file("factors", factors)
+            self._tell_file(name, factors)
             return data.read_factors(factors)
-        return self._in_memory("factors")
+        found: list[Array] = self._in_memory(name)
+        return found
 
     def code(self, reference: str) -> None:
         """Tell the file of a loss, "FILE.py:Name"."""

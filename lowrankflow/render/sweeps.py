@@ -145,10 +145,10 @@ def _lines(ax: Axes, summary: Spread, i: int, j: int, xscale: str, ylog: bool) -
     elif summary.share:
         ax.set_ylim(-0.02, 1.02)
     else:  # what differs by less than can be read off is drawn as flat, not as its roundoff
-        low, high = ax.get_ylim()
-        middle, least = (low + high) / 2, _FLAT * max(abs(low), abs(high))
-        if high - low < least:
-            ax.set_ylim(middle - least / 2, middle + least / 2)
+        bottom, top = ax.get_ylim()
+        least = _FLAT * max(abs(bottom), abs(top))
+        if top - bottom < least:
+            ax.set_ylim((bottom + top - least) / 2, (bottom + top + least) / 2)
     return found
 
 

@@ -1,6 +1,8 @@
 """What is said of a trained network, against dense numbers of its own, on random networks, and at the command line."""
 
 import json
+import re
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +11,8 @@ from cases import LOSSES, least_squares
 
 import lowrankflow as lrf
 from lowrankflow import cli
-from lowrankflow.compare import diagnose
+from lowrankflow.compare import diagnose, follow_run
+from lowrankflow.descent import Adam, HeavyBall, MiniBatches, WeightDecay
 
 
 def numbers(report, name, key=0):
@@ -96,7 +99,7 @@ def test_of_every_loss(make, rng):
 @pytest.mark.filterwarnings("error")
 def test_random_networks_are_described_without_a_warning():
     """From 1 x 1, of scales 1e-8 to 1e8, with zero factors, lower ranks and equal singular values."""
-    for seed in range(60):
+    for seed in range(35):
         rng = np.random.default_rng(seed)
         sizes = rng.integers(1, 6, rng.integers(3, 6)).tolist()
         factors = [rng.standard_normal((b, a)) * 10.0 ** rng.uniform(-4, 4) for a, b in pairwise(sizes)]
@@ -144,3 +147,126 @@ def test_at_the_command_line(tmp_path, monkeypatch, capsys, rng):
     assert cli.main(["diagnose", "--data", "iris", "--initial", "start.npz"]) == 2
     assert "`initial` must come with `factors`" in capsys.readouterr().err
     assert cli.main(["diagnose", "--data", "iris", "--natural-end", "3", "--quiet"]) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# a run of training
+
+
+def trained(seed, count=6, every=20, share=0.1, **options):
+    """A loss, a step, and the checkpoints of descent with it."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((4, 30)), rng.standard_normal((3, 30))
+    loss = lrf.losses.LeastSquares(x, y, reduction="mean")
+    net = lrf.LinearNetwork.gaussian((3, 4), 3, widths=4, scale=0.6, rng=rng)
+    h = share * 2 / lrf.sharpness(loss, net)
+    batches = {"batches": MiniBatches(x, y, 5, rng=seed)} if options.pop("noisy", False) else {}
+    h_own = h * options.pop("longer", 1.0)
+    run = lrf.gradient_descent(loss, net, step_size=h_own, steps=every * (count - 1), keep_every=every, **options, **batches)
+    return loss, h, list(run.points), np.arange(count) * every
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_of_descent_is_followed(seed, single):
+    loss, h, nets, updates = trained(seed, share=[0.02, 0.05, 0.1][seed % 3])
+    if single:
+        nets = [lrf.LinearNetwork([f.astype(np.float32).astype(float) for f in net.factors]) for net in nets]
+    report = follow_run(nets, loss, h, updates=updates)
+    assert [c.verdict for c in report.claims] == ["passed"] * 3
+    # the first-order prediction is the gap that is seen: to the order of the step
+    plain, _, predicted = report.attachments["followed"].gaps
+    assert plain[-1] == pytest.approx(predicted[-1], rel=0.5) and plain[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rule": HeavyBall(0.9)}, "batches, another optimizer"),
+        ({"rule": Adam()}, "batches, another optimizer"),
+        ({"rule": WeightDecay(0.1)}, "batches, another optimizer"),
+        ({"noisy": True}, "batches, another optimizer"),
+        ({"longer": 1.2}, r"it moves where descent does, 1\.[01]\d* times as far: another step"),
+    ],
+    ids=["momentum", "adam", "decay", "batches", "step"],
+)
+def test_a_run_of_something_else_is_caught(change, says):
+    loss, h, nets, updates = trained(3, **change)
+    update, distance, _ = follow_run(nets, loss, h, updates=updates).claims
+    assert update.verdict == "failed" and re.search(says, update.detail), update.detail
+    assert distance.verdict == "not claimed"
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_run_of_descent_fails():
+    """Depths 2 to 4, from 1 x 1, scales 1e-4 to 1e4, steps to half of the edge, one to sixty updates apart."""
+    verdicts = Counter()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        sizes, scale = rng.integers(1, 6, rng.integers(3, 6)).tolist(), 10.0 ** rng.uniform(-4, 4)
+        depth = len(sizes) - 1
+        loss = lrf.losses.LeastSquares(
+            rng.standard_normal((sizes[0], 9)), scale * rng.standard_normal((sizes[-1], 9)), reduction="mean"
+        )
+        size = rng.uniform(0.2, 1) * scale ** (1 / depth)
+        net = lrf.LinearNetwork.gaussian((sizes[-1], sizes[0]), depth, widths=sizes[1:-1], scale=size, rng=rng)
+        h = 10.0 ** rng.uniform(-3, -0.3) * 2 / lrf.sharpness(loss, net)
+        every, count = int(rng.integers(1, 60)), int(rng.integers(2, 12))
+        run = lrf.gradient_descent(loss, net, step_size=h, steps=every * count, keep_every=every)
+        if run.status.finished:
+            report = follow_run(run.points, loss, h, updates=every * np.arange(count + 1))
+            verdicts.update((c.name, c.verdict) for c in report.claims)
+    assert not [key for key in verdicts if key[1] == "failed"]
+    assert min(verdicts[name, "passed"] for name in ("update", "distance", "drift")) > 5
+
+
+def test_bad_runs_are_one_line(tmp_path, monkeypatch, capsys):
+    loss, h, nets, updates = trained(0)
+    with pytest.raises(ValueError, match="`networks` must be two checkpoints at least, in a list, got 1 of them"):
+        follow_run(nets[:1], loss, h)
+    with pytest.raises(ValueError, match=r"`networks` must have the same shapes, got \[\(2, 4\), \(3, 2\)\] after .* number 1"):
+        follow_run([nets[0], lrf.LinearNetwork.gaussian((3, 4), 2, widths=2, rng=0)], loss, h)
+    with pytest.raises(ValueError, match="`updates` must be whole numbers that increase"):
+        follow_run(nets, loss, h, updates=updates[::-1])
+    with pytest.raises(ValueError, match="the run has diverged"):
+        follow_run([*nets, lrf.LinearNetwork([1e150 * f for f in nets[0].factors])], loss, h)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    line = ["verify", "--data", "iris", "--preprocess", "none", "--run", "run", "--step", "0.1", "--quiet"]
+    for file, says in (
+        (None, "two checkpoints at least, got 0"), ("start.npz", "the number of updates in their names, got 'start.npz'"),
+        ("a_1.npz", "two checkpoints at least, got 1"),
+        ("b_01.npz", "one file for a number of updates, got 'a_1.npz' and 'b_01.npz'"),
+        ("c_2.npz", "(in 'a_1.npz' of `run`)"),
+    ):  # fmt: skip
+        if file is not None:
+            (tmp_path / "run" / file).write_text("no archive")
+        assert cli.main(line) == 2
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1, error
+        for name in ("start.npz", "b_01.npz"):
+            (tmp_path / "run" / name).unlink(missing_ok=True)
+    assert cli.main(line[:-3]) == 2 and "`run` must come with the `step`" in capsys.readouterr().err
+
+
+def test_a_run_at_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((30, 4)), rng.standard_normal((30, 3))
+    np.save("x.npy", x), np.save("y.npy", y)
+    loss = lrf.losses.LeastSquares(x, y, samples="rows", reduction="mean")
+    net = lrf.LinearNetwork.gaussian((3, 4), 2, widths=3, rng=rng)
+    h = 0.1 / lrf.sharpness(loss, net)
+    run = lrf.gradient_descent(loss, net, step_size=h, steps=60, keep_every=20)
+    (tmp_path / "run").mkdir()
+    for k, at in zip((0, 20, 40, 60), run.points, strict=True):
+        np.savez(f"run/step_{k}.npz", **{f"W{j}": f for j, f in enumerate(at.factors, 1)})
+    line = ["--inputs", "x.npy", "--targets", "y.npy", "--preprocess", "none", "--run", "run", "--step", repr(h)]
+    assert cli.main(["verify", *line, "--json", "a.json", "--out", "page"]) == 0
+    assert "4 checkpoints, 60 updates" in capsys.readouterr().out
+    assert cli.main(["verify", "--problem", "a.json", "--quiet"]) == 0  # repeats itself
+    np.savez("run/step_60.npz", **{f"W{j}": f for j, f in enumerate(net.factors, 1)})
+    capsys.readouterr()
+    assert cli.main(["verify", "--problem", "a.json", "--quiet"]) == 2  # another run
+    assert "`run` must be what the problem names" in capsys.readouterr().err
+    assert cli.main(["verify", *line, "--quiet"]) == 1

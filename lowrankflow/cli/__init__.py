@@ -23,6 +23,7 @@ from ..compare import (
     diagnose_problem,
     explain,
     place_problem,
+    run_problem,
     verify_landscape,
     verify_problem,
 )
@@ -80,6 +81,8 @@ def _prepared(args: argparse.Namespace) -> Callable[[Tell | None], Report]:
 
 
 def _verify(built: Built, progress: Tell | None, args: argparse.Namespace) -> Report:
+    if built.problem.run is not None:
+        return run_problem(built, progress=progress)
     if built.problem.descent is not None:
         return descent_problem(built, progress=progress)
     return verify_problem(built, progress=progress, workers=args.workers)

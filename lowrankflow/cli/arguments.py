@@ -173,6 +173,12 @@ def parser() -> argparse.ArgumentParser:
         help="gradient descent at the step of its theory instead: decrease, bounds and drift at every update",
     )  # fmt: skip
     run.add_argument("--steps", type=int, metavar="N", help="updates of --descent (default 1000)")
+    run.add_argument(
+        "--run", metavar="DIR",
+        help="the checkpoints of a run of yours instead, the number of updates in the names of the files: is it descent with"
+        " --step, and as far from the flow as that explains?",
+    )  # fmt: skip
+    run.add_argument("--step", type=float, help="the learning rate of --run, in units of flow time")
     output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
     names = ", ".join(name for name in CLAIMS if not name.startswith(("check_", LANDSCAPE)))
     output.add_argument(

@@ -17,6 +17,7 @@ from ..claims.sides import natural_time_unit
 from .descents import verify_descent
 from .diagnosis import diagnose
 from .equivalence import Interrupted, verify_equivalence
+from .following import follow_run
 from .landscape import verify_landscape
 from .metrics import compare_metrics
 from .places import place_report
@@ -26,6 +27,7 @@ from .problems import (
     descent_problem,
     diagnose_problem,
     place_problem,
+    run_problem,
     verify_problem,
 )
 
@@ -39,9 +41,11 @@ __all__ = [
     "diagnose",
     "diagnose_problem",
     "explain",
+    "follow_run",
     "natural_time_unit",
     "place_problem",
     "place_report",
+    "run_problem",
     "verify_descent",
     "verify_equivalence",
     "verify_landscape",

@@ -26,6 +26,7 @@ from ..report import Report
 from .descents import verify_descent
 from .diagnosis import diagnose
 from .equivalence import Interrupted, default_widths, verify_equivalence, what_w_is
+from .following import follow_run
 from .metrics import compare_metrics
 from .places import place_report
 from .starts import require_moving
@@ -37,6 +38,7 @@ __all__ = [
     "descent_problem",
     "diagnose_problem",
     "place_problem",
+    "run_problem",
     "verify_problem",
     "with_metrics",
 ]
@@ -257,6 +259,36 @@ def diagnose_problem(problem: Problem | Built, *, progress: Progress | None = No
             diagnose, network, built.loss, initial=initial, step_size=p.step, rng=0, about=built.about, progress=tell
         ),
         built, "diagnose",
+    )  # fmt: skip
+
+
+def run_problem(problem: Problem | Built, *, progress: Progress | None = None) -> Report:
+    """Compare the checkpoints of a problem's run with the flow from the first of them.
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        With a ``run`` and its ``step``.
+    progress
+        As of `follow_run`.
+
+    Returns
+    -------
+    Report
+        As of `follow_run`, with the problem.
+
+    Raises
+    ------
+    ValueError, TypeError, Interrupted
+        As `Problem.build` and `follow_run` do.
+    """
+    built, p = _built(problem)
+    if built.run is None or p.step is None:
+        raise ValueError("`problem` must name a run and its step, got none.")
+    updates, networks = built.run
+    return _signed(
+        partial(follow_run, networks, built.loss, p.step, updates=updates, about=built.about, progress=progress),
+        built, "verify",
     )  # fmt: skip
 
 

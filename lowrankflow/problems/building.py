@@ -49,6 +49,8 @@ class Built:
         Of the seed, after the draws that hid entries and made W(0): what comes next draws from it.
     initial : LinearNetwork, or None
         Where the training of `network` began, if the problem names that.
+    run : (ndarray of int, list of LinearNetwork), or None
+        The checkpoints of a run, and after how many updates each was made.
     """
 
     problem: Problem
@@ -59,6 +61,7 @@ class Built:
     measures: Measures = field(repr=False)
     rng: np.random.Generator = field(repr=False)
     initial: LinearNetwork | None = None
+    run: tuple[NDArray[np.int64], list[LinearNetwork]] | None = None
 
     @property
     def point(self) -> LowRankMatrix:
@@ -91,8 +94,13 @@ def build(problem: Problem, handed: Handed, known: MutableMapping[Any, Any] | No
         initial = None if problem.initial is None else _network(numbers.factors("initial"), loss)
     else:
         network, start, initial = None, _start(problem, loss, rng), None
+    run = None
+    if problem.run is not None:
+        updates, factors = numbers.checkpoints()
+        run = updates, [_network(each, loss) for each in factors]
+        about |= {"run": _file_name(problem.run)}
     sealed = replace(problem, sha256=numbers.found)
-    return Built(sealed, loss, start, network, about, measures, rng, initial)
+    return Built(sealed, loss, start, network, about, measures, rng, initial, run)
 
 
 def _read_by(problem: Problem) -> Any:

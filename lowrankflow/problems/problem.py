@@ -25,7 +25,7 @@ _SOURCES = ("data", "inputs", "observed")  #: one of them
 
 #: what each command takes beside the data, the loss and the start
 _COMMANDS = {
-    "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations", "descent"),
+    "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations", "descent", "run", "step"),
     "compare": ("missing", "metrics", "clock", "clock_end", "rtol", "max_evaluations"),
     "check-loss": (),
     "landscape": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
@@ -35,6 +35,12 @@ UPDATES = 1000  #: of descent, where nothing else is said
 _EVERYWHERE = (
     "data", "inputs", "targets", "observed", "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
 )  # fmt: skip
+_LATER = (
+    "descent",
+    "initial",
+    "run",
+    "step",
+)  #: left out where None, so that problems keep the key that they had before
 _ARRAYS = ("inputs", "targets", "observed", "factors", "initial")  #: what may be handed over in memory
 _BUILT_OF = ("missing", "factors", "metrics")  #: what changes the loss or W(0), and not every command takes
 
@@ -59,6 +65,8 @@ class Problem:
         Factors W_1, W_2, ... that were trained elsewhere, instead of a random W(0).
     initial : path or list of arrays, optional
         The factors that the training of `factors` began with.
+    run : path, optional
+        A folder with the checkpoints of a run of training, the number of updates in the names of the files.
     step : float, optional
         The step of that training, in units of flow time.
     missing : float, optional
@@ -120,6 +128,7 @@ class Problem:
     observed: Any = None
     factors: Any = None
     initial: Any = None
+    run: str | None = None
     step: float | None = None
     missing: float | None = None
     preprocess: Any = None  #: a tuple of names
@@ -145,11 +154,14 @@ class Problem:
             object.__setattr__(self, name, as_value(name, getattr(self, name)))
         self._require_one_source()
         self._require_fitting_loss()
-        if self.factors is not None and self.preprocess is None:
+        trained = next((name for name in ("factors", "run") if getattr(self, name) is not None), None)
+        if trained is not None and self.preprocess is None:
             raise ValueError(
-                "`factors` need an explicit `preprocess`, the steps under which they were trained."
+                f"`{trained}` need an explicit `preprocess`, the steps under which they were trained."
                 " Use preprocess none if they were trained on the raw data."
             )
+        if self.run is not None and self.step is None:
+            raise ValueError("`run` must come with the `step` of the training. Give its learning rate.")
         if self.initial is not None and self.factors is None:
             raise ValueError("`initial` must come with `factors`, which it is the start of.")
 
@@ -218,11 +230,7 @@ class Problem:
         """Return the problem as JSON-ready values."""
         entries = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
         pairs = {name: {key: as_json(v) for key, v in getattr(self, name)} for name in ("loss_args", "sha256")}
-        for name in (
-            "descent",
-            "initial",
-            "step",
-        ):  # so that problems are called what they were before there were these
+        for name in _LATER:
             if getattr(self, name) is None:
                 del entries[name]
         return {"schema": _SCHEMA} | entries | pairs

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from .. import data, validation
@@ -104,6 +105,10 @@ def source_hash(name: str, source: str) -> str:
     return file_hash(name, source.rpartition(":")[0] if name == "loss" else source)
 
 
+def _joined(hashes: list[str]) -> str:
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
 def _data_hash(read: data.DataSet) -> str:
     return _hash(*((read.inputs,) if read.targets is None else (read.inputs, read.targets)))
 
@@ -169,6 +174,13 @@ class Numbers:
             return data.read_factors(factors)
         found: list[Array] = self._in_memory(name)
         return found
+
+    def checkpoints(self) -> tuple[NDArray[np.int64], list[list[Array]]]:
+        """Return after how many updates the checkpoints of a run were made, and their factors."""
+        folder = str(self.problem.run)
+        files = data.checkpoint_files(folder).values()
+        self._tell("run", folder, _joined([file_hash("run", str(file)) for file in files]))
+        return data.read_run(folder)
 
     def code(self, reference: str) -> None:
         """Tell the file of a loss, "FILE.py:Name"."""

@@ -151,7 +151,7 @@ def diagnose(
     >>> loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
     >>> net = lrf.LinearNetwork.balanced(loss.minimiser(2), 3)
     >>> print(diagnose(net, loss).headline.splitlines()[1])
-    W has rank 2 (effective rank 1.96 of 3), singular values 3 to 2.
+    W has rank 2 (effective rank 1.96 of 2), singular values 3 to 2.
     """
     require_loss(loss)
     require_network("network", network)

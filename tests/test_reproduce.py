@@ -170,7 +170,7 @@ def test_escape_epochs_of_a_batch_are_those_of_single_runs(made):
         epoch = numbers[name]["epochs"][seed]
         assert path.loss[epoch] < level < path.loss[:epoch].min(), (name, seed)
     epochs = [np.array(run["epochs"]) for run in numbers.values()]
-    assert [e.size for e in epochs] == [60, 60] and epochs[0].max() < epochs[1].min()  # the control: no overlap at all
+    assert [e.size for e in epochs] == [40, 40] and epochs[0].max() < epochs[1].min()  # the control: no overlap at all
 
 
 def test_small_starts_recover_and_large_ones_do_not(made):
@@ -248,9 +248,14 @@ def test_an_interrupted_run_interrupts_the_experiment():
     path = lrf.gradient_descent(loss, net, step_size=0.1, steps=9, keep_every=1, callback=interrupt)
     with pytest.raises(KeyboardInterrupt):
         finished(path)
+    many = lrf.batched.gradient_descent(loss, [net, net], step_size=0.1, steps=9, callback=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        finished(many)
     short = lrf.integrate(lrf.FactorFlow(loss), net, t_span=(0, 50), max_evaluations=20)
     with pytest.raises(RuntimeError):
         finished(short)
+    with pytest.raises(RuntimeError):
+        finished(lrf.batched.integrate(loss, [net, net], t_span=(0, 50), max_evaluations=20))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -256,6 +256,7 @@ def test_a_rerun_does_what_is_missing_and_nothing_else(tmp_path):
     first = sweep(numbers(a=3, b=14), tmp_path, function=counted)
     assert len(calls) == 42 and first.count("done") == 39 and first.count("failed") == 3 and not first.complete
     assert set(first.errors.values()) == {"ZeroDivisionError: thirteen"}
+    assert repr(first).endswith("39 done, 3 failed; sum, text, pair, seconds; job 13: ZeroDivisionError: thirteen"), repr(first)
     assert sweep(numbers(a=3, b=14), tmp_path, function=counted).count("failed") == 3 and len(calls) == 42
     more = sweep(numbers(a=4, b=15), tmp_path, function=counted)  # values added at the ends of both axes
     assert len(calls) == 60 and more.count("done") == 56

@@ -68,7 +68,7 @@ def escape_epochs(loss: Any, at: lrf.LinearNetwork, level: float, x: Any, y: Any
 
 
 def measure(quick: bool, tell: Tell, runs: int | None = None) -> Result:
-    runs = (60 if quick else 10_000) if runs is None else runs
+    runs = (40 if quick else 10_000) if runs is None else runs
     loss, x, y = problem()
     numbers: dict[str, Any] = {}
     for i, name in enumerate(("strict saddle", "non-strict saddle")):

@@ -47,10 +47,10 @@ def measured(kind: str, share: float, seeds: int) -> tuple[Any, np.ndarray, np.n
 def errors(kind: str, depth: int, share: float, scales: np.ndarray, seeds: int) -> tuple[np.ndarray, float, np.ndarray]:
     """Return the errors, (scales, seeds), what is left of the loss at most, and g2/g1 of each seed."""
     loss, y, judged, g = measured(kind, share, seeds)
-    which = np.tile(np.arange(seeds), scales.size)
-    starts = batched.LowRankMatrices.random(which.size, y.shape[1:], SIZE_N, rng=0, singular_values=np.ones(SIZE_N))
-    s = np.repeat(scales, seeds)
-    starts = batched.LowRankMatrices(starts.u, starts.s * s[:, None], starts.vt)
+    which, s = np.tile(np.arange(seeds), scales.size), np.repeat(scales, seeds)
+    unit = batched.LowRankMatrices.random(seeds, y.shape[1:], SIZE_N, rng=0, singular_values=np.ones(SIZE_N))
+    unit = unit.take(which)
+    starts = batched.LowRankMatrices(unit.u, unit.s * s[:, None], unit.vt)
     # the time to leave zero is of the order of scale^-(1 - 2/N) / g1, and a logarithm at depth 2
     end = 8 / g[which, 0] * (np.log(10 / s) if depth == 2 else s ** (2 / depth - 1))
     runs = finished(batched.integrate(loss.take(which), starts, depth=depth, t_span=(0, end), rtol=1e-6, points=False))

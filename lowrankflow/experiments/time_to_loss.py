@@ -1,4 +1,4 @@
-"""Time to a loss against depth: at one scale of W(0) it hardly depends on depth, at one scale of the factors it is exponential.
+"""Time to a loss against depth: at one scale of W(0) it levels off, at one of the factors it is exponential.
 
 Sweeps over depth, scale and seed from random starts of rank 1, beside the closed form of aligned ones, which are the fastest, and
 beside the flow reduced to three numbers.
@@ -21,7 +21,7 @@ CAPTION = (
     "Time of the flow of balanced factors until |W - Y|^2 / 2 is 0.05, Y of rank 1 and norm 1, 10 x 10, from W(0) = s u v^T with"
     " random u, v. Lines: medians over the seeds, bands: 10 % to 90 %. Dashed: closed form of aligned starts, which no start can"
     " beat, sigma_1' <= N sigma_1^(2 - 2/N) (1 - sigma_1). Left: s the same at all depths; middle: s = f^N, factors of norm f."
-    " Right: slope of ln(time) over ln(1/s), and 1 - 2/N. Derived here; sizes are ours."
+    " Right: slope of ln(time) over ln(1/s), and 1 - 2/N (at depth 2 a logarithm). Derived here; sizes are ours."
 )
 SIZE_N, LOSS, NORM = 10, 0.05, 0.2
 SCALES = (1e-4, 1e-3, 1e-2)

@@ -90,7 +90,8 @@ class Results:
             f"{self.count(s)} {s}" for s in ("done", "failed", "missing") if s == "done" or self.count(s)
         )
         axes = " x ".join(f"{axis.name} {len(axis)}" for axis in self.grid.axes) or "one job"
-        return f"Results of {self.grid.size} jobs ({axes}): {counts}; {', '.join(self.values) or 'no values'}"
+        why = f"; job {min(self.errors)}: {self.errors[min(self.errors)]}" if self.errors else ""
+        return f"Results of {self.grid.size} jobs ({axes}): {counts}; {', '.join(self.values) or 'no values'}{why}"
 
     # -- what they stand on ----------------------------------------------------------------------
 

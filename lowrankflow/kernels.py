@@ -57,8 +57,9 @@ class TangentKernel:
         if not pairs:
             raise ValueError("`terms` must hold a pair at least, got none.")
         self.shape = (len(pairs[0][0]), len(pairs[0][1]))
+        (m, n) = self.shape
         for p, r in pairs:
-            validation.require_shape("terms", p.shape + r.shape, (self.shape[0],) * 2 + (self.shape[1],) * 2, "the first asks for")
+            validation.require_shape("terms", p.shape + r.shape, (m, m, n, n), "the first asks for")
         self.terms = tuple(Term(p, r) for p, r in pairs)
 
     def __call__(self, z: ArrayLike) -> Array:
@@ -110,8 +111,8 @@ class TangentKernel:
         if len(self.terms) <= 2 and _commute(self.terms):
             # P (x) I + I (x) R and one product alone: sums and products of eigenvalues
             outer, inner = ([linalg.eigvalsh(a) for a in side] for side in zip(*self.terms, strict=True))
-            return np.sort(np.sum([p[:, None] * r for p, r in zip(outer, inner, strict=True)], axis=0).ravel())[::-1]
-        return linalg.eigvalsh(self.to_dense())[::-1]
+            return np.sort(np.ravel(sum(np.multiply.outer(p, r) for p, r in zip(outer, inner, strict=True))))[::-1]
+        return np.asarray(linalg.eigvalsh(self.to_dense()))[::-1]
 
     def to_dense(self) -> Array:
         """Return the (m n, m n) matrix that acts on rows of W laid end to end."""
@@ -119,7 +120,9 @@ class TangentKernel:
 
     def _require(self, other: object) -> None:
         if not isinstance(other, TangentKernel):
-            raise TypeError(f"`other` must be a TangentKernel, got {validation.describe(other)}. See tangent_kernel(net).")
+            raise TypeError(
+                f"`other` must be a TangentKernel, got {validation.describe(other)}. See tangent_kernel(net)."
+            )
         validation.require_shape("other", other.shape, self.shape, "the kernel has shape")
 
     def __repr__(self) -> str:
@@ -235,4 +238,3 @@ def alignment(a: ArrayLike, b: ArrayLike, *, centred: bool = False) -> float:
         first, second = (x - x.mean(0) - x.mean(1)[:, None] + x.mean() for x in (first, second))
     size = float(linalg.norm(first) * linalg.norm(second))
     return float(np.vdot(first, second)) / size if size > 0 else 0.0
-

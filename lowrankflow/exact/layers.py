@@ -20,7 +20,9 @@ from .riccati import riccati_factors
 
 __all__ = ["Blocks", "TwoLayer", "two_layer"]
 
-_TOLERANCE = 1e-10  #: of what is not white, and of an imbalance that is no multiple of the identity; W is off by as much
+_TOLERANCE = (
+    1e-10  #: of what is not white, and of an imbalance that is no multiple of the identity; W is off by as much
+)
 
 
 class Blocks(NamedTuple):
@@ -94,7 +96,9 @@ class TwoLayer:
         require_loss(loss)
         require_network("network", network)
         if network.depth != 2:
-            raise ValueError(f"`network` must have 2 factors, got {network.depth}. See lowrankflow.exact.modes for others.")
+            raise ValueError(
+                f"`network` must have 2 factors, got {network.depth}. See lowrankflow.exact.modes for others."
+            )
         validation.require_shape("network", network.shape, loss.shape)
         self.curvature, self._floor = _white(loss)
         m, n = network.shape

@@ -95,16 +95,16 @@ def _factors(start: Array, growth: Array, gram: Array, times: Array) -> Array:
         logs = np.log(np.abs(rows)) - unit[:, None] + (rate[:, None] - rate[pivots][:, None]) * t[..., None]
         sign, slack = np.sign(rows), np.minimum(growth, 0.0) * t
         echelon, moved = sign * np.exp(logs + rest[..., None]), sign[:, :k] * np.exp(logs[:, :k] + slack[..., None])
-    triangle = np.linalg.qr(echelon, mode="r")
+    triangle: Array = np.asarray(np.linalg.qr(echelon, mode="r"))
     for j in range(h):  # moved times the inverse of the triangle, a column at a time
         moved[:, :, j] -= (moved[:, :, :j] @ triangle[:, :j, j, None])[..., 0]
         moved[:, :, j] /= triangle[:, j, j, None]
     return moved
 
 
-def _echelon(matrix: Array, scale: Array) -> tuple[Array, Array]:
+def _echelon(matrix: Array, scale: Array) -> tuple[Array, NDArray[np.intp]]:
     """Return combinations of columns for each row of log scales, (p, rows, h), and the rows of their pivots, (p, h)."""
-    (p, size), h, each = scale.shape, matrix.shape[1], np.arange(len(scale))
+    p, h, each = len(scale), matrix.shape[1], np.arange(len(scale))
     rows, level = np.repeat(matrix[None], p, axis=0), scale.copy()  # level: -inf where a row has had its pivot
     pivots = np.empty((p, h), dtype=np.intp)
     for j in range(h):

@@ -9,7 +9,7 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
   `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, or a function).
 - `from_function`: an autograd function of the dense W.
 - `Schatten`, `BuresWasserstein`: functions of the singular values.
-- `Sum`, `Scaled`, `Mean`, `Logarithm`.
+- `Sum`, `Scaled`, `Mean`, `Logarithm`; `Gram`: of the Gram matrix of two layers.
 """
 
 import warnings
@@ -19,6 +19,7 @@ from .combined import Mean, Scaled, Sum
 from .completion import Completion
 from .facts import LossFacts, facts
 from .functions import from_function
+from .gram import Gram
 from .least_squares import LeastSquares
 from .logarithm import Logarithm
 from .measured import Measured
@@ -32,6 +33,7 @@ __all__ = [
     "BuresWasserstein",
     "Completion",
     "Entries",
+    "Gram",
     "Huber",
     "Inputs",
     "LeastSquares",

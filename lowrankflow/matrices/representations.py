@@ -21,6 +21,7 @@ from .. import validation
 from ..entries import sampled_product
 from ..validation import Array
 from .factorisations import thin_qr, thin_svd
+from .imbalances import layer_values, require_imbalances
 from .protocol import Matrix
 from .requirements import (
     require_depth,
@@ -41,6 +42,14 @@ def random_frame(m: int, k: int, *, rng: validation.Rng = None) -> Array:
     """Return an (m, k) matrix with orthonormal columns, uniform on the Stiefel manifold."""
     q, r = thin_qr(validation.as_rng(rng).standard_normal((m, k)))
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)  # without the signs QR of a Gaussian is not uniform
+
+
+def _completed(frame: Array, size: int, *, rng: validation.Rng) -> Array:
+    """Return a frame with as many columns in all, the further ones drawn uniformly from those orthogonal to it."""
+    if frame.shape[1] == size:
+        return frame
+    drawn = random_frame(len(frame), size - frame.shape[1], rng=rng)
+    return np.hstack([frame, thin_qr(np.hstack([frame, drawn]))[0][:, frame.shape[1] :]])
 
 
 class _Implicit:
@@ -361,13 +370,17 @@ class LinearNetwork(_Implicit):
         depth: int,
         *,
         widths: int | Iterable[int] | None = None,
+        imbalances: ArrayLike = 0.0,
         rng: validation.Rng = None,
     ) -> LinearNetwork:
-        r"""Return balanced factors of `start`.
+        r"""Return factors of `start` that are balanced, or whose imbalances are given multiples of the identity.
 
         .. math:: W_j = O_j \,\mathrm{diag}(s)^{1/N} O_{j-1}^T, \qquad O_0 = V,\; O_N = U,
 
-        so that :math:`W_{j+1}^T W_{j+1} = W_j W_j^T` for all j and the product is `start`.
+        so that :math:`W_{j+1}^T W_{j+1} = W_j W_j^T` for all j and the product is `start`. With imbalances,
+        :math:`W_{j+1}^T W_{j+1} - W_j W_j^T = \lambda_j I`, which the flow keeps as well: the singular values of
+        W_j are :math:`\sqrt{x_i + \kappa_j}`, :math:`\kappa_j = \sum_{l<j} \lambda_l` (shifted so that the least is 0) and
+        :math:`\prod_j (x_i + \kappa_j) = s_i^2`; what is wider than the rank has singular values that do not meet.
 
         Parameters
         ----------
@@ -378,6 +391,8 @@ class LinearNetwork(_Implicit):
         widths : int or sequence of int, optional
             Hidden widths (d_1, ..., d_{N-1}), each at least r; one number for all layers. None: the
             rank, with identity frames.
+        imbalances : array_like, (N-1,), or float
+            :math:`\lambda_1, \ldots, \lambda_{N-1}`, or one for all.
         rng : int or numpy.random.Generator, optional
             Draws the hidden frames :math:`O_j` (d_j, r). None: identity frames where every width is the rank, else
             frames that differ from call to call.
@@ -389,13 +404,23 @@ class LinearNetwork(_Implicit):
         Raises
         ------
         ValueError, TypeError
-            If `start` is not a LowRankMatrix, the depth is below 2 or not whole, a width is below the rank,
-            or `rng` is none.
+            If `start` is not a LowRankMatrix, the depth is below 2 or not whole, a width is below the rank, the imbalances
+            are not N-1 finite numbers or do not fit the widths (two layers with lambda > 0: at most m wide, with
+            lambda < 0: at most n), or `rng` is none.
+
+        Examples
+        --------
+        >>> net = LinearNetwork.balanced(random_point(3, 3, 2, rng=0), 3, widths=3, imbalances=[2.0, -0.5], rng=0)
+        >>> [d.diagonal().round(12).tolist() for d in net.imbalances()]
+        [[2.0, 2.0, 2.0], [-0.5, -0.5, -0.5]]
         """
         require_point("start", start)
         n_factors = int(require_depth(depth, integer=True))
         r = start.rank
         hidden = require_widths(widths, n_factors, r)
+        gaps = require_imbalances(imbalances, n_factors)
+        if gaps.any():
+            return cls._strands(start, gaps, hidden, rng)
         if rng is None and max(hidden) == r:
             frames = [np.eye(r)] * (n_factors - 1)
         else:
@@ -404,6 +429,26 @@ class LinearNetwork(_Implicit):
         frames = [start.vt.T, *frames, start.u]
         root = start.s ** (1 / n_factors)
         return cls._trusted((b * root) @ a.T for a, b in pairwise(frames))
+
+    @classmethod
+    def _strands(
+        cls, start: LowRankMatrix, imbalances: Array, widths: tuple[int, ...], rng: validation.Rng
+    ) -> LinearNetwork:
+        """Return factors with singular values strand by strand, each strand a column of the frames of its layers."""
+        strands = layer_values(start.s, imbalances, start.shape, widths)
+        rng = validation.as_rng(rng)
+        sizes = [sum(t.first <= j <= t.last for t in strands) for j in range(len(widths) + 2)]
+        frames = [
+            _completed(start.vt.T, sizes[0], rng=rng),
+            *(random_frame(d, d, rng=rng) for d in widths),
+            _completed(start.u, sizes[-1], rng=rng),
+        ]
+        factors = []
+        for j in range(1, len(frames)):
+            into, out = ([t for t in strands if t.first <= i <= t.last] for i in (j - 1, j))
+            core = np.array([[t.values[j - 1 - t.first] if t is s else 0.0 for s in into] for t in out])
+            factors.append(frames[j] @ core.reshape(len(out), len(into)) @ frames[j - 1].T)
+        return cls._trusted(factors)
 
     @classmethod
     def gaussian(
@@ -501,6 +546,25 @@ class LinearNetwork(_Implicit):
     def imbalance(self) -> float:
         """Return max_j ||D_j||_2 (the delta of delta-balanced); 0 for balanced factors."""
         return max((float(linalg.norm(d, 2)) for d in self.imbalances()), default=0.0)
+
+    def gram(self) -> LowRankMatrix:
+        r"""Return :math:`Q Q^T, Q = [W_1^T; W_2]`, (n + m, n + m), of two factors: they up to a rotation of the hidden layer.
+
+        Its blocks are W_1^T W_1, W_2 W_1 (lower left) and W_2 W_2^T; it has a flow of its own, see `losses.Gram`. The rank
+        is that of Q, at most the hidden width.
+
+        Raises
+        ------
+        ValueError
+            If there are not two factors, or both are zero.
+        """
+        if self.depth != 2:
+            raise ValueError(f"`network` must have 2 factors to have a Gram matrix of its own, got {self.depth}.")
+        u, root, _ = thin_svd(np.vstack([self.factors[0].T, self.factors[1]]))
+        rank = int((root > max(u.shape) * EPS * root[0]).sum())
+        if rank == 0:
+            raise ValueError("`network` must have a factor that is not zero.")
+        return LowRankMatrix._trusted(u[:, :rank], root[:rank] ** 2, u[:, :rank].T)
 
     def relative_imbalance(self) -> float:
         """Return the imbalance over max_j ||W_j||_2^2, a number without units."""

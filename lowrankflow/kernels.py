@@ -112,7 +112,7 @@ class TangentKernel:
             # P (x) I + I (x) R and one product alone: sums and products of eigenvalues
             outer, inner = ([linalg.eigvalsh(a) for a in side] for side in zip(*self.terms, strict=True))
             return np.sort(np.ravel(sum(np.multiply.outer(p, r) for p, r in zip(outer, inner, strict=True))))[::-1]
-        return np.asarray(linalg.eigvalsh(self.to_dense()))[::-1]
+        return np.asarray(linalg.eigvalsh(self.to_dense()), dtype=np.float64)[::-1]
 
     def to_dense(self) -> Array:
         """Return the (m n, m n) matrix that acts on rows of W laid end to end."""

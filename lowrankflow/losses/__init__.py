@@ -9,7 +9,8 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
   `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, or a function).
 - `from_function`: an autograd function of the dense W.
 - `Schatten`, `BuresWasserstein`: functions of the singular values.
-- `Sum`, `Scaled`, `Mean`, `Logarithm`; `Gram`: of the Gram matrix of two layers.
+- `Sum`, `Scaled`, `Mean`, `Logarithm`; `Gram`: of the Gram matrix of two layers; `Shifted`: of what is
+  added to a frozen matrix.
 """
 
 import warnings
@@ -26,6 +27,7 @@ from .measured import Measured
 from .measurements import Bilinear, Entries, Inputs, Measurement, MeasurementSum, Sensing
 from .misfits import Huber, LogCosh, Logistic, Misfit, Poisson, Softmax, Squared, SquaredHinge, Traced
 from .protocol import Loss
+from .shifted import Shifted
 from .spectral import BuresWasserstein, Schatten
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "Scaled",
     "Schatten",
     "Sensing",
+    "Shifted",
     "Softmax",
     "Squared",
     "SquaredHinge",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import pairwise
 from operator import matmul
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from scipy import linalg
 
 from .. import validation
 from ..entries import sampled_product
+from ..operators import MatrixLike
 from ..validation import Array
 from .factorisations import thin_qr, thin_svd
 from .imbalances import layer_values, require_imbalances
@@ -493,6 +494,79 @@ class LinearNetwork(_Implicit):
         sizes = cls._sizes(shape, depth, widths)
         root = validation.require_number("scale", scale) ** (1 / depth)
         return cls._trusted(root * np.eye(b, a) for a, b in pairwise(sizes))
+
+    @classmethod
+    def lora(
+        cls,
+        shape: tuple[int, int],
+        rank: int,
+        *,
+        init: str = "zero-b",
+        scale: float = 1.0,
+        of: MatrixLike | ArrayLike | None = None,
+        rng: validation.Rng = None,
+    ) -> LinearNetwork:
+        r"""Return two factors :math:`B A`, A = W_1 (r, n) and B = W_2 (m, r), with which adapting frozen weights begins.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (m, n), that of the frozen matrix; see `losses.Shifted`.
+        rank : int
+            r, at most min(m, n).
+        init : {"zero-b", "zero-a", "orthogonal", "balanced", "spectral"}
+            - "zero-b": A has independent N(0, scale^2 / n) entries, B = 0, as in [1]_; "zero-a": the other way around,
+              N(0, scale^2 / m). The product starts at zero.
+            - "orthogonal": B = 0 and :math:`A A^T = \text{scale}^2 I`, so that the imbalance is -scale^2 I, of which
+              `exact.TwoLayer` knows the flow.
+            - "balanced": balanced factors of a random product whose singular values are all `scale`.
+            - "spectral": balanced factors of scale times the best approximation of rank r of the matrix `of`: minus the
+              gradient at W_0, for the first step of all weights, or W_0 itself, whose remainder is then frozen.
+        scale : float
+            Positive.
+        of : matrix-like, (m, n), optional
+            For "spectral" alone; m x n numbers are formed of it.
+        rng : int or numpy.random.Generator, optional
+            Of all but "spectral". None: other factors at every call.
+
+        Returns
+        -------
+        LinearNetwork
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the rank exceeds min(m, n) or the rank of `of`, `init` is none of these, or `of` is missing or not asked for.
+
+        References
+        ----------
+        .. [1] E. J. Hu et al., LoRA: low-rank adaptation of large language models, arXiv:2106.09685.
+
+        Examples
+        --------
+        >>> net = LinearNetwork.lora((4, 3), 2, init="orthogonal", scale=0.5, rng=0)
+        >>> net.norm(), net.imbalances()[0].round(12).tolist()
+        (0.0, [[-0.25, 0.0], [0.0, -0.25]])
+        """
+        m, n = validation.require_sizes("shape", shape)
+        r = require_rank(rank, (m, n))
+        validation.require_choice("init", init, ("zero-b", "zero-a", "orthogonal", "balanced", "spectral"))
+        scale, rng = validation.require_number("scale", scale), validation.as_rng(rng)
+        if (of is None) == (init == "spectral"):
+            got = "none" if of is None else f"one for {init!r}"
+            raise ValueError(f"`of` must be a matrix where init is 'spectral', and only there, got {got}.")
+        if of is not None:
+            dense = validation.as_matrix("of", cast(Any, of) @ np.eye(n) if hasattr(of, "__matmul__") else of)
+            validation.require_shape("of", dense.shape, (m, n), "`shape` is")
+            best = LowRankMatrix.from_dense(dense, r)
+            return cls.balanced(LowRankMatrix._trusted(best.u, scale * best.s, best.vt), 2)
+        if init == "balanced":
+            return cls.orthogonal((m, n), 2, widths=r, scale=scale, rng=rng)
+        if init == "orthogonal":
+            return cls._trusted([scale * random_frame(n, r, rng=rng).T, np.zeros((m, r))])
+        if init == "zero-a":
+            return cls._trusted([np.zeros((r, n)), scale * rng.standard_normal((m, r)) / np.sqrt(m)])
+        return cls._trusted([scale * rng.standard_normal((r, n)) / np.sqrt(n), np.zeros((m, r))])
 
     @staticmethod
     def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:

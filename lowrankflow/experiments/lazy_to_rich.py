@@ -25,7 +25,7 @@ CAPTION = (
     " all parameters are derived here or ours."
 )
 SIZES, SEED, SCALE, STEP, RTOL = 4, 3, 0.01, 0.01, 1e-12
-IMBALANCES = (0.0, 1.0, -1.0, 20.0)
+IMBALANCES = (0.0, 0.1, -1.0, 20.0)
 GRID_IMBALANCES, GRID_SCALES = np.geomspace(1e-2, 1e2, 13), np.geomspace(1e-3, 10, 13)
 
 
@@ -63,7 +63,7 @@ def course(imbalance: float, count: int) -> dict[str, Any]:
     def change(t: np.ndarray) -> np.ndarray:
         return np.array([solution.tangent_kernel(float(x)).distance(kernel) for x in t])
 
-    shown = {"t": times, "loss": solution.loss(times), "kernel": change(times)}
+    shown: dict[str, Any] = {"t": times, "loss": solution.loss(times), "kernel": change(times)}
     for name, run in (("flow", flow), ("descent", runs[1])):
         moved = [tangent_kernel(w).distance(kernel) for w in run.points]
         shown[name] = {"t": run.t, "loss": run.loss, "kernel": np.array(moved)}
@@ -87,7 +87,9 @@ def measure(quick: bool, tell: Tell) -> Result:
         ]
     ends = [run["kernel"][-1] for run in courses]
     found += [
-        Compared("change of the kernel, balanced over imbalance 1", ends[0], 10 * ends[1], relation=">="),
+        Compared(
+            "change of the kernel, balanced, and ten times that of imbalance -1", ends[0], 10 * ends[2], relation=">="
+        ),
         Compared("change of the kernel, imbalance 20", ends[3], 0.2, relation="<="),
     ]
     tell("the grid", len(IMBALANCES) / (len(IMBALANCES) + 1))
@@ -114,14 +116,11 @@ def draw(figure: Any, numbers: dict[str, Any]) -> None:
     for colour, run in zip((INK, *COLOURS), numbers["courses"], strict=False):
         unit = max(1.0, abs(run["imbalance"]))
         for ax, key in zip(axes, ("loss", "kernel"), strict=True):
-            for name, look in (
-                ("descent", {"marker": ".", "ms": 3}),
-                ("flow", {"marker": "o", "ms": 5, "mfc": "white"}),
-            ):
-                ax.plot(np.array(run[name]["t"]) * unit, run[name][key], ls="none", color=colour, **look)
-            ax.plot(
-                np.array(run["t"]) * unit, run[key], color=colour, lw=1.3, label=rf"$\lambda = {run['imbalance']:g}$"
-            )
+            for name, marker, size, face in (("descent", ".", 3.0, colour), ("flow", "o", 5.0, "white")):
+                at = np.array(run[name]["t"]) * unit
+                ax.plot(at, run[name][key], ls="none", color=colour, marker=marker, ms=size, mfc=face)
+            name = rf"$\lambda = {run['imbalance']:g}$"
+            ax.plot(np.array(run["t"]) * unit, run[key], color=colour, lw=1.3, label=name)
     axes[1].set_yscale("log")
     axes[1].set_ylim(bottom=1e-3)
     axes[0].legend(frameon=False, fontsize=8.5)

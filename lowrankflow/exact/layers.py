@@ -157,10 +157,11 @@ class TwoLayer:
         """Return W_1^T and W_2 in one rotation a time, (..., n, h) and (..., m, h)."""
         times, mu = require_times(t), self._eigenvalues
         inner = self.curvature * np.atleast_1d(times)
-        z = self._vectors @ riccati_factors(self._start, mu, np.ones_like(mu), inner)
-        z = z.reshape(*times.shape, *z.shape[1:])
+        z = riccati_factors(self._start, mu, np.ones_like(mu), inner).swapaxes(1, 2)
+        # the rows of all times in one product
+        q = (z.reshape(-1, mu.size) @ self._vectors.T).reshape(*times.shape, *z.shape[1:]).swapaxes(-1, -2)
         n = self.target.shape[1]
-        return z[..., :n, :], z[..., n:, :]
+        return q[..., :n, :], q[..., n:, :]
 
     def __repr__(self) -> str:
         return f"TwoLayer({self.target.shape[0]} x {self.target.shape[1]}, imbalance {self.imbalance:.3g})"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from . import flows as flows
     from . import geometry as geometry
     from . import gradients as gradients
+    from . import kernels as kernels
     from . import landscape as landscape
     from . import losses as losses
     from . import matrices as matrices
@@ -93,6 +94,7 @@ _ROOMS = {  # and the names of the package that live there
     "geometry": "sharpness",
     "gradients": "end_to_end_operator factor_gradients horizontal_lift project riemannian_gradient"
     " riemannian_gradient_from_factors",
+    "kernels": "",
     "landscape": "",
     "losses": "",
     "matrices": "LinearNetwork LowRankMatrix Product Tangent random_point",

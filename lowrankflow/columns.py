@@ -8,16 +8,19 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import linalg
 
 from . import validation
+from .geometry import decay_rate, imbalance_rate, kernel_rate
 from .geometry import sharpness as sharpness_of
+from .kernels import alignment, similarities, tangent_kernel
 from .losses import Loss, facts
 from .losses.requirements import require_loss
 from .matrices import LinearNetwork, singular_values
 from .validation import Array
 
-__all__ = ["NAMES", "OF_FACTORS", "distance_to", "held_out", "named"]
+__all__ = ["NAMES", "OF_FACTORS", "distance_to", "held_out", "kernel_distance", "named", "similarity_to"]
 
 Column = Callable[[float, Any], Any]
 
@@ -38,9 +41,14 @@ def named(names: Iterable[str], loss: Loss) -> dict[str, Column]:
         - ``mode_strengths``: (q,), :math:`u_i^T B v_i` with :math:`B = W C^{1/2}` the whitened W, and (u_i, v_i) the
           singular pairs of the whitened targets: what W has of each, sigma_i at the minimiser;
         - ``mode_alignment``: (k,), :math:`(u_i^T \hat u_i)(v_i^T \hat v_i)`, with (û_i, v̂_i) the i-th singular pair of B;
+        - ``decay_rate``: :math:`-L' / (L - L_*)` under the factor flow, L_* the least value of all matrices;
+        - ``kernel_rate``, ``imbalance_rate``: what it is at least, by the kernel, and of two layers by the imbalance and W
+          alone (`geometry.SOURCES` says where each comes from);
+        - ``kernel_trace``: the trace of the tangent kernel, the mean speed of W for gradients of no direction, times m n;
         - ``effective_rank``: :math:`\exp(-\sum_i p_i \ln p_i)`, p the singular values of W over their sum.
 
-        The first four need factors: runs of a FactorFlow and of gradient descent. The modes need the square loss.
+        The first four, rates and the kernel need factors: runs of a FactorFlow and of gradient descent. Modes and rates need
+        the square loss.
     loss : Loss
         Of the run.
 
@@ -76,7 +84,7 @@ def named(names: Iterable[str], loss: Loss) -> dict[str, Column]:
             raise ValueError(f"`columns` must be of {', '.join(NAMES)}, got {validation.describe(name)}.")
         if name in found:
             raise ValueError(f"`columns` must name each once, got {name!r} twice.")
-        if name.startswith("mode_") and facts(loss).spectrum is None:
+        if (name.startswith("mode_") or name.endswith("_rate")) and facts(loss).spectrum is None:
             raise ValueError(f"`columns` {name!r} needs the targets of a square loss, got {type(loss).__name__}.")
         found[name] = partial(NAMES[name], loss)
     return found
@@ -128,6 +136,51 @@ def distance_to(path: Callable[[float], Any]) -> Column:
     return distance
 
 
+def kernel_distance(start: LinearNetwork) -> Column:
+    """Return the column of the change of the tangent kernel, ``||K - K_0|| / ||K_0||``: 0 while training is lazy.
+
+    Parameters
+    ----------
+    start : LinearNetwork
+        Whose kernel is K_0, of the depth of the run.
+
+    Returns
+    -------
+    callable
+        (t, W) to the distance, of runs of a FactorFlow and of gradient descent.
+    """
+    first = tangent_kernel(start)
+
+    def distance(t: float, w: Any) -> float:
+        return tangent_kernel(_factors("kernel_distance", w)).distance(first)
+
+    return distance
+
+
+def similarity_to(start: LinearNetwork, inputs: ArrayLike | None = None) -> Column:
+    """Return the column of how alike samples still look to each layer as at the start: one cosine a layer, see `kernels`.
+
+    Parameters
+    ----------
+    start : LinearNetwork
+        Of the depth of the run.
+    inputs : array_like, (n, p), optional
+        Samples in columns; None: the identity.
+
+    Returns
+    -------
+    callable
+        (t, W) to (N,) numbers between 0 and 1, of runs of a FactorFlow and of gradient descent.
+    """
+    first = similarities(start, inputs)
+
+    def cosines(t: float, w: Any) -> Array:
+        now = similarities(_factors("similarity_to", w), inputs)
+        return np.array([alignment(a, b) for a, b in zip(now, first, strict=True)])
+
+    return cosines
+
+
 def _factors(name: str, w: Any) -> LinearNetwork:
     if not isinstance(w, LinearNetwork):
         raise TypeError(f"`columns` {name!r} needs factors, got a run of {type(w).__name__}. Use a FactorFlow.")
@@ -168,6 +221,14 @@ def _mode_alignment(loss: Loss, t: float, w: Any) -> Array:
     return np.asarray((spectrum.u[:, :k] * u[:, :k]).sum(0) * (spectrum.vt[:k] * vt[:k]).sum(1))
 
 
+def _rate(name: str, function: Callable[[Loss, LinearNetwork], float], loss: Loss, t: float, w: Any) -> float:
+    return function(loss, _factors(name, w))
+
+
+def _kernel_trace(loss: Loss, t: float, w: Any) -> float:
+    return tangent_kernel(_factors("kernel_trace", w)).trace()
+
+
 def _effective_rank(loss: Loss, t: float, w: Any) -> float:
     s = singular_values(w)
     if not s.sum() > 0:
@@ -176,10 +237,13 @@ def _effective_rank(loss: Loss, t: float, w: Any) -> float:
     return float(np.exp(-(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum()))
 
 
-#: the columns that have a name
-#: those that runs of factors alone have
-OF_FACTORS = ("sharpness", "imbalance", "imbalance_spectrum", "layer_alignment")
+#: columns that runs of factors alone have
+OF_FACTORS = (
+    "sharpness", "imbalance", "imbalance_spectrum", "layer_alignment", "kernel_trace", "decay_rate", "kernel_rate",
+    "imbalance_rate",
+)  # fmt: skip
 
+#: the columns that have a name
 NAMES: Mapping[str, Callable[[Any, float, Any], Any]] = {
     "sharpness": _sharpness,
     "imbalance": _imbalance,
@@ -188,4 +252,8 @@ NAMES: Mapping[str, Callable[[Any, float, Any], Any]] = {
     "mode_strengths": _mode_strengths,
     "mode_alignment": _mode_alignment,
     "effective_rank": _effective_rank,
+    "kernel_trace": _kernel_trace,
+    "decay_rate": partial(_rate, "decay_rate", decay_rate),
+    "kernel_rate": partial(_rate, "kernel_rate", kernel_rate),
+    "imbalance_rate": partial(_rate, "imbalance_rate", imbalance_rate),
 }

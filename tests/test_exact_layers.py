@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 from autograd import hessian
-from oracles import EPS, balanced_factors, chain, flow_of_parts, fukumizu
+from oracles import EPS, balanced_factors, chain, flow_of_parts, fukumizu, product_jacobian
 from scipy import linalg
 
 import lowrankflow as lrf
@@ -111,6 +111,85 @@ def test_a_hidden_layer_of_one_has_any_start(rng):
         loss = lrf.losses.LeastSquares(np.eye(4), y)
         path = lrf.integrate(lrf.FactorFlow(loss), lrf.LinearNetwork([w1, w2]), t_span=(0, 3), rtol=1e-12)
         np.testing.assert_allclose(solution(3.0), chain(path.points[-1].factors), rtol=0, atol=1e-10)
+
+
+def white_losses(m, n, rng):
+    """Square losses with X X^T = c I: c = 1, c = 1/4 of a mean, with more samples than inputs and targets off their span."""
+    q = np.linalg.qr(rng.standard_normal((9, n)))[0].T
+    return {
+        1.0: lrf.losses.LeastSquares(np.linalg.qr(rng.standard_normal((n, n)))[0], rng.standard_normal((m, n))),
+        0.25: lrf.losses.LeastSquares(1.5 * q, rng.standard_normal((m, 9)), reduction="mean"),
+        4.0: lrf.losses.Shifted(lrf.losses.LeastSquares(2 * q, rng.standard_normal((m, 9))), rng.standard_normal((m, n))),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "gap"), [((4, 3, 3), 0.6), ((3, 4, 2), -0.6), ((3, 3, 5), 0.0), ((1, 2, 1), 0.0), ((4, 3, 4), 2.0)]
+)
+def test_a_loss_and_a_network(sizes, gap, rng):
+    """W, Gram blocks, kernel and loss against an integration of the factors with the loss's own gradient."""
+    m, n, h = sizes
+    w = lrf.random_point(m, n, min(m, n, h), rng=rng)
+    net = lrf.LinearNetwork.balanced(w, 2, widths=h, imbalances=gap, rng=rng)
+    for c, loss in white_losses(m, n, rng).items():
+        solution, times = exact.TwoLayer(loss, net), np.array([0.0, 0.4, 2.0, 7.0]) / c
+
+        def velocity(parts, loss=loss):
+            a, b = parts
+            g = loss.gradient(b @ a) @ np.eye(n)
+            return [-b.T @ g, -g @ a.T]
+
+        assert solution.curvature == pytest.approx(c, rel=1e-13) and solution.imbalance == pytest.approx(gap, abs=1e-13)
+        blocks, losses = solution.blocks(times), solution.loss(times)
+        for i, (a, b) in enumerate(flow_of_parts(velocity, net.factors, times, rtol=1e-12)):
+            # the oracle's rtol a step of factors of order one, a few hundred steps
+            for got, want in zip(blocks, (b @ a, a.T @ a, b @ b.T), strict=True):
+                np.testing.assert_allclose(got[i], want, rtol=0, atol=1e-10)
+            assert losses[i] == pytest.approx(loss.value(b @ a), rel=1e-9, abs=1e-13)
+            jacobian = product_jacobian([a, b])
+            kernel = solution.tangent_kernel(float(times[i]))
+            np.testing.assert_allclose(kernel.to_dense(), jacobian @ jacobian.T, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(kernel.eigenvalues(), np.linalg.eigvalsh(jacobian @ jacobian.T)[::-1], rtol=0, atol=1e-9)
+        other = exact.TwoLayer(lrf.losses.LeastSquares(np.eye(n), solution.target), net)  # the control: time in another unit
+        assert c == 1 or np.abs(other(times[1]) - solution(times[1])).max() > 1e-3
+
+
+def test_many_times_at_once_are_each_by_itself(rng):
+    """Between two times that are told exactly the formula is used as it stands: a hundred, in any order, equal ones too."""
+    for k in range(100):
+        m, n, h = (int(d) for d in rng.integers(1, 6, 3))
+        gap = rng.choice([0.0, 1.0]) if h <= m else 0.0
+        r = min(m, n, h)
+        w = lrf.random_point(m, n, r, rng=rng, singular_values=10 ** rng.uniform(-8, 4, r))
+        net = lrf.LinearNetwork.balanced(w, 2, widths=h, imbalances=gap, rng=rng)
+        y = rng.standard_normal((m, n)) * (k % 9 > 0)
+        solution = exact.two_layer(net, y)
+        times = np.concatenate([rng.uniform(0, 3, 12), 10 ** rng.uniform(-9, 3, 5), [0.0, 0.0, 2000.0, 2000.0]])
+        times = rng.permutation(times)
+        together, alone = solution.blocks(times), [solution.blocks(float(t)) for t in times]
+        for got, want in zip(together, (np.array(part) for part in zip(*alone, strict=True)), strict=True):
+            size = np.abs(want).max(axis=(1, 2), keepdims=True)
+            # either is exact for a start changed by 64 eps at most, which grows e-fold at most in between
+            assert (np.abs(got - want) <= 2e-12 * np.maximum(size, 1e-3)).all()
+        assert np.array_equal(solution(times)[times == 2000.0][0], solution(times)[times == 2000.0][1])
+
+
+def test_inputs_that_are_not_white_are_refused(rng):
+    net = lrf.LinearNetwork([np.eye(2), np.eye(2)])
+    square = lrf.losses.LeastSquares
+    for loss, message in (
+        (square(np.diag([1.0, 2.0]), np.eye(2)), "must have white inputs, X X^T = c I, got eigenvalues from 4 to 1."),
+        (square([[1.0], [0.0]], [[1.0], [2.0]]), "must have white inputs, X X^T = c I, got eigenvalues from 1 to 0."),
+        (lrf.losses.Completion([0], [0], [1.0], (2, 2)), "must be a square loss with a spectrum, got Completion."),
+    ):
+        with pytest.raises(ValueError) as caught:
+            exact.TwoLayer(loss, net)
+        assert message in str(caught.value)
+    # and rightly: on other inputs the product goes elsewhere
+    loss = lrf.losses.LeastSquares(np.diag([1.0, 2.0]), np.eye(2))
+    start = lrf.LinearNetwork.balanced(lrf.random_point(2, 2, 2, rng=rng), 2)
+    w = lrf.integrate(lrf.FactorFlow(loss), start, t_span=(0, 1), rtol=1e-9).points[-1].to_dense()
+    assert np.abs(exact.two_layer(start, loss.minimiser(2).to_dense())(1.0) - w).max() > 1e-2
 
 
 def test_long_times_against_small_steps(rng):

@@ -25,6 +25,7 @@ _LOSS = {
     "minimiser": "the unit of time",
     "spectrum": "modes, claims about the limit, the rank taken",
     "whiten": "modes, claims about the limit",
+    "shifted": "what is added to frozen weights, Shifted",
     "differentiable_by_autograd": "the gradient differentiated afresh",
 }
 _METRIC = {

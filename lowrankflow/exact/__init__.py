@@ -2,16 +2,18 @@
 
 - `modes`: aligned modes of any depth, balanced, or two factors with any imbalance; learning times. `clock`, `pair`: their
   time in closed form, and its inverse.
-- `layers`: two layers from any start whose imbalance is a multiple of the identity, and Oja's flow. `riccati`: the matrix
-  Riccati equation behind both, for any time.
+- `layers`: two layers from any start whose imbalance is a multiple of the identity. `oja`: Oja's flow. `riccati`: the
+  matrix Riccati equation behind both, for any time.
 - `rates`: how fast a flow arrives at the best matrix of a rank.
 """
 
-from .layers import Oja, TwoLayer, oja, two_layer
+from .layers import Blocks, TwoLayer, two_layer
 from .modes import Modes, modes
+from .oja import Oja, oja
 from .rates import Rates, autoencoder_rates, whitened_rates
 
 __all__ = [
+    "Blocks",
     "Modes",
     "Oja",
     "Rates",

@@ -9,7 +9,8 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
   `LogCosh`, `Logistic`, `Softmax`, `Poisson`, `SquaredHinge`, or a function).
 - `from_function`: an autograd function of the dense W.
 - `Schatten`, `BuresWasserstein`: functions of the singular values.
-- `Sum`, `Scaled`, `Mean`, `Logarithm`.
+- `Sum`, `Scaled`, `Mean`, `Logarithm`; `Gram`: of the Gram matrix of two layers; `Shifted`: of what is
+  added to a frozen matrix.
 """
 
 import warnings
@@ -19,12 +20,14 @@ from .combined import Mean, Scaled, Sum
 from .completion import Completion
 from .facts import LossFacts, facts
 from .functions import from_function
+from .gram import Gram
 from .least_squares import LeastSquares
 from .logarithm import Logarithm
 from .measured import Measured
 from .measurements import Bilinear, Entries, Inputs, Measurement, MeasurementSum, Sensing
 from .misfits import Huber, LogCosh, Logistic, Misfit, Poisson, Softmax, Squared, SquaredHinge, Traced
 from .protocol import Loss
+from .shifted import Shifted
 from .spectral import BuresWasserstein, Schatten
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "BuresWasserstein",
     "Completion",
     "Entries",
+    "Gram",
     "Huber",
     "Inputs",
     "LeastSquares",
@@ -49,6 +53,7 @@ __all__ = [
     "Scaled",
     "Schatten",
     "Sensing",
+    "Shifted",
     "Softmax",
     "Squared",
     "SquaredHinge",

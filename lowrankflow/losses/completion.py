@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, cast
 
 import numpy as np
@@ -170,6 +171,12 @@ class Completion:
     def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         """Return the Hessian applied to Z: Z on the pattern, times the weight; it does not depend on W."""
         return self._weighted(self._entries("z", z))
+
+    def shifted(self, w0: MatrixOrArray) -> Completion:
+        """Return the loss of W_0 + W as one of W: its values are y - W_0 there."""
+        moved = copy(self)
+        moved.values = validation.read_only(self.values - self._entries("w0", w0))
+        return moved
 
     def __repr__(self) -> str:
         m, n = self.shape

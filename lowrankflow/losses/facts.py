@@ -42,7 +42,7 @@ class LossFacts:
         Always there: the loss's own, or its value and its gradient one after the other.
     shares : bool
         Whether it is the loss's own.
-    hessian, margins, best_value, minimiser, whiten : callable or None
+    hessian, margins, best_value, minimiser, whiten, shifted : callable or None
         Methods of the loss.
     convex, twice_differentiable : bool or None
         What it says of itself; None: not known.
@@ -66,6 +66,7 @@ class LossFacts:
     best_value: Callable[[int], float] | None
     minimiser: Callable[[int], LowRankMatrix] | None
     whiten: Callable[[Matrix], Product] | None
+    shifted: Callable[[MatrixOrArray], Loss] | None
     convex: bool | None
     twice_differentiable: bool | None
     fixed_rank: bool
@@ -148,6 +149,7 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
         best_value=optional_method(loss, "best_value"),
         minimiser=optional_method(loss, "minimiser"),
         whiten=optional_method(loss, "whiten"),
+        shifted=optional_method(loss, "shifted"),
         convex=optional_flag(loss, "convex", "loss"),
         twice_differentiable=optional_flag(loss, "twice_differentiable", "loss"),
         fixed_rank=bool(optional_flag(loss, "fixed_rank", "loss")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -192,6 +193,17 @@ class LeastSquares:
         """Return B = W C^{1/2} in the eigenbasis of C, (m, q)."""
         left, right = w.split()
         return Product(left, (right @ self.spectrum.basis) * np.sqrt(self.spectrum.eigenvalues))
+
+    def shifted(self, w0: MatrixOrArray) -> LeastSquares:
+        """Return the loss of W_0 + W as one of W: its targets are Y - W_0 X."""
+        require_matrix("w0", w0, self.shape)
+        moved, x = copy(self), self._inputs
+        y = self._targets - w0 @ x
+        moved.__dict__.pop("spectrum", None)
+        moved._targets = validation.read_only(y)
+        few = isinstance(self._gram, Product)
+        moved._minus_cross = Product(validation.read_only(-y), x.T) if few else validation.read_only(-(y @ x.T))
+        return moved
 
     def best_value(self, rank: int) -> float:
         r"""Return the least value among matrices of rank at most `rank`: floor + sum_{i > rank} sigma_i^2 / 2."""

@@ -40,6 +40,8 @@ class Loss(Protocol):
         Of a square loss: the `Spectrum` of the data in whitened coordinates, in which the loss is ||B - Q||_F^2 / 2 plus
         a constant, and B there, for W. Both are needed for the modes and for what is claimed about the limit. A
         ``spectrum`` without eigenvalues, u, sigma and vt is something else, and absent.
+    ``shifted(w0)``
+        The loss of W_0 + W as one of W, where that is more than the same loss asked elsewhere; see `Shifted`.
     ``differentiable_by_autograd``
         True if ``value`` can be traced with W an autograd array.
     ``normalisation``

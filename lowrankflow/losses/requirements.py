@@ -48,3 +48,11 @@ def require_value(value: Any) -> float:
     if array.shape != () or array.dtype.kind not in "fiu":
         raise TypeError(f"`loss.value(w)` must be one real number, got {validation.describe(value)}.")
     return float(array)
+
+
+def require_everywhere_smooth(loss: Any) -> None:
+    """Refuse a loss that is smooth along matrices of one rank alone."""
+    if facts(loss).fixed_rank:
+        raise ValueError(
+            f"`loss` must be smooth at all matrices, got {type(loss).__name__}, which is so along those of one rank alone."
+        )

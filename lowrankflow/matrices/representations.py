@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import pairwise
 from operator import matmul
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +19,10 @@ from scipy import linalg
 
 from .. import validation
 from ..entries import sampled_product
+from ..operators import MatrixLike
 from ..validation import Array
 from .factorisations import thin_qr, thin_svd
+from .imbalances import layer_values, require_imbalances
 from .protocol import Matrix
 from .requirements import (
     require_depth,
@@ -41,6 +43,14 @@ def random_frame(m: int, k: int, *, rng: validation.Rng = None) -> Array:
     """Return an (m, k) matrix with orthonormal columns, uniform on the Stiefel manifold."""
     q, r = thin_qr(validation.as_rng(rng).standard_normal((m, k)))
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)  # without the signs QR of a Gaussian is not uniform
+
+
+def _completed(frame: Array, size: int, *, rng: validation.Rng) -> Array:
+    """Return a frame with as many columns in all, the further ones drawn uniformly from those orthogonal to it."""
+    if frame.shape[1] == size:
+        return frame
+    drawn = random_frame(len(frame), size - frame.shape[1], rng=rng)
+    return np.hstack([frame, thin_qr(np.hstack([frame, drawn]))[0][:, frame.shape[1] :]])
 
 
 class _Implicit:
@@ -361,13 +371,17 @@ class LinearNetwork(_Implicit):
         depth: int,
         *,
         widths: int | Iterable[int] | None = None,
+        imbalances: ArrayLike = 0.0,
         rng: validation.Rng = None,
     ) -> LinearNetwork:
-        r"""Return balanced factors of `start`.
+        r"""Return factors of `start` that are balanced, or whose imbalances are given multiples of the identity.
 
         .. math:: W_j = O_j \,\mathrm{diag}(s)^{1/N} O_{j-1}^T, \qquad O_0 = V,\; O_N = U,
 
-        so that :math:`W_{j+1}^T W_{j+1} = W_j W_j^T` for all j and the product is `start`.
+        so that :math:`W_{j+1}^T W_{j+1} = W_j W_j^T` for all j and the product is `start`. With imbalances,
+        :math:`W_{j+1}^T W_{j+1} - W_j W_j^T = \lambda_j I`, which the flow keeps as well: the singular values of
+        W_j are :math:`\sqrt{x_i + \kappa_j}`, :math:`\kappa_j = \sum_{l<j} \lambda_l` (shifted so that the least is 0) and
+        :math:`\prod_j (x_i + \kappa_j) = s_i^2`; what is wider than the rank has singular values that do not meet.
 
         Parameters
         ----------
@@ -378,6 +392,8 @@ class LinearNetwork(_Implicit):
         widths : int or sequence of int, optional
             Hidden widths (d_1, ..., d_{N-1}), each at least r; one number for all layers. None: the
             rank, with identity frames.
+        imbalances : array_like, (N-1,), or float
+            :math:`\lambda_1, \ldots, \lambda_{N-1}`, or one for all.
         rng : int or numpy.random.Generator, optional
             Draws the hidden frames :math:`O_j` (d_j, r). None: identity frames where every width is the rank, else
             frames that differ from call to call.
@@ -389,13 +405,23 @@ class LinearNetwork(_Implicit):
         Raises
         ------
         ValueError, TypeError
-            If `start` is not a LowRankMatrix, the depth is below 2 or not whole, a width is below the rank,
-            or `rng` is none.
+            If `start` is not a LowRankMatrix, the depth is below 2 or not whole, a width is below the rank, the imbalances
+            are not N-1 finite numbers or do not fit the widths (two layers with lambda > 0: at most m wide, with
+            lambda < 0: at most n), or `rng` is none.
+
+        Examples
+        --------
+        >>> net = LinearNetwork.balanced(random_point(3, 3, 2, rng=0), 3, widths=3, imbalances=[2.0, -0.5], rng=0)
+        >>> [d.diagonal().round(12).tolist() for d in net.imbalances()]
+        [[2.0, 2.0, 2.0], [-0.5, -0.5, -0.5]]
         """
         require_point("start", start)
         n_factors = int(require_depth(depth, integer=True))
         r = start.rank
         hidden = require_widths(widths, n_factors, r)
+        gaps = require_imbalances(imbalances, n_factors)
+        if gaps.any():
+            return cls._strands(start, gaps, hidden, rng)
         if rng is None and max(hidden) == r:
             frames = [np.eye(r)] * (n_factors - 1)
         else:
@@ -404,6 +430,26 @@ class LinearNetwork(_Implicit):
         frames = [start.vt.T, *frames, start.u]
         root = start.s ** (1 / n_factors)
         return cls._trusted((b * root) @ a.T for a, b in pairwise(frames))
+
+    @classmethod
+    def _strands(
+        cls, start: LowRankMatrix, imbalances: Array, widths: tuple[int, ...], rng: validation.Rng
+    ) -> LinearNetwork:
+        """Return factors with singular values strand by strand, each strand a column of the frames of its layers."""
+        strands = layer_values(start.s, imbalances, start.shape, widths)
+        rng = validation.as_rng(rng)
+        sizes = [sum(t.first <= j <= t.last for t in strands) for j in range(len(widths) + 2)]
+        frames = [
+            _completed(start.vt.T, sizes[0], rng=rng),
+            *(random_frame(d, d, rng=rng) for d in widths),
+            _completed(start.u, sizes[-1], rng=rng),
+        ]
+        factors = []
+        for j in range(1, len(frames)):
+            into, out = ([t for t in strands if t.first <= i <= t.last] for i in (j - 1, j))
+            core = np.array([[t.values[j - 1 - t.first] if t is s else 0.0 for s in into] for t in out])
+            factors.append(frames[j] @ core.reshape(len(out), len(into)) @ frames[j - 1].T)
+        return cls._trusted(factors)
 
     @classmethod
     def gaussian(
@@ -448,6 +494,79 @@ class LinearNetwork(_Implicit):
         sizes = cls._sizes(shape, depth, widths)
         root = validation.require_number("scale", scale) ** (1 / depth)
         return cls._trusted(root * np.eye(b, a) for a, b in pairwise(sizes))
+
+    @classmethod
+    def lora(
+        cls,
+        shape: tuple[int, int],
+        rank: int,
+        *,
+        init: str = "zero-b",
+        scale: float = 1.0,
+        of: MatrixLike | ArrayLike | None = None,
+        rng: validation.Rng = None,
+    ) -> LinearNetwork:
+        r"""Return two factors :math:`B A`, A = W_1 (r, n) and B = W_2 (m, r), with which adapting frozen weights begins.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (m, n), that of the frozen matrix; see `losses.Shifted`.
+        rank : int
+            r, at most min(m, n).
+        init : {"zero-b", "zero-a", "orthogonal", "balanced", "spectral"}
+            - "zero-b": A has independent N(0, scale^2 / n) entries, B = 0, as in [1]_; "zero-a": the other way around,
+              N(0, scale^2 / m). The product starts at zero.
+            - "orthogonal": B = 0 and :math:`A A^T = \text{scale}^2 I`, so that the imbalance is -scale^2 I, of which
+              `exact.TwoLayer` knows the flow.
+            - "balanced": balanced factors of a random product whose singular values are all `scale`.
+            - "spectral": balanced factors of scale times the best approximation of rank r of the matrix `of`: minus the
+              gradient at W_0, for the first step of all weights, or W_0 itself, whose remainder is then frozen.
+        scale : float
+            Positive.
+        of : matrix-like, (m, n), optional
+            For "spectral" alone; m x n numbers are formed of it.
+        rng : int or numpy.random.Generator, optional
+            Of all but "spectral". None: other factors at every call.
+
+        Returns
+        -------
+        LinearNetwork
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the rank exceeds min(m, n) or the rank of `of`, `init` is none of these, or `of` is missing or not asked for.
+
+        References
+        ----------
+        .. [1] E. J. Hu et al., LoRA: low-rank adaptation of large language models, arXiv:2106.09685.
+
+        Examples
+        --------
+        >>> net = LinearNetwork.lora((4, 3), 2, init="orthogonal", scale=0.5, rng=0)
+        >>> net.norm(), net.imbalances()[0].round(12).tolist()
+        (0.0, [[-0.25, 0.0], [0.0, -0.25]])
+        """
+        m, n = validation.require_sizes("shape", shape)
+        r = require_rank(rank, (m, n))
+        validation.require_choice("init", init, ("zero-b", "zero-a", "orthogonal", "balanced", "spectral"))
+        scale, rng = validation.require_number("scale", scale), validation.as_rng(rng)
+        if (of is None) == (init == "spectral"):
+            got = "none" if of is None else f"one for {init!r}"
+            raise ValueError(f"`of` must be a matrix where init is 'spectral', and only there, got {got}.")
+        if of is not None:
+            dense = validation.as_matrix("of", cast(Any, of) @ np.eye(n) if hasattr(of, "__matmul__") else of)
+            validation.require_shape("of", dense.shape, (m, n), "`shape` is")
+            best = LowRankMatrix.from_dense(dense, r)
+            return cls.balanced(LowRankMatrix._trusted(best.u, scale * best.s, best.vt), 2)
+        if init == "balanced":
+            return cls.orthogonal((m, n), 2, widths=r, scale=scale, rng=rng)
+        if init == "orthogonal":
+            return cls._trusted([scale * random_frame(n, r, rng=rng).T, np.zeros((m, r))])
+        if init == "zero-a":
+            return cls._trusted([np.zeros((r, n)), scale * rng.standard_normal((m, r)) / np.sqrt(m)])
+        return cls._trusted([scale * rng.standard_normal((r, n)) / np.sqrt(n), np.zeros((m, r))])
 
     @staticmethod
     def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:
@@ -501,6 +620,25 @@ class LinearNetwork(_Implicit):
     def imbalance(self) -> float:
         """Return max_j ||D_j||_2 (the delta of delta-balanced); 0 for balanced factors."""
         return max((float(linalg.norm(d, 2)) for d in self.imbalances()), default=0.0)
+
+    def gram(self) -> LowRankMatrix:
+        r"""Return :math:`Q Q^T, Q = [W_1^T; W_2]`, (n + m, n + m), of two factors: they up to a rotation of the hidden layer.
+
+        Its blocks are W_1^T W_1, W_2 W_1 (lower left) and W_2 W_2^T; it has a flow of its own, see `losses.Gram`. The rank
+        is that of Q, at most the hidden width.
+
+        Raises
+        ------
+        ValueError
+            If there are not two factors, or both are zero.
+        """
+        if self.depth != 2:
+            raise ValueError(f"`network` must have 2 factors to have a Gram matrix of its own, got {self.depth}.")
+        u, root, _ = thin_svd(np.vstack([self.factors[0].T, self.factors[1]]))
+        rank = int((root > max(u.shape) * EPS * root[0]).sum())
+        if rank == 0:
+            raise ValueError("`network` must have a factor that is not zero.")
+        return LowRankMatrix._trusted(u[:, :rank], root[:rank] ** 2, u[:, :rank].T)
 
     def relative_imbalance(self) -> float:
         """Return the imbalance over max_j ||W_j||_2^2, a number without units."""

@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 
 from .. import validation
+from ..matrices.imbalances import roots as shifted_roots
+from ..matrices.imbalances import shifts as shifts_of
 from ..validation import Array
 from .coefficients import Coefficients
 from .sums import TINY, over, product_differences
 
 __all__ = ["KappaBalancedMetric", "LambdaBalancedMetric"]
 
-_NEWTON_STEPS = 200  #: far from the root a step takes off at least 1/N of the distance, near it doubles the digits
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -70,8 +71,7 @@ class KappaBalancedMetric:
     @property
     def shifts(self) -> Array:
         """The shifts kappa_1, ..., kappa_N of p, the least of them 0."""
-        sums = np.concatenate([[0.0], np.cumsum(self.imbalances)])
-        return sums - sums.min()
+        return shifts_of(self.imbalances)
 
     @property
     def preserves_rank(self) -> bool:
@@ -81,17 +81,7 @@ class KappaBalancedMetric:
 
     def roots(self, s: Array) -> Array:
         """Return the largest roots x_i of p(x) = s_i^2, zero for zero."""
-        with np.errstate(divide="ignore"):
-            shifts, target = np.log(self.shifts)[:, None], 2 * np.log(np.maximum(s, TINY))
-        y = target / self.depth  # p(x) >= x^N: this is not below the root
-        for _ in range(_NEWTON_STEPS):
-            # ln p(e^y) is convex and increasing with a slope in [1, N]: Newton's method comes down to the root
-            factors = np.logaddexp(y, shifts)  # ln(x + kappa_l), where x itself may underflow
-            step = (factors.sum(axis=0) - target) / np.exp(y - factors).sum(axis=0)
-            y = y - step
-            if np.all(step <= 4 * _EPS * (1 + np.abs(target))):  # the roundoff of a step, which may alternate in sign
-                break
-        return np.where(s > 0, np.exp(y), 0.0)
+        return shifted_roots(s, self.shifts)
 
     def coefficients(self, s: Array) -> Coefficients:
         _, first, _ = product_differences(np.append(self.roots(s), 0.0), self.shifts)

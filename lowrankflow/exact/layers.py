@@ -69,6 +69,7 @@ class TwoLayer:
         return self._vectors @ riccati_factor(self._start, mu, np.ones_like(mu), t)
 
 
+@validation.quietly
 def two_layer(network: LinearNetwork, target: ArrayLike) -> TwoLayer:
     r"""Return the flow of two factors on :math:`\tfrac12 \|W_2 W_1 - Y\|_F^2` in closed form, as a function of flow time.
 
@@ -204,6 +205,7 @@ class Oja:
         return self._vectors @ riccati_factor(self._start, self.eigenvalues, 2 * self.eigenvalues, t)
 
 
+@validation.quietly
 def oja(covariance: ArrayLike, start: ArrayLike) -> Oja:
     r"""Return Oja's flow in closed form, as a function of flow time.
 

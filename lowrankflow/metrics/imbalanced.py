@@ -93,6 +93,7 @@ class KappaBalancedMetric:
                 break
         return np.where(s > 0, np.exp(y), 0.0)
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         _, first, _ = product_differences(np.append(self.roots(s), 0.0), self.shifts)
         return Coefficients(core=first[:-1, :-1], up=first[:-1, -1], vp=first[:-1, -1])
@@ -165,6 +166,7 @@ class LambdaBalancedMetric:
         """Whether the flow of the factors keeps the rank of W: balanced factors."""
         return self.imbalance == 0
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         q, size = np.hypot(self.imbalance, 2 * s), abs(self.imbalance)
         # the larger of P and R is a sum, the smaller s^2 over it: no cancellation

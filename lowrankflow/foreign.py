@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_array", "as_evaluated", "from_torch", "is_foreign", "is_tensor", "precision", "to_torch"]
+__all__ = [
+    "as_array",
+    "as_evaluated",
+    "from_torch",
+    "is_foreign",
+    "is_tensor",
+    "precision",
+    "tensors_may_come",
+    "to_torch",
+]
 
 _DENSE = 10**9  #: numbers up to which a sparse array is made dense where a dense one is asked for: 8 GB
 
@@ -34,6 +43,11 @@ def is_foreign(value: object) -> bool:
 def is_tensor(value: object) -> bool:
     """Whether a matrix is one of another library, which numpy's arrays do not multiply as theirs; scipy's are multiplied."""
     return isinstance(value, np.matrix) or (is_foreign(value) and _library(value) != "scipy")
+
+
+def tensors_may_come() -> bool:
+    """Whether a library is loaded whose tensors a loss could return."""
+    return not sys.modules.keys().isdisjoint(("torch", "jax", "cupy"))
 
 
 def as_array(name: str, value: Any) -> Any:

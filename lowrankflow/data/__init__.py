@@ -1,7 +1,8 @@
 """Data sets, files, and how they are prepared.
 
 Files and data sets hold one sample a row (`values`: `DataSet`, and `Observations` for a matrix known in part); they
-come with scikit-learn (`bundled`) or from a user's files (`reading`). `preparation` turns them into X (n, p) and
+come with scikit-learn (`bundled`) or from a user's files (`reading`; `text` and pandas make a `tables.Table` of them, which
+says what is a feature). `preparation` turns them into X (n, p) and
 Y (m, p) with the samples in columns, centred, scaled and reduced to their numerical range, and says what it did and
 how to get back.
 """
@@ -9,6 +10,7 @@ how to get back.
 from .bundled import available, load
 from .preparation import RANGE, STEPS, ObservedPreparation, Preparation, as_steps, prepare, prepare_observed
 from .reading import read_factors, read_inputs, read_observed
+from .text import require_delimiter
 from .values import DataSet, Observations
 
 __all__ = [
@@ -26,4 +28,5 @@ __all__ = [
     "read_factors",
     "read_inputs",
     "read_observed",
+    "require_delimiter",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..foreign import as_array, is_tensor
+from ..foreign import as_array, is_tensor, tensors_may_come
 from ..matrices import MatrixOrArray
 from ..operators import MatrixLike
 from .protocol import Loss
@@ -14,8 +14,10 @@ __all__ = ["in_arrays"]
 
 def in_arrays(loss: Loss, w: Any) -> Loss:
     """Return a loss that answers in numpy's arrays: itself, or where its gradient at `w` is a tensor, what converts it."""
-    if type(loss).__module__.startswith("lowrankflow.") or getattr(w, "shape", None) != loss.shape:
-        return loss  # what does not fit is refused where it is used
+    if not tensors_may_come() or type(loss).__module__.startswith("lowrankflow."):
+        return loss
+    if getattr(w, "shape", None) != loss.shape:
+        return loss  # refused where it is used
     return _InArrays(loss) if is_tensor(loss.gradient(w)) else loss
 
 

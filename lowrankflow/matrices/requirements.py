@@ -145,7 +145,7 @@ def as_operand(name: str, w: Any, shape: tuple[int, int]) -> Any:
     Representations of this library, arrays and what autograd traces are returned as they are; scipy's sparse arrays become
     `csr_array`, and what other libraries hold an array.
     """
-    if type(w) is not np.ndarray and not type(w).__module__.startswith("lowrankflow."):
+    if type(w) is not np.ndarray and not hasattr(w, "to_low_rank"):
         w = as_evaluated(name, w)
     if getattr(w, "shape", None) != shape or not hasattr(w, "__matmul__"):
         require_matrix(name, w, shape)

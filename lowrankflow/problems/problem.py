@@ -32,7 +32,8 @@ _COMMANDS = {
 }
 UPDATES = 1000  #: of descent, where nothing else is said
 _EVERYWHERE = (
-    "data", "inputs", "targets", "observed", "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
+    "data", "inputs", "targets", "observed", "input_columns", "target_column", "delimiter", "missing_rows",
+    "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
 )  # fmt: skip
 _BUILT_OF = ("missing", "factors", "metrics")  #: what changes the loss or W(0), and not every command takes
 
@@ -53,6 +54,14 @@ class Problem:
         handed to `build` again.
     observed : path, sparse array or Observations, optional
         Observed entries of a matrix.
+    input_columns : str or sequence of str and int, optional
+        ``--columns``: which columns of the file of `inputs` or `observed` are used, by name or number from one.
+    target_column : str, int or sequence, optional
+        Which columns of the file of `inputs` are the targets.
+    delimiter : str, optional
+        What separates the cells of files of text, where their first lines do not say it.
+    missing_rows : {"drop"}, optional
+        Leave out rows of `inputs` in which something is missing.
     factors : path or list of arrays, optional
         Factors W_1, W_2, ... that were trained elsewhere, instead of a random W(0).
     missing : float, optional
@@ -112,6 +121,10 @@ class Problem:
     inputs: Any = None  #: a path or `InMemory`
     targets: Any = None
     observed: Any = None
+    input_columns: Any = None  #: a tuple of names and numbers
+    target_column: Any = None
+    delimiter: str | None = None
+    missing_rows: str | None = None
     factors: Any = None
     missing: float | None = None
     preprocess: Any = None  #: a tuple of names
@@ -136,6 +149,7 @@ class Problem:
         for name, as_value in AS_VALUES.items():
             object.__setattr__(self, name, as_value(name, getattr(self, name)))
         self._require_one_source()
+        self._require_files()
         self._require_fitting_loss()
         if self.factors is not None and self.preprocess is None:
             raise ValueError(
@@ -152,6 +166,20 @@ class Problem:
             raise ValueError("`targets` must come with `inputs`.")
         if self.targets is not None and self.missing is not None:
             raise ValueError("`missing` hides entries of `inputs`, so it takes no `targets`.")
+
+    def _require_files(self) -> None:
+        """Refuse what is said of files where there is none."""
+        of_inputs = {"target_column": self.target_column, "missing_rows": self.missing_rows}
+        of_both = {"input_columns": self.input_columns, "delimiter": self.delimiter}
+        for name, value in (of_inputs | of_both).items():
+            sources = (self.inputs, self.targets) if name in of_inputs else (self.inputs, self.targets, self.observed)
+            if value is not None and not any(isinstance(source, str) for source in sources):
+                raise ValueError(
+                    f"`{name}` must come with a file of `inputs`{'' if name in of_inputs else ' or `observed`'}."
+                )
+        if self.target_column is not None and (self.targets is not None or self.missing is not None):
+            other = "targets" if self.targets is not None else "missing"
+            raise ValueError(f"`target_column` must not come with `{other}`. Leave out one of them.")
 
     def _require_fitting_loss(self) -> None:
         require_known(self.loss)
@@ -207,8 +235,9 @@ class Problem:
         """Return the problem as JSON-ready values."""
         entries = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
         pairs = {name: {key: as_json(v) for key, v in getattr(self, name)} for name in ("loss_args", "sha256")}
-        if self.descent is None:  # so that problems of flows are called what they were before there was another kind
-            del entries["descent"]
+        for name in ("descent", "input_columns", "target_column", "delimiter", "missing_rows"):
+            if getattr(self, name) is None:  # so that problems are called what they were before there were these
+                del entries[name]
         return {"schema": _SCHEMA} | entries | pairs
 
     @classmethod
@@ -288,7 +317,9 @@ class Problem:
                 continue
             if isinstance(value, InMemory) or f.name not in taken:
                 return ""
-            option = "--" + f.name.replace("_", "-")
+            if f.name in ("input_columns", "target_column") and any("," in str(item) for item in value):
+                return ""
+            option = "--" + ("columns" if f.name == "input_columns" else f.name.replace("_", "-"))
             if f.name == "descent":
                 words += ["--descent", *([] if value == UPDATES else ["--steps", str(value)])]
             elif f.name == "loss_args":

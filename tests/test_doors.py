@@ -2,6 +2,7 @@
 
 import gzip
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -255,6 +256,7 @@ FORMS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("form", FORMS)
 def test_w_in_any_form(name, form):
@@ -347,7 +349,8 @@ def test_w_at_several_times():
     ("make", "message"),
     [
         (lambda: lrf.RiemannianFlow(FIT, 3), "`metric` must have coefficients(s), got int 3. Pass an instance: DepthMetric(3)."),
-        (lambda: lrf.RiemannianFlow(None, lrf.DepthMetric(3)), "`loss` must have shape, value(w) and gradient(w); None lacks shape."),
+        (lambda: lrf.RiemannianFlow(None, lrf.DepthMetric(3)),
+         "`loss` must have shape, value(w) and gradient(w); None lacks shape."),
         (lambda: lrf.FactorFlow(losses.LeastSquares), "`loss` must be an object, got the class LeastSquares."
          " Pass an instance: LeastSquares(...)."),
     ],
@@ -417,9 +420,7 @@ def test_a_caller_who_raises_on_underflow():
 
 
 def chain(torch, sizes, **options):
-    return torch.nn.Sequential(
-        *(torch.nn.Linear(a, b, bias=False, **options) for a, b in zip(sizes, sizes[1:], strict=False))
-    )
+    return torch.nn.Sequential(*(torch.nn.Linear(a, b, bias=False, **options) for a, b in pairwise(sizes)))
 
 
 def test_a_network_of_torch_and_back():

@@ -32,6 +32,7 @@ _FRAMES = {  # suffixes that pandas reads; none that runs what it reads, such as
     ".feather": "read_feather", ".orc": "read_orc", ".json": "read_json", ".dta": "read_stata", ".sas7bdat": "read_sas",
     ".xpt": "read_sas", ".sav": "read_spss", ".xml": "read_xml",
 }  # fmt: skip
+_EXACTLY: dict[str, dict[str, Any]] = {"read_json": {"precise_float": True}}
 _CALLED = {  # arrays of an archive that holds several
     "inputs": ("x", "inputs", "data", "features"), "targets": ("y", "targets", "labels"), "observed": ("x", "data"),
 }  # fmt: skip
@@ -102,7 +103,7 @@ def _read_frame(name: str, file: Path, reader: str) -> Table:
             f'`{name}` {file.name!r} is read by pandas, which is not installed. Run: pip install "lowrankflow[data]"'
         ) from None
     try:
-        frame = getattr(pandas, reader)(file)
+        frame = getattr(pandas, reader)(file, **_EXACTLY.get(reader, {}))
     except ImportError as error:
         raise ImportError(f"`{name}` {file.name!r} is read by pandas, which asks for more: {reason(error)}.") from None
     except Exception as error:

@@ -145,4 +145,4 @@ def _low_rank(w: MatrixOrArray) -> LowRankMatrix:
     """Return W by its singular values."""
     if isinstance(w, LowRankMatrix):
         return w
-    return LowRankMatrix.from_dense(w) if isinstance(w, np.ndarray) else w.to_low_rank()
+    return w.to_low_rank() if hasattr(w, "to_low_rank") else LowRankMatrix.from_dense(as_dense(w))

@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike
 
 from . import validation
 from .losses import Loss
+from .losses.requirements import require_loss
 from .matrices import LinearNetwork, LowRankMatrix
 from .metrics import Metric
+from .metrics.requirements import require_metric
 from .validation import Array
 
 __all__ = ["Event", "FactorFlow", "Flow", "ModifiedFlow", "Moment", "Motion", "Point", "RiemannianFlow", "Save"]
@@ -30,12 +32,19 @@ class RiemannianFlow:
     loss: Loss
     metric: Metric
 
+    def __post_init__(self) -> None:
+        require_loss(self.loss)
+        require_metric(self.metric)
+
 
 @dataclass(frozen=True)
 class FactorFlow:
     """The flow W_j' = -grad_{W_j} L(W_N ... W_1) of the factors: gradient descent with vanishing steps."""
 
     loss: Loss
+
+    def __post_init__(self) -> None:
+        require_loss(self.loss)
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class ModifiedFlow(FactorFlow):
     step_size: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         validation.require_number("step_size", self.step_size)
 
 

@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 
+@validation.quietly
 def project(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
     r"""Project a matrix onto the tangent space of the rank-k manifold at `w`.
 
@@ -71,7 +72,7 @@ def project(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
     Raises
     ------
     ValueError, TypeError
-        If `w` is not a LowRankMatrix, or `egrad` is complex, is not of shape (m, n) or cannot be multiplied.
+        If `w` is not a LowRankMatrix, or `egrad` is not finite, is complex, is not of shape (m, n) or cannot be multiplied.
 
     Notes
     -----
@@ -92,7 +93,19 @@ def project(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
     True
     """
     require_point("w", w)
-    require_gradient(egrad, w.shape, "egrad", "`w` has shape")
+    z = projected(w, require_gradient(egrad, w.shape, "egrad", "`w` has shape"))
+    _require_finite("egrad", *z)
+    return z
+
+
+def _require_finite(name: str, *arrays: Array) -> None:
+    """Refuse a gradient of which a product is not finite: no NaN is returned as a result."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError(f"`{name}` must be finite, got NaN or infinity. Check the loss at this point.")
+
+
+def projected(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
+    """Return what `project` does, without its checks: trial steps may blow up."""
     v = w.vt.T
     gv, gu = both_sides(egrad, v, w.u)
     core = w.u.T @ gv
@@ -100,6 +113,7 @@ def project(w: LowRankMatrix, egrad: MatrixLike) -> Tangent:
     return Tangent(gv - w.u @ core, core, gu - v @ (w.vt @ gu))
 
 
+@validation.quietly
 def riemannian_gradient(w: LowRankMatrix, egrad: MatrixLike, metric: Metric) -> Tangent:
     r"""Return the Riemannian gradient A_W(G) of a loss whose Frobenius gradient at `w` is `egrad`.
 
@@ -136,6 +150,7 @@ def riemannian_gradient(w: LowRankMatrix, egrad: MatrixLike, metric: Metric) -> 
     return metric.coefficients(w.s).apply(z)
 
 
+@validation.quietly
 def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) -> float:
     r"""Return the metric :math:`g_W(Z_1, Z_2) = \langle A_W^{-1} Z_1, Z_2 \rangle_F` of two tangent vectors at `w`.
 
@@ -163,6 +178,7 @@ def inner_product(w: LowRankMatrix, z1: Tangent, z2: Tangent, metric: Metric) ->
     return metric.coefficients(w.s).solve(z1).dot(z2)
 
 
+@validation.quietly
 def tangent_norm(w: LowRankMatrix, z: Tangent, metric: Metric) -> float:
     r"""Return the length :math:`\sqrt{g_W(Z, Z)}` of a tangent vector at `w`.
 
@@ -188,6 +204,7 @@ def tangent_norm(w: LowRankMatrix, z: Tangent, metric: Metric) -> float:
     return float(np.sqrt(metric.coefficients(w.s).solve(z).dot(z)))
 
 
+@validation.quietly
 def convert_gradient(w: LowRankMatrix, rgrad: Tangent, source: Metric, target: Metric) -> Tangent:
     r"""Return the Riemannian gradient under another metric, :math:`A_2 A_1^{-1} Z`, without the loss.
 
@@ -216,6 +233,7 @@ def convert_gradient(w: LowRankMatrix, rgrad: Tangent, source: Metric, target: M
     return target.coefficients(w.s).apply(z.symmetrised() if is_symmetric(target) else z)
 
 
+@validation.quietly
 def tangent_kernel_spectrum(w: LowRankMatrix, metric: Metric) -> Array:
     r"""Return the eigenvalues of :math:`A_W` on the tangent space, in decreasing order.
 
@@ -283,6 +301,7 @@ def _check_tangents(w: LowRankMatrix, metric: Metric, **tangents: Tangent) -> No
             require_symmetric_tangent(name, z, metric)
 
 
+@validation.quietly
 def pullback(net: LinearNetwork, egrad: MatrixLike) -> list[Array]:
     r"""Carry a matrix G to the factors: :math:`(W_N \cdots W_{j+1})^T G\, (W_{j-1} \cdots W_1)^T`, j = 1 .. N.
 
@@ -298,11 +317,24 @@ def pullback(net: LinearNetwork, egrad: MatrixLike) -> list[Array]:
     list of ndarray
         One array a factor, with its shape; W_1's first.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If `egrad` is not finite, is complex, is not of the network's shape or cannot be multiplied.
+
     Notes
     -----
     Both chains are cut at the narrowest layer p, so the cost besides the two products with G is
     d_p times the number of parameters, and nothing of size m x n appears unless a factor has it.
     """
+    require_network("net", net)
+    grads = pulled_back(net, require_gradient(egrad, net.shape, "egrad", "the network has shape"))
+    _require_finite("egrad", *grads)
+    return grads
+
+
+def pulled_back(net: LinearNetwork, egrad: MatrixLike) -> list[Array]:
+    """Return what `pullback` does, without its checks: trial steps may blow up."""
     factors, p = net.factors, net.bottleneck
     if p == 0:
         return [egrad @ np.eye(net.shape[1])]
@@ -330,6 +362,7 @@ def pullback(net: LinearNetwork, egrad: MatrixLike) -> list[Array]:
     return grads
 
 
+@validation.quietly
 def factor_gradients(loss: Loss, net: LinearNetwork) -> list[Array]:
     r"""Return the gradients of :math:`L(W_N \cdots W_1)` with respect to the factors.
 
@@ -350,7 +383,7 @@ def factor_gradients(loss: Loss, net: LinearNetwork) -> list[Array]:
     Raises
     ------
     ValueError, TypeError
-        If the shapes of loss, network and gradient differ, or the gradient cannot be multiplied.
+        If the shapes of loss, network and gradient differ, or the gradient is not finite or cannot be multiplied.
 
     Examples
     --------
@@ -360,12 +393,20 @@ def factor_gradients(loss: Loss, net: LinearNetwork) -> list[Array]:
     >>> [g.diagonal().tolist() for g in lrf.factor_gradients(loss, net)]
     [[-2.0, -1.0, 0.0], [-2.0, -1.0, 0.0]]
     """
+    grads = raw_factor_gradients(loss, net)
+    _require_finite("loss.gradient(w)", *grads)
+    return grads
+
+
+def raw_factor_gradients(loss: Loss, net: LinearNetwork) -> list[Array]:
+    """Return what `factor_gradients` does, finite or not, for those who say so in words of their own."""
     require_loss(loss)
     require_network("net", net)
     validation.require_shape("net", net.shape, loss.shape)
-    return pullback(net, require_gradient(loss.gradient(net), net.shape))
+    return pulled_back(net, require_gradient(loss.gradient(net), net.shape))
 
 
+@validation.quietly
 def product_rule(net: LinearNetwork, directions: Sequence[ArrayLike]) -> Product:
     r"""Return the derivative of the product along factor directions, :math:`\sum_j W_N..W_{j+1} E_j W_{j-1}..W_1`.
 
@@ -409,6 +450,7 @@ def _product_rule(net: LinearNetwork, directions: Sequence[Array]) -> Product:
     return Product(np.hstack([left, above]), np.vstack([below, right]))
 
 
+@validation.quietly
 def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[ArrayLike]) -> Product:
     r"""Return the Riemannian gradient of the product from a list of factor gradients of any framework.
 
@@ -438,6 +480,7 @@ def riemannian_gradient_from_factors(net: LinearNetwork, egrads: Sequence[ArrayL
     return _product_rule(net, as_directions("egrads", egrads, net.factors))
 
 
+@validation.quietly
 def horizontal_lift(net: LinearNetwork, z: MatrixLike, *, tolerance: float = 1e-8) -> list[Array]:
     r"""Return the horizontal lift of a tangent vector to balanced factors.
 
@@ -473,9 +516,10 @@ def horizontal_lift(net: LinearNetwork, z: MatrixLike, *, tolerance: float = 1e-
         )
     require_network("net", net)
     require_balanced(net.relative_imbalance(), validation.require_number("tolerance", tolerance, positive=False))
-    require_gradient(z, net.shape, "z", "the network has shape")
     w = net.to_low_rank()
-    return pullback(net, DepthMetric(net.depth).coefficients(w.s).solve(project(w, z)).at(w))
+    tangent = projected(w, require_gradient(z, net.shape, "z", "the network has shape"))
+    _require_finite("z", *tangent)
+    return pulled_back(net, DepthMetric(net.depth).coefficients(w.s).solve(tangent).at(w))
 
 
 def end_to_end_operator(net: LinearNetwork) -> Callable[[MatrixLike], Product]:
@@ -494,8 +538,9 @@ def end_to_end_operator(net: LinearNetwork) -> Callable[[MatrixLike], Product]:
     require_network("net", net)
 
     def operator(z: MatrixLike) -> Product:
-        require_gradient(z, net.shape, "z", "the network has shape")
-        return _product_rule(net, pullback(net, z))
+        grads = pulled_back(net, require_gradient(z, net.shape, "z", "the network has shape"))
+        _require_finite("z", *grads)
+        return _product_rule(net, grads)
 
     return operator
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import validation
 from .flow import Event, RiemannianFlow, Status, Step, Trajectory, integrate
-from .gradients import project, riemannian_gradient
+from .gradients import projected, riemannian_gradient
 from .losses import Logarithm, Loss, facts
 from .matrices import LowRankMatrix, MatrixOrArray
 from .matrices.requirements import require_point
@@ -143,7 +143,7 @@ def follow_margin(
     level = followed.value(start) + np.log(end)
 
     def at_rest(tau: float, w: LowRankMatrix) -> float:
-        return project(w, followed.gradient(w)).norm() * w.norm() - _STATIONARY
+        return projected(w, followed.gradient(w)).norm() * w.norm() - _STATIONARY
 
     events = [
         Event("loss", lambda tau, w: followed.value(w) - level, terminal=True, direction=-1),

@@ -19,12 +19,16 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .foreign import as_array
+
 Array = NDArray[np.float64]
 Rng = np.random.Generator | int | None  # what every `rng=` takes (SPEC 7)
 P = ParamSpec("P")
 T = TypeVar("T")
 K = TypeVar("K", bound=np.generic)
 
+#: decorates what computes: an underflow to zero is right everywhere here, whatever the caller's ``np.errstate`` makes of it
+quietly = np.errstate(under="ignore")
 
 _MISSING = object()
 _LARGEST = (
@@ -101,6 +105,7 @@ def optional_flag(thing: object, name: str, label: str) -> bool | None:
 def as_real(name: str, value: ArrayLike) -> NDArray[Any]:
     """Return an array of real numbers of any shape."""
     refuse_masked(name, value)
+    value = as_array(name, value)
     try:
         array = np.asarray(value)
     except ValueError:
@@ -122,7 +127,7 @@ def refuse_masked(name: str, value: object) -> None:
 def as_numbers(name: str, value: Any) -> NDArray[Any]:
     """Return an array of numbers of any shape, type and order as it is."""
     refuse_masked(name, value)
-    array = np.asanyarray(value)
+    array = np.asanyarray(as_array(name, value))
     if array.dtype.kind not in "biufc":
         raise TypeError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
     return array

@@ -478,25 +478,30 @@ def sparse_npz(matrix):
 SAVE = " Save them with numpy.savez(file, W1=..., W2=...), W1 the one that acts first."
 NPY = "`inputs` must be a .npy file of numbers, as numpy.save writes it, got 'f.npy' (..."
 NPZ = "` must be a .npz file of numbers, as numpy.savez writes it, got 'f.npz' "
-TEXT = "`inputs` must be a text file of comma-separated numbers in UTF-8, got 'f.csv' (..."
+TEXT = "`inputs` must be a table as text in UTF-8, got 'f.csv' (..."
+CHOOSE = " Choose columns, or make it the target_column."
+MISSING = (
+    " Leave these rows out (missing_rows drop), or complete the matrix from its other entries (observed)."
+)
+THREE = " Choose three columns, or leave empty what was not observed."
 MARKET = "`observed` must be a Matrix Market file, matrix coordinate, real, integer or pattern, got 'f.mtx' "
 REMOVE = " Remove or impute them."
 
 # reader, name of the file, content, exact message; one ending in ... is compared up to there (numpy's words follow)
 FILES = [
-    ("inputs", "f.txt", b"1", "`inputs` must end in .npy or .csv, got 'f.txt'."),
+    ("inputs", "f.pkl", b"1",
+     "`inputs` must end in .npy, .npz, .mat, .csv, .tsv, .txt, .dat, perhaps .gz, or in a suffix of pandas, got 'f.pkl'."),
     ("inputs", "f.csv", b"", "`inputs` must not be empty, got '{path}' with 0 bytes."),
     ("inputs", "f.csv", b"a,b\n", "`inputs` must hold numbers, got 'f.csv' without a line of numbers."),
-    ("inputs", "f.csv", b"a,b\n1,2\n3,x\n", "`inputs` must hold numbers, got 'x' in line 3, column 2."),
-    ("inputs", "f.csv", b"1,x\n3,4\n", "`inputs` must hold numbers, got 'x' in line 1, column 2."),
-    ("inputs", "f.csv", b"a,b\nc,d\n", "`inputs` must hold numbers, got 'c' in line 2, column 1."),
-    ("inputs", "f.csv", b"1,2\n3,\n", "`inputs` must hold numbers, got an empty cell in line 2, column 2."),
-    ("inputs", "f.csv", b"1;2\n3;4\n",
-     "`inputs` must hold numbers, got '3;4' in line 2, column 1. Separate the cells by commas."),
+    ("inputs", "f.csv", b"a,b\n1,2\n3,x\n", "`inputs` must hold numbers, got 'x' in line 3, column 2 (b)." + CHOOSE),
+    ("inputs", "f.csv", b"1,x\n3,4\n", "`inputs` must hold numbers, got 'x' in line 1, column 2." + CHOOSE),
+    ("inputs", "f.csv", b"a,b\nc,d\n", "`inputs` must hold numbers, got 'c' in line 2, column 1 (a)." + CHOOSE),
+    ("inputs", "f.csv", b"1,2\n3,\n",
+     "`inputs` must have no missing values, got some in 1 of 2 rows, the first in line 2, column 2." + MISSING),
     ("inputs", "f.csv", b"1,2\n3,4,5\n",
      "`inputs` must have equally many cells in each line, got 3 in line 2 and 2 in line 1."),
-    ("inputs", "f.csv", b"1,2\n3,nan\n-inf,1\n",
-     "`inputs` must be finite, got 2 NaN or infinite of 6 values, the first at index (1, 1)." + REMOVE),
+    ("inputs", "f.csv", b"1,2\n3,4\n-inf,1\n",
+     "`inputs` must be finite, got 1 NaN or infinite of 6 values, the first at index (2, 0)." + REMOVE),
     ("inputs", "f.csv", b"\xff\xfe1", TEXT),
     ("inputs", "f.npy", b"1,2\n", NPY),
     ("inputs", "f.npy", npy(np.array([1, None]), allow_pickle=True),
@@ -508,8 +513,8 @@ FILES = [
      "`inputs` must be a matrix with 2 dimensions, got shape (2, 2, 2)."),
     ("inputs", "f.npy", npy(np.array(["a"])), "`inputs` must be an array of numbers, got dtype <U1."),
     ("inputs", "f.npy", npy(np.array([1j])), "`inputs` must be real, got dtype complex128."),
-    ("observed", "f.npy", npy(np.eye(2)), "`observed` must end in .npz or .mtx or .csv, got 'f.npy'."),
-    ("observed", "f.csv", b"0,1\n", "`observed` must have 3 cells row,col,value in each line, got 2."),
+    ("observed", "f.npy", npy(np.eye(2)), "`observed` must have 3 cells row,col,value in each line, got 2." + THREE),
+    ("observed", "f.csv", b"0,1\n", "`observed` must have 3 cells row,col,value in each line, got 2." + THREE),
     ("observed", "f.csv", b"0,0.5,1\n", "`cols` must be whole numbers, got 0.5 at index 0."),
     ("observed", "f.csv", b"0,1,1\n1e300,0,1\n", "`rows` must be whole numbers, got 1e+300 at index 1."),
     ("observed", "f.csv", b"-1,1,1\n2,0,1\n", "`rows` must lie between 0 and 2, got -1 .. 2."),
@@ -521,7 +526,7 @@ FILES = [
     ("observed", "f.csv", b"0,1,0\n",
      "`values` must not be all zero: the best matrix is zero, which has no rank-k part."),
     ("observed", "f.csv", b"0,1,nan\n",
-     "`values` must be finite, got 1 NaN or infinite of 1 values, the first at index (0, 0)." + REMOVE),
+     "`observed` must have no missing values, got one in line 1, column 3. Leave out what was not observed."),
     ("observed", "f.npz", b"PK", "`observed" + NPZ + "(..."),
     ("observed", "f.npz", npy(np.eye(2)),
      "`observed" + NPZ + "(it holds a single array)."),

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(lrf.__file__).parent
 
 FLOORS = {
-    "_version": 0, "validation": 0, "files": 0, "entries": 0, "operators": 0, "loading": 0, "workers": 0,
+    "_version": 0, "validation": 0, "files": 0, "entries": 0, "operators": 0, "loading": 0, "foreign": 0, "workers": 0,
     "matrices": 1, "report": 1, "statements": 1,
     "metrics": 2, "losses": 2, "data": 2, "steppers": 2, "flows": 2, "problems": 2, "exact": 2, "kernels": 2,
     "gradients": 3, "geometry": 3, "charts": 3, "columns": 3,

@@ -33,6 +33,7 @@ __all__ = ["Iterates", "gradient_descent"]
 _TOGETHER = 2**18  # numbers of a group of networks of numpy: more at a time fall out of the cache
 
 
+@validation.quietly
 def gradient_descent(
     losses: Any,
     networks: Any,

@@ -27,6 +27,7 @@ _DEEPEST = 8  # depth up to which the factors are the faster coordinates
 _TOGETHER = 2**16  # numbers of a stack of states of numpy: the stages of a step then stay in the cache
 
 
+@validation.quietly
 def integrate(
     losses: Any,
     starts: Any,

@@ -10,7 +10,7 @@ from scipy import linalg
 
 from .. import validation
 from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
-from ..gradients import project
+from ..gradients import projected
 from ..losses import Loss
 from ..losses import facts as loss_facts
 from ..losses.requirements import require_gradient, require_loss
@@ -148,7 +148,7 @@ class _AmbientSystem:
             return np.full_like(y, np.nan), None
         um, s, vmt = thin_svd(core)
         w = LowRankMatrix._trusted(_turned(p, um), s, _turned(q, vmt.T).T)
-        z = project(w, self.loss.gradient(w))
+        z = projected(w, self.loss.gradient(w))
         c = self._coefficients(s)
         velocity = -c.apply(z)
         dp, dm, dq = None, um @ velocity.core @ vmt, None
@@ -169,7 +169,7 @@ class _AmbientSystem:
     def measure(self, y: Array) -> Moment:
         w = self.point(y)
         value, egrad = self._loss_facts.value_and_gradient(w)
-        z = project(w, egrad)
+        z = projected(w, egrad)
         return Moment(float(value), z.norm(), z.dot(self._coefficients(w.s).apply(z)), w.s)
 
     def defect(self, y: Array) -> float:

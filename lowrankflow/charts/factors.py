@@ -13,7 +13,7 @@ from scipy import linalg
 from .. import validation
 from ..flows import Flow, ModifiedFlow, Moment, Motion, Point, RiemannianFlow
 from ..geometry import factor_hessian
-from ..gradients import project, pullback, squared_norm
+from ..gradients import projected, pulled_back, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_gradient, require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, singular_values
@@ -117,13 +117,13 @@ class _FactorSystem:
 
     def velocity(self, t: float, y: Array) -> Array:
         net = self.network(y)
-        dy = -_flat(pullback(net, self.loss.gradient(net)))
+        dy = -_flat(pulled_back(net, self.loss.gradient(net)))
         self._last = y, dy
         return dy
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
         net = self.network(y)
-        gradients = pullback(net, self.loss.gradient(net))
+        gradients = pulled_back(net, self.loss.gradient(net))
         dy = -_flat(gradients)
         return dy, Motion(t, net, gradients, self.network(dy).factors, float(dy @ dy))
 
@@ -136,7 +136,7 @@ class _FactorSystem:
             value, power = self.loss.value(net), squared_norm([self._last[1]])
         else:
             value, egrad = self._facts.value_and_gradient(net)
-            power = squared_norm(pullback(net, egrad))
+            power = squared_norm(pulled_back(net, egrad))
         return Moment(float(value), math.sqrt(power), power, self._singular_values(y))
 
     def _singular_values(self, y: Array) -> Array:
@@ -147,7 +147,7 @@ class _FactorSystem:
 
         def velocity(blocks: Sequence[Any], gradient: Callable[[Any], Any]) -> list[Any]:
             net = LinearNetwork._trusted(blocks)
-            return [-1.0 * jet for jet in pullback(net, gradient(net))]
+            return [-1.0 * jet for jet in pulled_back(net, gradient(net))]
 
         return jacobian(velocity, self.network(y).factors, self._facts)
 
@@ -229,7 +229,7 @@ class _LiftedSystem(_FactorSystem):
     def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
         net = self.network(y)
         egrad, w = self.loss.gradient(net), net.to_low_rank(self._rank)
-        gradients, z = pullback(net, egrad), project(w, egrad)
+        gradients, z = pulled_back(net, egrad), projected(w, egrad)
         velocity = -self._metric.coefficients(w.s).apply(z)
         return -_flat(gradients), Motion(t, w, z, velocity, squared_norm(gradients))
 

@@ -13,7 +13,7 @@ from scipy import linalg
 
 from .. import validation
 from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
-from ..gradients import project
+from ..gradients import projected
 from ..losses import Loss
 from ..losses import facts as loss_facts
 from ..losses.requirements import require_gradient, require_loss
@@ -190,7 +190,7 @@ class FrameSystem:
             c = self.metric.coefficients(at.s) if c is None else c
         else:
             value, egrad = self._loss_facts.value_and_gradient(w)
-            z, c = project(w, egrad), self.metric.coefficients(w.s)
+            z, c = projected(w, egrad), self.metric.coefficients(w.s)
             z = z.symmetrised() if self._symmetric else z
         # where the metric freezes the frames (infinite depth below full rank) only the r x r block can vanish
         moving = Tangent(z.up * (c.up > 0), z.core, z.vp * (c.vp > 0))
@@ -268,7 +268,7 @@ class FrameSystem:
         gradient = gradient_bound(self._loss_facts, value)
         if gradient is None:
             return None
-        z = project(w, egrad)
+        z = projected(w, egrad)
         core, up, vp = (float(linalg.norm(part, 2, check_finite=False)) for part in (z.core, z.up, z.vp))
         s = float(w.s[0])
         if np.isinf(depth):  # the frames are frozen: T' = -P (mean(s_i^2, s_k^2) * M) Q^T alone

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import validation
 from ..flows import Flow, Moment, Motion, Point, RiemannianFlow
-from ..gradients import project, squared_norm
+from ..gradients import projected, squared_norm
 from ..losses import Loss
 from ..matrices import LowRankMatrix, Product, thin_svd
 from ..matrices.requirements import require_depth
@@ -158,7 +158,7 @@ class _PolynomialSystem(FrameSystem):
             return np.full_like(y, np.nan), None
         w = self.point(y)
         g = self.loss.gradient(w)
-        z = project(w, g)
+        z = projected(w, g)
         velocity = -self.metric.coefficients(w.s).apply(z)
         return self._moved(y, lambda _: g), Motion(t, w, z, velocity, -z.dot(velocity))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from ..gradients import factor_gradients, product_retraction
+from ..gradients import product_retraction, raw_factor_gradients
 from ..losses import Loss, facts
 from ..losses.facts import only_if
 from ..matrices import EPS, LinearNetwork, MatrixOrArray
@@ -107,7 +107,7 @@ def gradient_error(
         Which of the two it was: autograd where the loss declares ``differentiable_by_autograd``.
     """
     value, rng = loss.value if value is None else value, as_rng(rng)
-    used = factor_gradients(loss, net)
+    used = raw_factor_gradients(loss, net)
     if facts(loss).differentiable_by_autograd and net.shape[0] * net.shape[1] <= _DENSE_LIMIT:
         from autograd import grad
 
@@ -140,8 +140,8 @@ def gradient_error(
 
 def _asked_twice(loss: Loss, net: LinearNetwork) -> list[Array]:
     """Return the second answer: what a loss remembers of its call before is a mistake, and not roundoff."""
-    factor_gradients(loss, net)
-    return factor_gradients(loss, net)
+    raw_factor_gradients(loss, net)
+    return raw_factor_gradients(loss, net)
 
 
 def _distance(a: list[Array], b: list[Array]) -> float:

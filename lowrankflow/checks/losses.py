@@ -13,6 +13,7 @@ from .. import validation
 from ..losses import Loss, facts
 from ..losses.facts import loss_label
 from ..losses.requirements import require_gradient, require_loss, require_value
+from ..losses.tensors import in_arrays
 from ..matrices import EPS, LinearNetwork, LowRankMatrix, MatrixOrArray, Product
 from ..matrices.requirements import require_point
 from ..operators import MatrixLike
@@ -35,6 +36,7 @@ _FITTED = "median over directions, each fitted over five halvings; infinite wher
 _LARGE = 1_000_000  # entries from which an array of the size of W can be told from the rest of the memory
 
 
+@validation.quietly
 def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> Report:
     """Check a loss at a matrix: gradient, operator, representations, state, Hessian, convexity, curvature, memory.
 
@@ -74,6 +76,7 @@ def check_loss(loss: Loss, start: LowRankMatrix, *, rng: validation.Rng = 0) -> 
     require_loss(loss)
     require_point("start", start)
     validation.require_shape("start", start.shape, loss.shape)
+    loss = in_arrays(loss, start)
     rng = validation.as_rng(rng)
     check, where = _Check(loss, start, rng), ""
     if not check.tells:  # a critical point, an exact fit

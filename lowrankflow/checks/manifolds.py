@@ -32,6 +32,7 @@ _FASTER = "fitted over five halvings; where the next term happens to vanish the 
 _MOST = 200  #: dimensions up to which the rank of the Gram matrix is counted
 
 
+@validation.quietly
 def check_manifold(manifold: Any, problem: Any = None, *, point: Any = None) -> Report:
     r"""Check a pymanopt manifold: metric, projection, retraction, transport, and gradient and Hessian by slope.
 

@@ -32,6 +32,7 @@ _NEAR = 1e-6  # relative distance over which a derivative is a difference quotie
 _KEPT = 5  #: singular values that the Gram matrix is taken with, so that it stays small
 
 
+@validation.quietly
 def check_metric(metric: Metric, start: LowRankMatrix, *, rng: validation.Rng = 0) -> Report:
     r"""Check a metric at a matrix: symmetric, positive, of full rank, the same in every frame, right gradient.
 

@@ -21,6 +21,7 @@ examples:
   lowrankflow verify --data digits --out report
   lowrankflow verify --data diabetes --depth 5
   lowrankflow verify --inputs X.npy --targets Y.csv --depth 2 --rank 3 --widths 8
+  lowrankflow verify --inputs flowers.csv --target-column species --missing-rows drop
   lowrankflow verify --observed ratings.mtx --rank 5
   lowrankflow verify --data digits --preprocess none --factors trained.npz
   lowrankflow verify --explain trajectory
@@ -204,9 +205,29 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         " FILE.py:Name must be given again",
     )  # fmt: skip
     source.add_argument("--data", metavar="NAME", help="a bundled data set; `lowrankflow datasets` lists them")
-    source.add_argument("--inputs", metavar="FILE", help="your inputs, .npy or .csv, one sample a row")
+    source.add_argument(
+        "--inputs", metavar="FILE",
+        help="your inputs, one sample a row: .csv, .tsv, .txt (.gz), .npy, .npz, .mat, and what pandas reads",
+    )  # fmt: skip
     source.add_argument("--targets", metavar="FILE", help="your targets, one sample a row (default: the inputs)")
-    source.add_argument("--observed", metavar="FILE", help="observed entries of a matrix, .npz, .mtx or .csv triplets")
+    source.add_argument(
+        "--observed", metavar="FILE",
+        help="observed entries of a matrix: triplets, .npz, .mtx or a table; or a table in which entries are missing",
+    )  # fmt: skip
+    table = parser.add_argument_group("tables")
+    table.add_argument(
+        "--columns",
+        dest="input_columns",
+        metavar="LIST",
+        help="features by name or number, age,bmi or 1,3-7 (default: all others)",
+    )
+    table.add_argument(
+        "--target-column", metavar="LIST", help="columns of --inputs that are the targets; texts are classes"
+    )
+    table.add_argument(
+        "--delimiter", metavar="CHAR", help="comma, semicolon, tab, space, pipe, or a character (default: as lines say)"
+    )
+    table.add_argument("--missing-rows", choices=("drop",), help="leave out rows in which something is missing")
 
 
 def _add_problem(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

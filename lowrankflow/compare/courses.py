@@ -14,7 +14,7 @@ from ..claims.courses import Course, Place, degenerate_at, quietly, way_rates
 from ..claims.sides import REDUCTION
 from ..flow import Status, Step, Trajectory, integrate
 from ..flows import Event, RiemannianFlow, Save
-from ..gradients import is_symmetric, project
+from ..gradients import is_symmetric, projected
 from ..landscape import follow, place
 from ..losses import Loss
 from ..losses import facts as loss_facts
@@ -109,7 +109,7 @@ def run_course(
     degenerate = degenerate_at(metric, start)
     columns: dict[str, Any] = {f"measure {i}": lambda t, w, f=f: float(f(w)) for i, f in enumerate(measures.values())}
     if degenerate or is_symmetric(metric):  # there the stationarity is that of a part
-        columns["projected"] = lambda t, w: project(w, loss.gradient(w)).norm()
+        columns["projected"] = lambda t, w: projected(w, loss.gradient(w)).norm()
     save = Save(integrals=way_rates(metric, start.shape, other=other), columns=columns)
     began = time.perf_counter()
     path = quietly(

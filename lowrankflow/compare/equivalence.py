@@ -19,6 +19,7 @@ from ..flow import Trajectory
 from ..landscape import Climb, follow, place, staircase
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss, require_value
+from ..losses.tensors import in_arrays
 from ..matrices import LinearNetwork, LowRankMatrix
 from ..matrices.requirements import require_depth, require_point
 from ..report import Figure, Report
@@ -102,6 +103,7 @@ def sides_of(
     return start, LinearNetwork.balanced(start, n_factors, widths=chosen, rng=rng)
 
 
+@validation.quietly
 def verify_equivalence(
     loss: Loss,
     start: LowRankMatrix | None = None,
@@ -190,6 +192,7 @@ def verify_equivalence(
     'passed'
     """
     require_loss(loss)
+    loss = in_arrays(loss, start if start is not None else network)
     validation.require_callable("progress", progress)
     if about is not None and not isinstance(about, Mapping):
         raise TypeError(f"`about` must be a mapping of JSON values, got {validation.describe(about)}.")

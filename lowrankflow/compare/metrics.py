@@ -14,6 +14,7 @@ from ..claims.sides import REDUCTION
 from ..losses import Loss
 from ..losses import facts as loss_facts
 from ..losses.requirements import require_loss
+from ..losses.tensors import in_arrays
 from ..matrices import LowRankMatrix
 from ..matrices.requirements import require_point, require_symmetric_point
 from ..metrics import (
@@ -83,6 +84,7 @@ def metric_label(metric: Metric, start: LowRankMatrix) -> str:
 
 
 @validation.renamed(t_end="clock_end")
+@validation.quietly
 def compare_metrics(
     loss: Loss,
     start: LowRankMatrix,
@@ -166,6 +168,7 @@ def compare_metrics(
     require_loss(loss)
     require_point("start", start)
     validation.require_shape("start", start.shape, loss.shape)
+    loss = in_arrays(loss, start)
     validation.require_callable("progress", progress)
     validation.require_choice("clock", clock, CLOCKS)
     if about is not None and not isinstance(about, Mapping):

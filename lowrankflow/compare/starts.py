@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..claims.limits import set_text
-from ..gradients import project
+from ..gradients import projected
 from ..losses import Loss, facts
 from ..matrices import EPS, LowRankMatrix, Product
 from .courses import Modes
@@ -31,8 +31,8 @@ def require_moving(loss: Loss, start: LowRankMatrix) -> None:
     """Refuse a W(0) at which the projected gradient is roundoff, and say which critical point it is."""
     rng = np.random.default_rng(0)
     left, right = (part * (1 + EPS * rng.choice([-1.0, 1.0], part.shape)) for part in start.split())
-    there = project(start, loss.gradient(start))
-    noise = _ROUNDOFF * (project(start, loss.gradient(Product(left, right))) - there).norm()
+    there = projected(start, loss.gradient(start))
+    noise = _ROUNDOFF * (projected(start, loss.gradient(Product(left, right))) - there).norm()
     if not there.norm() <= noise:  # what is not finite is another mistake
         return
     which = ""

@@ -30,6 +30,8 @@ class DataSet:
         None: the targets are the inputs (autoencoding). A vector is one target a sample.
     description : str
         One line.
+    features : tuple of str
+        What the inputs are called, one a feature; () where nobody says.
 
     Raises
     ------
@@ -41,6 +43,7 @@ class DataSet:
     inputs: Array
     targets: Array | None = None
     description: str = ""
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         x = validation.as_matrix("inputs", self.inputs, column=True)

@@ -56,6 +56,7 @@ class StepBound:
         return self.start_imbalance / self.delta if self.delta else 0.0
 
 
+@validation.quietly
 def step_bound(
     loss: LeastSquares, net: LinearNetwork, *, delta: float | None = None, sigma: float | None = None
 ) -> StepBound:

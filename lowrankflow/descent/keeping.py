@@ -14,7 +14,7 @@ from ..flow import Status, Step, Trajectory
 from ..flow.checkpoint import Checkpoint, Journal
 from ..flow.record import pack_rows, unpack_rows
 from ..flow.resume import AGREES, failed, gap, named
-from ..gradients import pullback
+from ..gradients import pulled_back
 from ..matrices import LinearNetwork
 from ..validation import Array
 
@@ -57,7 +57,7 @@ class Keeper:
 
     def _measured(self, net: LinearNetwork) -> tuple[float, list[Array]]:
         loss = self._run.loss
-        return float(loss.value(net)), pullback(net, loss.gradient(net))
+        return float(loss.value(net)), pulled_back(net, loss.gradient(net))
 
     # ------------------------------------------------------------------------------------------------------------------
     # put down

@@ -11,7 +11,7 @@ from scipy import linalg
 
 from .. import validation
 from ..geometry import factor_hessian, join_directions
-from ..gradients import pullback, squared_norm
+from ..gradients import pulled_back, squared_norm
 from ..losses import LeastSquares, facts
 from ..losses.requirements import require_loss
 from ..matrices import LinearNetwork
@@ -48,6 +48,7 @@ class Certificate:
     interrupted: bool = False
 
 
+@validation.quietly
 def certificate(loss: LeastSquares, net: LinearNetwork, *, step_size: StepSize, steps: int) -> Certificate:
     r"""Run gradient descent, and bound its distance to the flow of the factors from the same start, step by step.
 
@@ -115,7 +116,7 @@ def certificate(loss: LeastSquares, net: LinearNetwork, *, step_size: StepSize, 
         for k in range(steps):
             h = constant if constant is not None else validation.require_number("step_size(k)", step_size(k))  # type: ignore[operator]
             with np.errstate(over="ignore", invalid="ignore"):
-                egrads = pullback(net, loss.gradient(net))
+                egrads = pulled_back(net, loss.gradient(net))
                 e = _grown(loss, net, egrads, h, e) if math.isfinite(e) else math.inf
                 net = LinearNetwork._trusted([f - h * g for f, g in zip(net.factors, egrads, strict=True)])
                 if not np.isfinite(squared_norm(net.factors)):

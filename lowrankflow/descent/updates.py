@@ -15,8 +15,9 @@ from ..files import require_path
 from ..flow import Status, Step, Trajectory
 from ..flow.record import Row, as_column
 from ..flows import Moment, Save
-from ..gradients import factor_gradients, pullback, squared_norm
+from ..gradients import pulled_back, raw_factor_gradients, squared_norm
 from ..losses import Loss
+from ..losses.tensors import in_arrays
 from ..matrices import LinearNetwork, singular_values
 from ..matrices.requirements import require_network
 from ..validation import Array
@@ -29,6 +30,7 @@ __all__ = ["gradient_descent"]
 
 
 @validation.renamed(every="keep_every")
+@validation.quietly
 def gradient_descent(
     loss: Loss,
     net: LinearNetwork,
@@ -121,7 +123,8 @@ def gradient_descent(
     validation.require_callable("callback", callback)
     validation.require_callable("batches", batches)
     stops = require_stops(stop)
-    egrads = factor_gradients(loss, net)  # checks loss and shapes
+    loss = in_arrays(loss, net)
+    egrads = raw_factor_gradients(loss, net)  # checks loss and shapes
     functions = columns if isinstance(columns, Mapping) else named(columns, loss)
     Save(columns=functions)  # checks the names
     if not (np.isfinite(squared_norm(egrads)) and np.isfinite(loss.value(net))):
@@ -215,13 +218,13 @@ class Descent:
         if self.batches is None:
             egrads = cast(Sequence[Array], state.egrads)
         else:
-            egrads, nfev = pullback(net, self.batches(k).gradient(net)), nfev + 1
+            egrads, nfev = pulled_back(net, self.batches(k).gradient(net)), nfev + 1
         given, factors = (egrads, net.factors) if self.ours else (frozen(egrads), frozen(net.factors))
         directions, memory = self.rule.directions(k, given, factors, state.memory)
         after = LinearNetwork._trusted([f - h * d for f, d in zip(net.factors, directions, strict=True)])
         found = None
         if self.batches is None:
-            found, nfev = pullback(after, self.loss.gradient(after)), nfev + 1
+            found, nfev = pulled_back(after, self.loss.gradient(after)), nfev + 1
         if not np.isfinite(squared_norm(after.factors if found is None else found)):
             good = np.isfinite(squared_norm(egrads)) and not np.isfinite(squared_norm(directions))
             fix = "Look at what `rule` makes of them" if good else "Use a shorter one"
@@ -262,7 +265,7 @@ class Descent:
         """Return the state with the gradients of the loss."""
         if state.egrads is not None:
             return state
-        return replace(state, egrads=pullback(state.net, self.loss.gradient(state.net)), nfev=state.nfev + 1)
+        return replace(state, egrads=pulled_back(state.net, self.loss.gradient(state.net)), nfev=state.nfev + 1)
 
     def _kept(self, state: State) -> State:
         """Keep the iterate, and return the state, over where its loss is not finite."""

@@ -167,6 +167,7 @@ class TwoLayer:
         return f"TwoLayer({self.target.shape[0]} x {self.target.shape[1]}, imbalance {self.imbalance:.3g})"
 
 
+@validation.quietly
 def two_layer(network: LinearNetwork, target: ArrayLike) -> TwoLayer:
     r"""Return `TwoLayer` on :math:`\tfrac12 \|W_2 W_1 - Y\|_F^2`.
 

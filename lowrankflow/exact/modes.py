@@ -157,6 +157,7 @@ class Modes:
         return (sign * s).reshape(*times.shape, sign.size), (sign * misfit).reshape(*times.shape, sign.size)
 
 
+@validation.quietly
 def modes(
     targets: ArrayLike, s0: ArrayLike, depth: float, *, curvatures: ArrayLike = 1.0, imbalance: ArrayLike = 0.0
 ) -> Modes:

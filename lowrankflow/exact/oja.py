@@ -83,6 +83,7 @@ class Oja:
         return np.exp(-self.gap * times) * self.tangent(0.0)
 
 
+@validation.quietly
 def oja(covariance: ArrayLike, start: ArrayLike) -> Oja:
     r"""Return Oja's flow in closed form, as a function of flow time.
 

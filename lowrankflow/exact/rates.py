@@ -32,6 +32,7 @@ class Rates(NamedTuple):
         return float(min(part.min() for part in self if part.size))
 
 
+@validation.quietly
 def autoencoder_rates(eigenvalues: ArrayLike, rank: int, depth: float) -> Rates:
     r"""Return the rates at the best projection, :math:`W = U_r U_r^T`, of :math:`\tfrac12 \|X - W X\|_F^2`.
 
@@ -78,6 +79,7 @@ def autoencoder_rates(eigenvalues: ArrayLike, rank: int, depth: float) -> Rates:
     return Rates(np.broadcast_to(number * top, (r, r)).copy(), frames * slow, frames * fast)
 
 
+@validation.quietly
 def whitened_rates(singular_values: ArrayLike, rank: int, depth: float) -> Rates:
     r"""Return the rates at the best matrix of rank r for white inputs, :math:`\tfrac12 \|W - Y\|_F^2`.
 

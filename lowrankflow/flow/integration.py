@@ -22,6 +22,7 @@ from ..charts.system import require_low_rank
 from ..columns import named
 from ..files import require_path
 from ..flows import Event, FactorFlow, Flow, ModifiedFlow, Point, RiemannianFlow, Save
+from ..losses.tensors import in_arrays
 from ..metrics import facts
 from ..metrics.requirements import require_metric
 from ..steppers import Stepper
@@ -37,6 +38,7 @@ __all__ = ["integrate"]
 
 
 @validation.renamed(every="checkpoint_every")
+@validation.quietly
 def integrate(
     flow: Flow,
     start: Point,
@@ -140,6 +142,8 @@ def integrate(
     chosen = _require_method(method, step_size)
     if not isinstance(flow, (RiemannianFlow, FactorFlow)):
         raise TypeError(f"`flow` must be a RiemannianFlow or a FactorFlow, got {validation.describe(flow)}.")
+    if (loss := in_arrays(flow.loss, start)) is not flow.loss:
+        flow = replace(flow, loss=loss)
     save, times = _require_save(save, limits, checkpoint)
     events = _require_events(events)
     validation.require_callable("callback", callback)

@@ -11,7 +11,7 @@ import numbers
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = ["Dense", "Status", "Step", "Trajectory"]
+
+P = TypeVar("P", bound=Point)  #: where the flow is
 
 _SCHEMA = 2  # of the files
 _COLUMN = "column_"
@@ -90,7 +92,7 @@ class Step(NamedTuple):
 class Dense:
     """W between the kept times: the interpolants of all steps, and the way from a state to W, which knows no loss."""
 
-    point: Callable[[Array], Point]
+    point: Callable[[Array], Any]
     size: int  #: of the state without integrals
     solution: OdeSolution
 
@@ -99,8 +101,10 @@ class Dense:
 
 
 @dataclass(repr=False)
-class Trajectory:
+class Trajectory(Generic[P]):
     """The result of `integrate`. Its repr is a summary of a few lines.
+
+    For type checkers ``Trajectory[LowRankMatrix]`` is that of a Riemannian flow, ``Trajectory[LinearNetwork]`` that of factors.
 
     Attributes
     ----------
@@ -135,7 +139,7 @@ class Trajectory:
     loss: Array
     singular_values: Array
     stationarity: Array
-    points: Sequence[Any]  # of one kind, by the flow: LowRankMatrix or LinearNetwork
+    points: Sequence[P]  # of one kind, by the flow
     status: Status
     message: str
     nfev: int
@@ -173,16 +177,24 @@ class Trajectory:
         """The column of that name: the integral of g(W', W'), where ``Save(integrals={"dissipated": ...})`` asked for it."""
         return self.columns.get("dissipated")
 
-    def __call__(self, t: float) -> Any:
-        """Return W at any time of the run.
+    @overload
+    def __call__(self, t: float) -> P: ...
+    @overload
+    def __call__(self, t: Sequence[float] | NDArray[Any]) -> list[P]: ...
+    def __call__(self, t: Any) -> P | list[P]:
+        """Return W at any time of the run; at several times, a list.
 
         Raises
         ------
         ValueError, TypeError
-            If the interpolants were not kept, or `t` lies outside the run or is not a number.
+            If the interpolants were not kept, or a time lies outside the run or is not a number.
         """
+        if np.ndim(t) == 1:
+            return [self(float(time)) for time in validation.as_vector("t", t)]
+        if isinstance(t, np.ndarray) and t.shape == ():
+            t = t.item()
         if isinstance(t, bool) or not isinstance(t, numbers.Real):
-            raise TypeError(f"`t` must be a number, got {validation.describe(t)}.")
+            raise TypeError(f"`t` must be a number or a vector of them, got {validation.describe(t)}.")
         if self._dense is None:
             raise ValueError("Dense output has not been saved; pass save=Save(dense=True) to integrate.")
         if not self.t[0] <= t <= self.t[-1]:

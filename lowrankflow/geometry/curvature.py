@@ -15,6 +15,7 @@ from .factor_hessians import factor_hessian
 __all__ = ["sharpness"]
 
 
+@validation.quietly
 def sharpness(loss: Loss, net: LinearNetwork, *, tol: float = 1e-3, exact: bool | None = False) -> float:
     r"""Return the largest eigenvalue of the Hessian of the loss with respect to all factors.
 

@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator
 
 from .. import validation
-from ..gradients import factor_gradients, product_retraction, squared_norm
+from ..gradients import product_retraction, raw_factor_gradients, squared_norm
 from ..losses import Loss, facts
 from ..losses.facts import loss_label
 from ..losses.requirements import require_gradient, require_loss
+from ..losses.tensors import in_arrays
 from ..matrices import EPS, LinearNetwork, Product
 from ..matrices.requirements import require_network
 from ..operators import MatrixLike
@@ -141,6 +142,7 @@ class FactorHessian(LinearOperator):
         return (2 if self.exact else 4) * float(np.linalg.norm(self._shaken @ x - image))
 
 
+@validation.quietly
 def factor_hessian(loss: Loss, network: LinearNetwork, *, exact: bool | None = None) -> FactorHessian:
     r"""Return the Hessian of :math:`(W_1, \ldots, W_N) \mapsto L(W_N \cdots W_1)` as a linear operator.
 
@@ -195,6 +197,7 @@ def factor_hessian(loss: Loss, network: LinearNetwork, *, exact: bool | None = N
     validation.require_shape("network", network.shape, loss.shape)
     if exact is not None:
         validation.require_flags(exact=exact)
+    loss = in_arrays(loss, network)
     known = facts(loss).hessian is not None
     if exact and not known:
         raise ValueError(
@@ -202,7 +205,7 @@ def factor_hessian(loss: Loss, network: LinearNetwork, *, exact: bool | None = N
             " Add hessian(w, z), or take differences."
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(squared_norm(factor_gradients(loss, network)))
+        finite = np.isfinite(squared_norm(raw_factor_gradients(loss, network)))
     if not finite:
         raise ValueError(
             "`loss.gradient(w)` must be finite at the start, got a value that is not. Start elsewhere or nearer."
@@ -224,7 +227,7 @@ class _Differences:
             return _split(self._network, np.zeros_like(x))
         h = self.step / size
         ends = (product_retraction(self._network, _split(self._network, sign * h * x)) for sign in (1.0, -1.0))
-        up, down = (factor_gradients(self._loss, end) for end in ends)
+        up, down = (raw_factor_gradients(self._loss, end) for end in ends)
         return [(a - b) / (2 * h) for a, b in zip(up, down, strict=True)]
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
+from .. import validation
 from ..matrices import LowRankMatrix, Tangent, thin_svd
 from ..matrices.requirements import require_symmetric_point
 from ..metrics import BuresWassersteinMetric, DepthMetric, Metric, facts
@@ -25,6 +26,7 @@ __all__ = ["distance", "exponential", "logarithm"]
 _CLOSE = 1e-8  #: relative gap below which frames are one, as for `LowRankMatrix`
 
 
+@validation.quietly
 def distance(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> float:
     r"""Return the geodesic distance of two matrices of one rank.
 
@@ -56,6 +58,7 @@ def distance(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> float:
     return float(np.linalg.norm(_commonly_sorted(a, b, metric).step))
 
 
+@validation.quietly
 def logarithm(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> Tangent:
     """Return the velocity at `a` of the shortest geodesic to `b` in unit time, where it is known (see `distance`).
 
@@ -79,6 +82,7 @@ def logarithm(a: LowRankMatrix, b: LowRankMatrix, metric: Metric) -> Tangent:
     return Tangent(np.zeros_like(a.u), (pair.p * z) @ pair.p.T, np.zeros_like(a.vt.T))
 
 
+@validation.quietly
 def exponential(w: LowRankMatrix, z: Tangent, metric: Metric) -> LowRankMatrix:
     """Return the end, at unit time, of the geodesic from `w` with velocity `z`, where it is known.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..gradients import project
+from ..gradients import projected
 from ..matrices import LowRankMatrix, Tangent
 from ..matrices.requirements import require_point, require_symmetric_point, require_tangent
 from ..metrics import Metric
@@ -49,7 +49,7 @@ def embedded_hessian(w: LowRankMatrix, z: Tangent, egrad: MatrixLike, ehess: Mat
     Cost: two products with `egrad` and two with `ehess`. The second term is the curvature of the manifold, which
     grows like 1 / s_k; every other spectral metric takes it in from here.
     """
-    h, up, vp = project(w, ehess), egrad @ z.vp, egrad.T @ z.up
+    h, up, vp = projected(w, ehess), egrad @ z.vp, egrad.T @ z.up
     up, vp = up - w.u @ (w.u.T @ up), vp - w.vt.T @ (w.vt @ vp)
     return Tangent(h.up + up / w.s, h.core, h.vp + vp / w.s)
 

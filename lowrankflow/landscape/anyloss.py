@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg
 
 from .. import validation
-from ..gradients import pullback, squared_norm
+from ..gradients import pulled_back, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_gradient, require_loss
 from ..matrices import LinearNetwork, Product
@@ -218,6 +218,7 @@ def _over(value: float, scale: float) -> float:
     return value / scale if value > 0 else 0.0
 
 
+@validation.quietly
 def certify_gradient(
     loss: Loss, net: LinearNetwork, *, zero: float = 1e-6, critical: float = 1e-8
 ) -> GradientCertificate:
@@ -273,7 +274,7 @@ def certify_gradient(
     known = facts(loss)
     egrad = require_gradient(loss.gradient(net), net.shape)
     at_zero = _norm(loss.gradient(_zero_matrix(net.shape)))
-    gradient, moved = _norm(egrad), float(np.sqrt(squared_norm(pullback(net, egrad))))
+    gradient, moved = _norm(egrad), float(np.sqrt(squared_norm(pulled_back(net, egrad))))
     if not (np.isfinite(gradient) and np.isfinite(moved)):
         raise ValueError("`loss.gradient(w)` must be finite, got a value that is not. Start elsewhere or nearer.")
     scale = max(gradient, at_zero if np.isfinite(at_zero) else 0.0)

@@ -9,6 +9,7 @@ import numpy as np
 from .. import validation
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss, require_value
+from ..losses.tensors import in_arrays
 from ..matrices import LinearNetwork
 from ..matrices.requirements import require_network
 from .anyloss import certify_gradient
@@ -22,6 +23,7 @@ __all__ = ["classify"]
 CRITICAL = 1e-8  #: gradient over the size of its terms that passes for zero
 
 
+@validation.quietly
 def classify(
     network: LinearNetwork,
     loss: Loss,
@@ -82,6 +84,7 @@ def classify(
     require_network("network", network)
     require_loss(loss)
     validation.require_shape("network", network.shape, loss.shape)
+    loss = in_arrays(loss, network)
     if network.depth < 2:
         raise ValueError("`network` must have two factors or more, got 1: with one the loss is that of W.")
     threshold = validation.require_number("threshold", threshold)

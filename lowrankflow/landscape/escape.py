@@ -70,6 +70,7 @@ class Escape:
         return float((self.order * self.descent / (self.power * self.rise)) ** (1 / (self.power - self.order)))
 
 
+@validation.quietly
 def escape(network: LinearNetwork, loss: LeastSquares, *, place: Place | None = None) -> Escape:
     r"""Return a line out of a saddle along which the square loss falls as fast as its order allows.
 

@@ -17,7 +17,7 @@ from scipy import linalg
 from scipy.optimize import minimize
 
 from .. import validation
-from ..gradients import factor_gradients, pullback, squared_norm
+from ..gradients import pulled_back, raw_factor_gradients, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss, require_value
 from ..matrices import EPS, LinearNetwork, difference, singular_values
@@ -216,6 +216,7 @@ class KickedDescent:
         return self.certificate.kind in ("global minimiser", "stationary in W")
 
 
+@validation.quietly
 def kick_and_descend(
     loss: Loss,
     net: LinearNetwork,
@@ -281,7 +282,7 @@ def kick_and_descend(
             break
         moved = kick(net, size=size, rng=rng)
         kicked = require_value(loss.value(moved.network))
-        gradient = float(np.sqrt(squared_norm(factor_gradients(loss, moved.network))))
+        gradient = float(np.sqrt(squared_norm(raw_factor_gradients(loss, moved.network))))
         lower, evaluations = descend(loss, moved.network, budget=budget - spent)
         change, start = kicked - value, certificate.factor_gradient
         net, value, spent = lower, require_value(loss.value(lower)), spent + evaluations
@@ -302,6 +303,7 @@ def _ending(certificate: GradientCertificate, zero: float, spent: int, budget: i
     return f"All {kicks} kicks were made and the gradient end to end is not zero. Raise `rounds`, or change `size`."
 
 
+@validation.quietly
 def descend(
     loss: Loss, net: LinearNetwork, *, budget: int = 5000, tolerance: float = 1e-12
 ) -> tuple[LinearNetwork, int]:
@@ -386,7 +388,7 @@ def _lower(
 def _slope(loss: Loss, net: LinearNetwork) -> tuple[float, Array]:
     with np.errstate(over="ignore", invalid="ignore"):
         value, egrad = facts(loss).value_and_gradient(net)
-        return float(value), np.concatenate([g.ravel() for g in pullback(net, egrad)])
+        return float(value), np.concatenate([g.ravel() for g in pulled_back(net, egrad)])
 
 
 def _in_proportion(loss: Loss, net: LinearNetwork) -> LinearNetwork:

@@ -177,6 +177,7 @@ class Plateau:
         return self.index_set == tuple(range(1, self.rank + 1))
 
 
+@validation.quietly
 def place(path: Trajectory, loss: Loss) -> Ending:
     r"""Say where a run ended: at which critical matrix of the square loss, how near, minimiser or saddle.
 
@@ -246,6 +247,7 @@ def place(path: Trajectory, loss: Loss) -> Ending:
     )  # fmt: skip
 
 
+@validation.quietly
 def follow(path: Trajectory, loss: Loss, *, depth: float | None = None) -> tuple[Plateau, ...]:
     r"""Return the plateaus that a run of the square loss passed, in order.
 

@@ -12,7 +12,7 @@ from scipy import sparse
 from .. import validation
 from ..entries import as_index, refuse_repeated
 from ..matrices import MatrixOrArray
-from ..matrices.requirements import require_matrix
+from ..matrices.requirements import as_operand
 from ..operators import MatrixLike
 from ..validation import Array
 
@@ -135,11 +135,10 @@ class Completion:
 
     def _entries(self, name: str, w: MatrixOrArray) -> Array:
         """Return W at the observed positions, a fresh array; sampling itself does not look at the shape."""
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix(name, w, self.shape)
-        if isinstance(w, np.ndarray):
-            return w[self._rows, self._cols].astype(np.float64, copy=False)
-        return w.entries(self._rows, self._cols)
+        w = as_operand(name, w, self.shape)
+        if hasattr(w, "entries"):
+            return w.entries(self._rows, self._cols)
+        return np.asarray(w[self._rows, self._cols], dtype=np.float64)
 
     def _residual(self, w: MatrixOrArray) -> Array:
         residual = self._entries("w", w)

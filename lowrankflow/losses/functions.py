@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import validation
 from ..matrices import MatrixOrArray
-from ..matrices.requirements import require_matrix
+from ..matrices.requirements import as_dense, as_operand
 from ..validation import Array
 
 __all__ = ["from_function"]
@@ -119,9 +119,8 @@ class _Function:
 
     def value(self, w: MatrixOrArray) -> Any:
         """Return L(W)."""
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix("w", w, self.shape)
-        return self._function.value(w.to_dense() if hasattr(w, "to_dense") else w)
+        w = as_operand("w", w, self.shape)
+        return self._function.value(as_dense(w))
 
     def gradient(self, w: MatrixOrArray) -> Array:
         """Return the gradient, an (m, n) array."""
@@ -137,9 +136,8 @@ class _Function:
         return np.asarray(self._function.hessian(self._dense("w", w), self._dense("z", z)))
 
     def _dense(self, name: str, w: MatrixOrArray) -> Array:
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix(name, w, self.shape)
-        return w.to_dense() if hasattr(w, "to_dense") else np.asarray(w, dtype=np.float64)
+        w = as_operand(name, w, self.shape)
+        return np.asarray(as_dense(w), dtype=np.float64)
 
     def __repr__(self) -> str:
         return f"from_function({self._function.name}, {self.shape[0]} x {self.shape[1]})"

@@ -12,7 +12,7 @@ from scipy import linalg
 
 from .. import validation
 from ..matrices import EPS, LowRankMatrix, Matrix, MatrixOrArray, Product
-from ..matrices.requirements import require_matrix, require_numerical_rank, require_rank
+from ..matrices.requirements import as_operand, require_numerical_rank, require_rank
 from ..operators import MatrixLike, OperatorSum
 from ..validation import Array
 
@@ -28,6 +28,11 @@ class Spectrum(NamedTuple):
     sigma: Array  #: singular values of Q, decreasing
     vt: Array  #: right singular vectors of Q
     floor: float  #: least value of the loss without a constraint on the rank
+
+
+def _in_columns(array: Array, rows: bool) -> Array:
+    """Return samples in columns."""
+    return array.T if rows else array
 
 
 class LeastSquares:
@@ -88,11 +93,9 @@ class LeastSquares:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         validation.require_choice("samples", samples, ("columns", "rows"))
         x, y = (
-            validation.as_matrix(name, a, column=True) if samples == "rows" else validation.as_matrix(name, a)
+            _in_columns(validation.as_matrix(name, a, column=True), np.ndim(a) == 1 or samples == "rows")
             for name, a in (("inputs", inputs), ("targets", targets))
         )
-        if samples == "rows":
-            x, y = x.T, y.T
         if x.shape[1] != y.shape[1]:
             other = "rows" if samples == "columns" else "columns"
             hint = f' Did you mean samples="{other}"?' if x.shape[0] == y.shape[0] else ""
@@ -132,8 +135,7 @@ class LeastSquares:
 
     def value(self, w: MatrixOrArray) -> float:
         """Return L(W), at most 256 columns of the residual at a time."""
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix("w", w, self.shape)
+        w = as_operand("w", w, self.shape)
         total = self._constant
         for start in range(0, self._inputs.shape[1], _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -152,8 +154,7 @@ class LeastSquares:
         W C is multiplied out here, on the small side of W, so that g @ v and g.T @ u share it; a W of
         large inner size (wide layers) makes G an array, which costs less than to carry its terms.
         """
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix("w", w, self.shape)
+        w = as_operand("w", w, self.shape)
         if not hasattr(w, "split"):  # an array, autograd's too
             factored = isinstance(self._gram, Product)
             left, right = (w @ self._gram.left, self._gram.right) if factored else (w, self._gram)
@@ -166,9 +167,9 @@ class LeastSquares:
 
     def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         """Return the Hessian applied to Z, Z X X^T, or to each Z of a stack (D, m, n); it does not depend on W."""
-        if getattr(z, "shape", ())[-2:] != self.shape or not hasattr(z, "__matmul__"):
-            require_matrix("z", z, self.shape)
-        if isinstance(z, np.ndarray):
+        if getattr(z, "shape", ())[-2:] != self.shape or not isinstance(z, np.ndarray):
+            z = as_operand("z", z, self.shape)
+        if not hasattr(z, "split"):
             return z @ self._gram
         left, right = z.split()
         return Product(left, right @ self._gram)
@@ -196,7 +197,7 @@ class LeastSquares:
 
     def shifted(self, w0: MatrixOrArray) -> LeastSquares:
         """Return the loss of W_0 + W as one of W: its targets are Y - W_0 X."""
-        require_matrix("w0", w0, self.shape)
+        w0 = as_operand("w0", w0, self.shape)
         moved, x = copy(self), self._inputs
         y = self._targets - w0 @ x
         moved.__dict__.pop("spectrum", None)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import validation
 from ..matrices import MatrixOrArray
-from ..matrices.requirements import require_matrix
+from ..matrices.requirements import as_operand
 from ..operators import MatrixLike
 from ..validation import Array, optional, optional_method
 from .facts import only_if
@@ -77,7 +77,10 @@ class Measured:
         expected = optional(misfit, "output_shape")
         if expected is None and (targets := optional(misfit, "targets")) is not None:
             expected = np.shape(targets)
-        if expected is not None and tuple(expected) != tuple(measurement.outputs):
+        if expected is not None and tuple(measurement.outputs) not in (
+            tuple(expected),
+            (1, *expected),  # a vector is one target a sample
+        ):
             raise ValueError(
                 f"`misfit` has targets for outputs of shape {tuple(expected)} but the measurement has outputs of shape"
                 f" {tuple(measurement.outputs)}."
@@ -107,8 +110,7 @@ class Measured:
         return f"{type(self.misfit).__name__} of {self.measurement!r}{divisor}"
 
     def _outputs(self, w: MatrixOrArray) -> Array:
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix("w", w, self.shape)
+        w = as_operand("w", w, self.shape)
         return self._map.forward(w)
 
     def value(self, w: MatrixOrArray) -> Any:
@@ -129,8 +131,7 @@ class Measured:
     @only_if(lambda self: self._second is not None)
     def hessian(self, w: MatrixOrArray, z: MatrixOrArray) -> MatrixLike:
         """Return the Hessian at W applied to Z; missing where the misfit has none."""
-        if getattr(z, "shape", None) != self.shape or not hasattr(z, "__matmul__"):
-            require_matrix("z", z, self.shape)
+        z = as_operand("z", z, self.shape)
         assert self._second is not None
         return self._adjoint(self._second(self._outputs(w), self._map.forward(z)))
 

@@ -18,6 +18,7 @@ from scipy import linalg, sparse
 from .. import validation
 from ..entries import as_positions, refuse_repeated, sampled_product
 from ..matrices import MatrixOrArray, Product
+from ..matrices.requirements import as_dense
 from ..operators import MatrixLike, OperatorSum, Sandwich
 from ..validation import Array
 from .misfits import as_reals
@@ -283,8 +284,7 @@ class Sensing(_Sums):
 
     def forward(self, w: MatrixOrArray) -> Array:
         """Return the inner products."""
-        dense = w.to_dense() if hasattr(w, "to_dense") else w
-        return self._flat @ dense.reshape(-1)
+        return self._flat @ as_dense(w).reshape(-1)
 
     def adjoint(self, r: Array) -> MatrixLike:
         """Return sum_q r_q A_q, an array."""

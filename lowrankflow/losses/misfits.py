@@ -63,14 +63,17 @@ class _Pointwise:
         if self.targets.size == 0:
             raise ValueError(f"`{name}` must not be empty: nothing was observed.")
 
+    @validation.quietly
     def value(self, z: Array) -> Any:
         """Return the sum over the outputs."""
         return self._terms(z, _numpy_of(z)).sum()
 
+    @validation.quietly
     def gradient(self, z: Array) -> Array:
         """Return the derivative at each output."""
         return self._slopes(z)
 
+    @validation.quietly
     def hessian(self, z: Array, dz: Array) -> Array:
         """Return the second derivatives times `dz`."""
         return self._curvatures(z) * dz
@@ -211,12 +214,16 @@ class _Binary(_Pointwise):
     """A function of the margin y z, y = -1 or 1."""
 
     def __init__(self, labels: ArrayLike) -> None:
-        super().__init__(labels, "labels")
+        numbers, self.names = as_codes("labels", labels)
+        super().__init__(numbers, "labels")
         found = np.unique(self.targets)
+        if self.names is not None and len(self.names) != 2:
+            raise ValueError(f"`labels` must be of two classes, got {len(self.names)}. Use Softmax.")
+        if np.isin(found, (0.0, 1.0)).all() and 0.0 in found:
+            self.targets, found = validation.own(2 * self.targets - 1), 2 * found - 1
         if not np.isin(found, (-1.0, 1.0)).all():
-            hint = " Pass 2 * labels - 1." if np.isin(found, (0.0, 1.0)).all() else ""
             shown = ", ".join(f"{v:g}" for v in found[:4])
-            raise ValueError(f"`labels` must be -1 or 1, got {shown}.{hint}")
+            raise ValueError(f"`labels` must be -1 or 1, or 0 or 1, got {shown}.")
 
 
 class Logistic(_Binary):
@@ -225,7 +232,7 @@ class Logistic(_Binary):
     Parameters
     ----------
     labels : array_like
-        y, each -1 or 1.
+        y, each -1 or 1; 0 or 1, False or True, or one of two texts, of which the first in the alphabet counts as -1.
 
     Raises
     ------
@@ -260,7 +267,7 @@ class SquaredHinge(_Binary):
     Parameters
     ----------
     labels : array_like
-        y, each -1 or 1.
+        y, each -1 or 1; 0 or 1, False or True, or one of two texts, of which the first in the alphabet counts as -1.
 
     Raises
     ------
@@ -323,8 +330,9 @@ class Softmax:
 
     Parameters
     ----------
-    labels : array_like of int, (p,)
-        y, each between 0 and the number of classes - 1.
+    labels : array_like of int, (p,), or of str, or one-hot, (classes, p)
+        y, each between 0 and the number of classes - 1. Texts are numbered in the order of the alphabet, which ``names``
+        keeps. One-hot arrays may have their classes in columns, too.
     classes : int, optional
         Number of rows of the outputs; None: the largest label + 1.
 
@@ -340,8 +348,13 @@ class Softmax:
     lower_bound = 0.0
 
     def __init__(self, labels: ArrayLike, classes: int | None = None) -> None:
-        self.labels: NDArray[np.intp] = as_labels("labels", as_reals("labels", labels), classes)
-        self.classes = int(self.labels.max()) + 1 if classes is None else int(classes)
+        numbers, self.names = as_codes("labels", labels)
+        known = None if self.names is None else len(self.names)
+        numbers = as_reals("labels", numbers)
+        if numbers.ndim == 2 and classes is None and numbers.size:
+            numbers, known = _of_one_hot("labels", numbers)
+        self.labels: NDArray[np.intp] = as_labels("labels", numbers, classes)
+        self.classes = int(classes or known or int(self.labels.max()) + 1)
         if self.classes < 2:
             raise ValueError("`labels` must name two classes at least, got 0 alone. Pass classes=2 or more.")
         self.targets = self.labels
@@ -352,6 +365,7 @@ class Softmax:
         """(classes, samples), the shape of the outputs."""
         return (self.classes, self.labels.size)
 
+    @validation.quietly
     def value(self, z: Any) -> Any:
         """Return the sum over the samples."""
         if _numpy_of(z) is np:
@@ -374,12 +388,14 @@ class Softmax:
         """Return z_y minus the largest of the other outputs: positive where a sample is classified."""
         return -self._others(z).max(axis=0)
 
+    @validation.quietly
     def probabilities(self, z: Array) -> Array:
         """Return the softmax of the columns."""
         e = np.exp(z - z.max(axis=0))
         e /= e.sum(axis=0)
         return e
 
+    @validation.quietly
     def gradient(self, z: Array) -> Array:
         """Return the probabilities minus the one-hot labels."""
         p = self.probabilities(z)
@@ -387,6 +403,7 @@ class Softmax:
         p[self._at] = -p.sum(axis=0)  # p_y - 1, which would cancel where the sample is classified
         return p
 
+    @validation.quietly
     def hessian(self, z: Array, dz: Array) -> Array:
         """Return (diag(p) - p p^T) dz, column by column."""
         p = self.probabilities(z)
@@ -419,6 +436,7 @@ class Traced:
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = Differentiated(function)
 
+    @validation.quietly
     def value(self, z: Any) -> Any:
         """Return the function."""
         return self._function.value(z)
@@ -427,6 +445,7 @@ class Traced:
         """Return its derivatives."""
         return np.asarray(self._function.gradient(z))
 
+    @validation.quietly
     def hessian(self, z: Array, dz: Array) -> Array:
         """Return its second derivatives times `dz`."""
         return np.asarray(self._function.hessian(z, dz))
@@ -461,6 +480,31 @@ def require_misfit(misfit: Any) -> Misfit:
             " Use Squared(targets), Huber(targets), Logistic(labels), ..."
         )
     return misfit
+
+
+def as_codes(name: str, labels: Any) -> tuple[Any, tuple[str, ...] | None]:
+    """Return texts as the numbers of their classes, in the order of the alphabet, with their names; numbers as they are."""
+    if hasattr(labels, "detach") or isinstance(labels, np.ma.MaskedArray):
+        return labels, None  # a tensor; one that is refused as numbers
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # ragged, as well
+        return labels, None
+    if array.dtype.kind not in "OUT" or not array.size or not all(isinstance(item, str) for item in array.flat):
+        return labels, None
+    names, codes = np.unique(array.astype(str), return_inverse=True)
+    return codes.reshape(array.shape), tuple(map(str, names))
+
+
+def _of_one_hot(name: str, rows: Array) -> tuple[Array, int]:
+    """Return labels and the number of classes of an array with a single 1 a sample, classes in rows or in columns."""
+    if np.isin(rows, (0.0, 1.0)).all():
+        for array in (rows, rows.T):
+            if (array.sum(axis=0) == 1).all():
+                return array.argmax(axis=0).astype(np.float64), array.shape[0]
+    raise ValueError(
+        f"`{name}` must be a vector with one label a sample, or one-hot with a single 1 a sample, got shape {rows.shape}."
+    )
 
 
 def as_labels(name: str, labels: ArrayLike, classes: int | None) -> NDArray[np.intp]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
+from ..foreign import as_array, is_tensor
 from ..operators import MatrixLike
 from .facts import facts
 
@@ -34,7 +35,9 @@ def require_loss(loss: Any) -> None:
 def require_gradient(
     egrad: Any, shape: tuple[int, int], name: str = "loss.gradient(w)", what: str = "the loss is defined on"
 ) -> MatrixLike:
-    """Refuse a gradient that does not support ``g @ v`` and ``g.T @ u``, is complex or has the wrong shape."""
+    """Return a gradient, a tensor of another library as an array; refuse what has no ``g @ v`` and ``g.T @ u``, or is complex."""
+    if is_tensor(egrad):
+        egrad = as_array(name, egrad)
     if not (hasattr(egrad, "shape") and hasattr(egrad, "T") and hasattr(egrad, "__matmul__")):
         raise TypeError(f"`{name}` must support `g @ v` and `g.T @ u`, got {validation.describe(egrad)}.")
     validation.require_real(name, egrad)
@@ -44,7 +47,7 @@ def require_gradient(
 
 def require_value(value: Any) -> float:
     """Return the value of a loss: one real number."""
-    array = np.asarray(value)
+    array = np.asarray(as_array("loss.value(w)", value))
     if array.shape != () or array.dtype.kind not in "fiu":
         raise TypeError(f"`loss.value(w)` must be one real number, got {validation.describe(value)}.")
     return float(array)

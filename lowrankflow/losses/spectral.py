@@ -12,7 +12,7 @@ from scipy import linalg
 
 from .. import validation
 from ..matrices import LowRankMatrix, MatrixOrArray, Product
-from ..matrices.requirements import require_matrix
+from ..matrices.requirements import as_dense, as_operand
 from ..validation import Array
 
 __all__ = ["BuresWasserstein", "Schatten"]
@@ -58,16 +58,16 @@ class Schatten:
 
     def value(self, w: MatrixOrArray) -> float:
         """Return the value, from the singular values of W."""
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix("w", w, self.shape)
-        if not (np.linalg.norm(w) if isinstance(w, np.ndarray) else w.norm()) > 0:
+        w = as_operand("w", w, self.shape)
+        if not hasattr(w, "split"):
+            w = as_dense(w)
+        if not (w.norm() if hasattr(w, "norm") else np.linalg.norm(w)) > 0:
             return 0.0
         return self.strength * self.depth / 2 * float((_low_rank(w).s ** (2 / self.depth)).sum())
 
     def gradient(self, w: MatrixOrArray) -> Product:
         """Return the gradient along the matrices of the rank of W, of that rank."""
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix("w", w, self.shape)
+        w = as_operand("w", w, self.shape)
         p = _low_rank(w)
         return Product(p.u * (self.strength * p.s ** (2 / self.depth - 1)), p.vt)
 
@@ -120,8 +120,7 @@ class BuresWasserstein:
 
     def _aligned(self, w: MatrixOrArray) -> tuple[LowRankMatrix, Array, Array]:
         """Return W, and with U diag(s) V^T = W and the polar factor P Q of Sigma^{1/2} U diag(s): P, and the rest."""
-        if getattr(w, "shape", None) != self.shape or not hasattr(w, "__matmul__"):
-            require_matrix("w", w, self.shape)
+        w = as_operand("w", w, self.shape)
         w = _low_rank(w)
         left = w.u * w.s
         p, _, q = linalg.svd(self._root @ left, full_matrices=False, check_finite=False)
@@ -146,4 +145,4 @@ def _low_rank(w: MatrixOrArray) -> LowRankMatrix:
     """Return W by its singular values."""
     if isinstance(w, LowRankMatrix):
         return w
-    return LowRankMatrix.from_dense(w) if isinstance(w, np.ndarray) else w.to_low_rank()
+    return w.to_low_rank() if hasattr(w, "to_low_rank") else LowRankMatrix.from_dense(as_dense(w))

@@ -19,6 +19,7 @@ from scipy import linalg
 
 from .. import validation
 from ..entries import sampled_product
+from ..foreign import from_torch, precision, to_torch
 from ..operators import MatrixLike
 from ..validation import Array
 from .factorisations import thin_qr, thin_svd
@@ -54,10 +55,63 @@ def _completed(frame: Array, size: int, *, rng: validation.Rng) -> Array:
 
 
 class _Implicit:
-    """What the representations share: numpy leaves ``ndarray @ w`` and ``2 * w`` to us."""
+    """What the representations share: numpy leaves ``ndarray @ w`` and ``2 * w`` to us.
+
+    Sums and multiples are a `Product`, of the inner sizes together; ``to_low_rank()`` goes back. Numpy makes no array of W
+    unasked, but ``np.linalg.norm(w)`` is its norm.
+    """
 
     __array_ufunc__ = None
     shape: tuple[int, int]
+    ndim = 2
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        raise TypeError(f"{type(self).__name__} is not made an array unasked. Use to_dense(), which is m x n.")
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        if function in (np.shape, np.ndim) and args == (self,):
+            return self.shape if function is np.shape else 2
+        if function is np.linalg.norm and args[0] is self:
+            return _norm(self, *args[1:], **kwargs)
+        raise TypeError(f"numpy.{function.__name__} takes no {type(self).__name__}. Use to_dense(), which is m x n.")
+
+    def __add__(self, other: Matrix) -> Product:
+        return self._plus(other, 1.0)
+
+    def __radd__(self, other: Any) -> Product:
+        if isinstance(other, int) and other == 0:  # what sum() starts from
+            return Product(*self.split())
+        return self._plus(other, 1.0)
+
+    def __sub__(self, other: Matrix) -> Product:
+        return self._plus(other, -1.0)
+
+    def __rsub__(self, other: Any) -> Product:
+        return (-self)._plus(other, 1.0)
+
+    def _plus(self, other: Any, sign: float) -> Product:
+        if not isinstance(other, _Implicit):
+            raise TypeError(
+                f"`other` must be a LowRankMatrix, Product or LinearNetwork, got {validation.describe(other)}."
+                " Use to_dense() to add arrays."
+            )
+        validation.require_shape("other", other.shape, self.shape, "the product has shape")
+        (left, right), (other_left, other_right) = self.split(), other.split()
+        return Product(np.hstack([left, sign * other_left]), np.vstack([right, other_right]))
+
+    def __mul__(self, scalar: float) -> Product:
+        if np.ndim(scalar) != 0:
+            raise TypeError(f"`scalar` must be a number, got {validation.describe(scalar)}. Use @ for products.")
+        left, right = self.split()
+        return Product(left * scalar, right)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, scalar: float) -> Product:
+        return self * (1.0 / scalar)
+
+    def __neg__(self) -> Product:
+        return self * -1.0
 
     def split(self) -> tuple[Array, Array]:
         """Return (left, right) with W = left @ right and a small inner size."""
@@ -102,6 +156,32 @@ class _Implicit:
         return f"{type(self).__name__}({self.shape[0]} x {self.shape[1]}, inner {self.split()[0].shape[1]})"
 
 
+def _norm(w: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> float:
+    """Return what ``np.linalg.norm`` returns for the array: the Frobenius, the spectral or the nuclear norm."""
+    if axis is None and not keepdims:
+        if ord in (None, "fro"):
+            return float(w.norm())
+        if ord in (2, "nuc"):
+            s = singular_values(w)
+            return float(s.max(initial=0.0) if ord == 2 else s.sum())
+    raise TypeError(f"numpy.linalg.norm of a {type(w).__name__} takes ord None, 'fro', 2 or 'nuc', and no axis.")
+
+
+def _orthonormal(name: str, frame: Array, eps: float) -> Array:
+    """Return a frame that is orthonormal to 1e-8; the nearest to one that is so in a lower precision."""
+    k = frame.shape[1]
+    defect = float(linalg.norm(frame.T @ frame - np.eye(k)))
+    if defect <= 1e-8:
+        return frame
+    if eps <= EPS or defect > 100 * eps * np.sqrt(k):
+        raise ValueError(
+            f"`{name}` must be orthonormal, got a defect of {defect:.2g}."
+            " Use LowRankMatrix.from_dense or Product(left, right).to_low_rank()."
+        )
+    p, _, qt = thin_svd(frame)
+    return p @ qt
+
+
 class LowRankMatrix(_Implicit):
     r"""A matrix of rank k by its compact singular value decomposition :math:`W = U \,\mathrm{diag}(s)\, V^T`.
 
@@ -119,6 +199,11 @@ class LowRankMatrix(_Implicit):
     ValueError, TypeError
         If the shapes do not fit, a value is not finite or not positive, or a frame is not orthonormal
         to 1e-8. `from_dense` and `Product.to_low_rank` make valid arguments from anything.
+
+    Notes
+    -----
+    A frame in single or half precision has to be orthonormal to its own, 100 eps sqrt(k), and is replaced by the nearest
+    one that is so in double precision: W moves by that much.
     """
 
     __slots__ = ("s", "shape", "u", "vt")
@@ -134,13 +219,8 @@ class LowRankMatrix(_Implicit):
         require_singular_values("s", self.s, k)
         self.shape = (self.u.shape[0], self.vt.shape[1])
         require_rank(k, self.shape)
-        for name, gram in (("u", self.u.T @ self.u), ("vt", self.vt @ self.vt.T)):
-            defect = float(linalg.norm(gram - np.eye(k)))
-            if defect > 1e-8:
-                raise ValueError(
-                    f"`{name}` must be orthonormal, got a defect of {defect:.2g}."
-                    " Use LowRankMatrix.from_dense or Product(left, right).to_low_rank()."
-                )
+        self.u = _orthonormal("u", self.u, precision(u))
+        self.vt = _orthonormal("vt", self.vt.T, precision(vt)).T
 
     @classmethod
     def _trusted(cls, u: Array, s: Array, vt: Array) -> LowRankMatrix:
@@ -236,32 +316,6 @@ class Product(_Implicit):
 
     def __rmatmul__(self, x: Array) -> Array:
         return (x @ self.left) @ self.right
-
-    def __add__(self, other: Matrix) -> Product:
-        left, right = self._summand(other)
-        return Product(np.hstack([self.left, left]), np.vstack([self.right, right]))
-
-    def __sub__(self, other: Matrix) -> Product:
-        left, right = self._summand(other)
-        return Product(np.hstack([self.left, -left]), np.vstack([self.right, right]))
-
-    def _summand(self, other: Matrix) -> tuple[Array, Array]:
-        """Return the two parts of a matrix of our shape."""
-        if not isinstance(other, _Implicit):
-            raise TypeError(
-                f"`other` must be a LowRankMatrix, Product or LinearNetwork, got {validation.describe(other)}."
-                " Use to_dense() to add arrays."
-            )
-        validation.require_shape("other", other.shape, self.shape, "the product has shape")
-        return other.split()
-
-    def __mul__(self, scalar: float) -> Product:
-        return Product(self.left * scalar, self.right)
-
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Product:
-        return self * -1.0
 
 
 def difference(a: Matrix, b: Matrix) -> Product:
@@ -567,6 +621,49 @@ class LinearNetwork(_Implicit):
         if init == "zero-a":
             return cls._trusted([np.zeros((r, n)), scale * rng.standard_normal((m, r)) / np.sqrt(m)])
         return cls._trusted([scale * rng.standard_normal((r, n)) / np.sqrt(n), np.zeros((m, r))])
+
+    @classmethod
+    def from_torch(cls, module: Any) -> LinearNetwork:
+        """Return the factors of a torch module: a chain of linear layers without biases.
+
+        Parameters
+        ----------
+        module : torch.nn.Module, state dict or iterable of tensors
+            A Linear, a Sequential of them (nested, with Identity), or a module whose forward uses its layers in the order in
+            which it defines them, which is tried on two samples; its state dict; its ``parameters()``. Any precision
+            and device.
+
+        Returns
+        -------
+        LinearNetwork
+            A copy in double precision: training the module does not change it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a layer has a bias, is not linear or shares its weight (it is named), or the forward is another.
+
+        Examples
+        --------
+        >>> LinearNetwork.from_torch({"0.weight": np.ones((3, 4)), "1.weight": np.ones((2, 3))})
+        LinearNetwork(depth 2: 2 <- 3 <- 4)
+        """
+        return cls(from_torch(module))
+
+    def to_torch(self, *, dtype: Any = None) -> Any:
+        """Return a ``torch.nn.Sequential`` of N Linear layers without biases, in which a sample is a row.
+
+        Parameters
+        ----------
+        dtype : torch.dtype, optional
+            None: ``torch.float64``, so that `from_torch` gives these factors again to the bit.
+
+        Raises
+        ------
+        ImportError
+            If torch is not installed.
+        """
+        return to_torch(self.factors, dtype)
 
     @staticmethod
     def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:

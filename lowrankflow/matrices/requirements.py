@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import validation
+from ..foreign import as_evaluated, is_foreign
 from ..validation import Array
 
 _MOST_FACTORS = 1_000_000
@@ -65,6 +66,8 @@ def require_numerical_rank(rank: int, numerical_rank: int) -> None:
 
 def require_singular_values(name: str, s: ArrayLike, rank: int) -> Array:
     """Return `rank` positive singular values, sorted in decreasing order."""
+    if isinstance(s, numbers.Real) and not isinstance(s, bool):
+        s = np.full(rank, s)  # one number for all
     values = validation.as_vector(name, s, rank)
     if not (values > 0).all():
         raise ValueError(f"`{name}` must be positive, got a smallest value of {values.min():g}.")
@@ -91,10 +94,13 @@ def require_widths(widths: int | Iterable[int] | None, depth: int, rank: int) ->
     return values
 
 
-def require_factors(factors: Sequence[ArrayLike], *, low: int = 1) -> tuple[Array, ...]:
+def require_factors(factors: Iterable[ArrayLike], *, low: int = 1) -> tuple[Array, ...]:
     """Return the factors W_1, ..., W_N as finite matrices that chain."""
-    if isinstance(factors, np.ndarray) or not isinstance(factors, Sequence):
+    single = isinstance(factors, (np.ndarray, Mapping, Set)) or is_foreign(factors) or hasattr(factors, "to_dense")
+    items = None if single else validation.as_tuple(factors)
+    if items is None:
         raise TypeError(f"`factors` must be a list of matrices [W_1, ..., W_N], got {validation.describe(factors)}.")
+    factors = items
     if len(factors) < low:
         raise ValueError(
             f"`factors` must hold at least {low} {'matrix' if low == 1 else 'matrices'}, got {len(factors)}."
@@ -133,8 +139,26 @@ def require_balanced(imbalance: float, tolerance: float) -> None:
         )
 
 
+def as_operand(name: str, w: Any, shape: tuple[int, int]) -> Any:
+    """Return W as a loss evaluates it, and refuse what it is not defined on; the check of every evaluation.
+
+    Representations of this library, arrays and what autograd traces are returned as they are; scipy's sparse arrays become
+    `csr_array`, and what other libraries hold an array.
+    """
+    if type(w) is not np.ndarray and not hasattr(w, "to_low_rank"):
+        w = as_evaluated(name, w)
+    if getattr(w, "shape", None) != shape or not hasattr(w, "__matmul__"):
+        require_matrix(name, w, shape)
+    return w
+
+
+def as_dense(w: Any) -> Any:
+    """Return what `as_operand` returned as an array, or as what autograd traces."""
+    return w.to_dense() if hasattr(w, "to_dense") else w.toarray() if hasattr(w, "toarray") else w
+
+
 def require_matrix(name: str, w: Any, shape: tuple[int, int]) -> None:
-    """Refuse what a loss is not defined on; the check of every evaluation, so it looks at no more than the shape."""
+    """Refuse what a loss is not defined on, by no more than its shape."""
     if not (hasattr(w, "shape") and hasattr(w, "__matmul__")):
         raise TypeError(
             f"`{name}` must be an array, LowRankMatrix, Product or LinearNetwork, got {validation.describe(w)}."

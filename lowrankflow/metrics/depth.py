@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import validation
 from ..matrices.requirements import require_depth
 from ..validation import Array
 from .coefficients import Coefficients, RootCoefficients
@@ -56,6 +57,7 @@ class DepthMetric:
     def __post_init__(self) -> None:
         require_depth(self.depth)
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         if math.isinf(self.depth):
             return Coefficients(core=_mean_of_squares(s), up=np.zeros_like(s), vp=np.zeros_like(s))
@@ -128,6 +130,7 @@ class EmbeddedMetric:
 
     transposable = True  #: the flow of W^T is the transpose of the flow of W
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         one = np.ones_like(s)
         return Coefficients(core=np.ones((s.size, s.size)), up=one, vp=one)

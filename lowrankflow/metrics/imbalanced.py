@@ -83,6 +83,7 @@ class KappaBalancedMetric:
         """Return the largest roots x_i of p(x) = s_i^2, zero for zero."""
         return shifted_roots(s, self.shifts)
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         _, first, _ = product_differences(np.append(self.roots(s), 0.0), self.shifts)
         return Coefficients(core=first[:-1, :-1], up=first[:-1, -1], vp=first[:-1, -1])
@@ -155,6 +156,7 @@ class LambdaBalancedMetric:
         """Whether the flow of the factors keeps the rank of W: balanced factors."""
         return self.imbalance == 0
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         q, size = np.hypot(self.imbalance, 2 * s), abs(self.imbalance)
         # the larger of P and R is a sum, the smaller s^2 over it: no cancellation

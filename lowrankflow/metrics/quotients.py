@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import validation
 from ..validation import Array
 from .coefficients import Coefficients, RootCoefficients
 from .depth import DepthMetric
@@ -38,6 +39,7 @@ class ScaledGDMetric:
 
     transposable = True  #: the flow of W^T is the transpose of the flow of W
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         one = np.ones_like(s)
         return Coefficients(core=np.full((s.size, s.size), 2.0), up=one, vp=one)
@@ -61,6 +63,7 @@ class TwoFactorMetric:
 
     transposable = True  #: the flow of W^T is the transpose of the flow of W
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         square = s**2
         return Coefficients(core=square[:, None] + square, up=square, vp=square)
@@ -87,6 +90,7 @@ class SubspaceProjectionMetric:
 
     transposable = False  #: left and right play different parts
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         square = s**2
         return Coefficients(core=square[:, None] + square / 2, up=square, vp=square, mix=-s[:, None] * s / 2)
@@ -110,6 +114,7 @@ class PolarMetric:
 
     transposable = True  #: the flow of W^T is the transpose of the flow of W
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         square, product = s**2, s[:, None] * s
         return Coefficients(core=(square[:, None] + square + product) / 2, up=square, vp=square, mix=-product / 2)
@@ -133,6 +138,7 @@ class MNMetric:
 
     transposable = False  #: left and right play different parts
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         square, one = s**2, np.ones_like(s)
         core, determinant = np.tile(1 + square / 2, (s.size, 1)), 1 + (square[:, None] + square) / 2
@@ -163,6 +169,7 @@ class BuresWassersteinMetric:
     symmetric = True  #: a metric on the symmetric positive semidefinite matrices
     root = 2.0  #: the flow is smooth in the square roots of the singular values
 
+    @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:
         return Coefficients(core=2 * (s[:, None] + s), up=2 * s, vp=2 * s)
 

@@ -107,7 +107,8 @@ def _read_by(problem: Problem) -> Any:
     """Return what the loss depends on: two problems that agree in it have the same one."""
     draws = None if problem.missing is None else problem.seed
     return (
-        problem.data, problem.inputs, problem.targets, problem.observed, problem.missing, draws, problem.preprocess,
+        problem.data, problem.inputs, problem.targets, problem.observed, problem.input_columns, problem.target_column,
+        problem.delimiter, problem.missing_rows, problem.missing, draws, problem.preprocess,
         problem.loss, problem.loss_args, problem.reduction, problem.sha256,
     )  # fmt: skip
 

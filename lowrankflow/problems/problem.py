@@ -33,7 +33,8 @@ _COMMANDS = {
 }
 UPDATES = 1000  #: of descent, where nothing else is said
 _EVERYWHERE = (
-    "data", "inputs", "targets", "observed", "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
+    "data", "inputs", "targets", "observed", "input_columns", "target_column", "delimiter", "missing_rows",
+    "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
 )  # fmt: skip
 _LATER = (
     "descent",
@@ -61,6 +62,14 @@ class Problem:
         handed to `build` again.
     observed : path, sparse array or Observations, optional
         Observed entries of a matrix.
+    input_columns : str or sequence of str and int, optional
+        ``--columns``: which columns of the file of `inputs` or `observed` are used, by name or number from one.
+    target_column : str, int or sequence, optional
+        Which columns of the file of `inputs` are the targets.
+    delimiter : str, optional
+        What separates the cells of files of text, where their first lines do not say it.
+    missing_rows : {"drop"}, optional
+        Leave out rows of `inputs` in which something is missing.
     factors : path or list of arrays, optional
         Factors W_1, W_2, ... that were trained elsewhere, instead of a random W(0).
     initial : path or list of arrays, optional
@@ -126,6 +135,10 @@ class Problem:
     inputs: Any = None  #: a path or `InMemory`
     targets: Any = None
     observed: Any = None
+    input_columns: Any = None  #: a tuple of names and numbers
+    target_column: Any = None
+    delimiter: str | None = None
+    missing_rows: str | None = None
     factors: Any = None
     initial: Any = None
     run: str | None = None
@@ -153,6 +166,7 @@ class Problem:
         for name, as_value in AS_VALUES.items():
             object.__setattr__(self, name, as_value(name, getattr(self, name)))
         self._require_one_source()
+        self._require_files()
         self._require_fitting_loss()
         trained = next((name for name in ("factors", "run") if getattr(self, name) is not None), None)
         if trained is not None and self.preprocess is None:
@@ -174,6 +188,20 @@ class Problem:
             raise ValueError("`targets` must come with `inputs`.")
         if self.targets is not None and self.missing is not None:
             raise ValueError("`missing` hides entries of `inputs`, so it takes no `targets`.")
+
+    def _require_files(self) -> None:
+        """Refuse what is said of files where there is none."""
+        of_inputs = {"target_column": self.target_column, "missing_rows": self.missing_rows}
+        of_both = {"input_columns": self.input_columns, "delimiter": self.delimiter}
+        for name, value in (of_inputs | of_both).items():
+            sources = (self.inputs, self.targets) if name in of_inputs else (self.inputs, self.targets, self.observed)
+            if value is not None and not any(isinstance(source, str) for source in sources):
+                raise ValueError(
+                    f"`{name}` must come with a file of `inputs`{'' if name in of_inputs else ' or `observed`'}."
+                )
+        if self.target_column is not None and (self.targets is not None or self.missing is not None):
+            other = "targets" if self.targets is not None else "missing"
+            raise ValueError(f"`target_column` must not come with `{other}`. Leave out one of them.")
 
     def _require_fitting_loss(self) -> None:
         require_known(self.loss)
@@ -312,7 +340,9 @@ class Problem:
                 continue
             if isinstance(value, InMemory) or f.name not in taken:
                 return ""
-            option = "--" + f.name.replace("_", "-")
+            if f.name in ("input_columns", "target_column") and any("," in str(item) for item in value):
+                return ""
+            option = "--" + ("columns" if f.name == "input_columns" else f.name.replace("_", "-"))
             if f.name == "descent":
                 words += ["--descent", *([] if value == UPDATES else ["--steps", str(value)])]
             elif f.name == "loss_args":

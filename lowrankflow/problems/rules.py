@@ -62,6 +62,21 @@ def _widths(name: str, value: Any) -> int | tuple[int, ...] | None:
     return tuple(validation.require_integer(name, d, low=1) for d in items)
 
 
+def _columns(name: str, value: Any) -> tuple[str | int, ...] | None:
+    if value is None:
+        return None
+    items = value.split(",") if isinstance(value, str) else (value,) if isinstance(value, Integral) else value
+    chosen = validation.as_tuple(items)
+    if not chosen or not all(isinstance(item, (str, Integral)) and not isinstance(item, bool) for item in chosen):
+        raise TypeError(f"`{name}` must be names or numbers of columns, got {validation.describe(value)}.")
+    return tuple(item.strip() if isinstance(item, str) else int(item) for item in chosen)
+
+
+def _delimiter(name: str, value: Any) -> str | None:
+    data.require_delimiter(value)
+    return value
+
+
 def _metrics(name: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
@@ -121,6 +136,10 @@ AS_VALUES: dict[str, Callable[[str, Any], Any]] = {
     "inputs": as_source,
     "targets": as_source,
     "observed": as_source,
+    "input_columns": _columns,
+    "target_column": _columns,
+    "delimiter": _delimiter,
+    "missing_rows": _choice("drop"),
     "factors": as_source,
     "initial": as_source,
     "run": _text,

@@ -152,7 +152,10 @@ class Numbers:
             self._tell_file("inputs", p.inputs)
             if p.targets is not None:
                 self._tell_file("targets", p.targets)
-            return data.read_inputs(p.inputs, p.targets)
+            return data.read_inputs(
+                p.inputs, p.targets, columns=p.input_columns, target_column=p.target_column, delimiter=p.delimiter,
+                missing_rows=p.missing_rows,
+            )  # fmt: skip
         inputs, targets = self._array("inputs"), self._array("targets")
         read = data.DataSet("arrays in memory", inputs, targets)
         shapes = f"{inputs.shape[0]} x {inputs.shape[1]}" + ("" if targets is None else f" -> {targets.shape[1]}")
@@ -163,7 +166,7 @@ class Numbers:
         observed = self.problem.observed
         if isinstance(observed, str):
             self._tell_file("observed", observed)
-            return data.read_observed(observed)
+            return data.read_observed(observed, columns=self.problem.input_columns, delimiter=self.problem.delimiter)
         return self._in_memory("observed")
 
     def factors(self, name: str = "factors") -> list[Array]:
@@ -190,7 +193,8 @@ class Numbers:
         source = getattr(self.problem, name)
         if isinstance(source, str):
             self._tell_file(name, source)
-            return data.read_inputs(source).inputs
+            columns = self.problem.input_columns if name == "inputs" else None
+            return data.read_inputs(source, columns=columns, delimiter=self.problem.delimiter).inputs
         return None if source is None else self._in_memory(name)
 
     def _in_memory(self, name: str) -> Any:

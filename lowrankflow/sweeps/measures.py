@@ -18,7 +18,7 @@ from ..descent import Adam, EdgeFraction, GradientBelow, HeavyBall, LossBelow, N
 from ..descent.rules import Gradient
 from ..flow import Status, Trajectory, integrate
 from ..flows import Event, FactorFlow, RiemannianFlow, Save
-from ..gradients import factor_gradients, project, squared_norm
+from ..gradients import projected, raw_factor_gradients, squared_norm
 from ..losses import facts
 from ..matrices import LinearNetwork
 from ..metrics import DepthMetric
@@ -80,11 +80,11 @@ def course_of(built: Built, run: Run) -> Course:
     first: Any = start
     if run.flow == "factors":
         flow, first = FactorFlow(built.loss), network_of(built, run)
-        size = math.sqrt(squared_norm(factor_gradients(built.loss, first)))
+        size = math.sqrt(squared_norm(raw_factor_gradients(built.loss, first)))
     else:
         flow = RiemannianFlow(built.loss, DepthMetric(depth) if run.metric is None else as_metric(run.metric))
         require_moving(built.loss, start)
-        size = project(start, built.loss.gradient(start)).norm()
+        size = projected(start, built.loss.gradient(start)).norm()
     until = run.until or (run.times[-1] if run.times else "converged")
     end = math.inf if until == "converged" else float(until)
     if p.natural_end is not None:
@@ -143,7 +143,7 @@ def _descent(built: Built, run: Run) -> Values:
     net = network_of(built, run)
     stop: list[Any] = [] if run.target is None else [LossBelow(run.target)]
     if run.until == "converged":
-        stop.append(GradientBelow(run.gtol * math.sqrt(squared_norm(factor_gradients(built.loss, net)))))
+        stop.append(GradientBelow(run.gtol * math.sqrt(squared_norm(raw_factor_gradients(built.loss, net)))))
     path = gradient_descent(
         built.loss, net, step_size=step_of(run), steps=run.steps, rule=rule_of(run), stop=stop,
         columns=named_columns(run), keep_every=run.keep_every or run.steps,

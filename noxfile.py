@@ -68,7 +68,7 @@ def developer(session: nox.Session) -> None:
     session.run("mypy")
 
 
-@nox.session(python=PYTHONS[-1])
+@nox.session
 def shipped(session: nox.Session) -> None:
     """The wheel, made of the sdist, answers from another folder; the index would take both."""
     session.install("build", "twine")

@@ -17,7 +17,7 @@ from lowrankflow import cli
 
 PACKAGES = {
     "accel": ("numba",),
-    "data": ("sklearn", "pandas"),
+    "data": ("sklearn",),  # pandas comes with xarray too
     "dist": ("dask", "distributed"),
     "io": ("xarray", "h5netcdf", "h5py"),
 }

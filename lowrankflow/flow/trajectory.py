@@ -361,8 +361,8 @@ class Trajectory:
             raise ImportError(f"`to_netcdf` needs xarray, h5netcdf and h5py. {_INSTALL}") from None
         data = self.to_xarray(points=points)
         exact = {name: {"_FillValue": None} for name in data.variables}  # NaN is a value here, not a gap
-        content = data.to_netcdf(engine="h5netcdf", encoding=exact)
-        with replacing(path) as file:
+        # in memory first: HDF5 does not report a full disk well; given back on an error too, whose traceback would keep it
+        with data.to_netcdf(engine="h5netcdf", encoding=exact) as content, replacing(path) as file:
             file.write(content)
 
     def _attributes(self) -> dict[str, Any]:

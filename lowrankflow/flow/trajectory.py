@@ -55,7 +55,7 @@ class Status(enum.Enum):
     CONVERGED = "The stationarity fell below `gtol`."
     FINISHED = "The end of `t_span` was reached."
     EVENT = "A terminal event occurred."
-    MAX_EVALUATIONS = "Reached `max_evaluations`. Raise it, loosen rtol, or shorten t_span."
+    MAX_EVALUATIONS = "Reached `max_evaluations`. Raise it, loosen `rtol`, or shorten `t_span`."
     RANK_LOST = "A singular value crossed zero."  # the chart says why
     STALLED = (
         "Nothing moves any more, but the stationarity stays above `gtol`: the limit has lower rank, or `gtol` lies"

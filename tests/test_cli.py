@@ -107,7 +107,7 @@ X, Y = "{d}/x.npy", "{d}/y.csv"
 BAD = {
     "no command": ([], "a command is missing, choose verify, compare, check-loss, landscape, reproduce, sweep or datasets"),
     "unknown command": (["verfy"], "invalid choice: 'verfy'"),
-    "no data": (["verify"], "A problem takes one of `--data`, `--inputs` and `--observed`, got none of them. Try the data digits."),
+    "no data": (["verify"], "one of `--data`, `--inputs` and `--observed`, got none of them. Try the data digits."),
     "two data": (["verify", "--data", "iris", "--inputs", X], "got `--data` and `--inputs`"),
     "unknown data": (["verify", "--data", "mnist"], "mnist"),
     "unknown claim": (["verify", "--explain", "x"], "`--explain` must be one of gradient, pointwise"),

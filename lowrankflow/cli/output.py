@@ -132,7 +132,7 @@ def show(
     from rich.console import Console
 
     stream = sys.stderr if beside else sys.stdout
-    console = Console(file=stream, width=None if stream.isatty() else 120, highlight=False)
+    console = Console(file=stream, width=None if stream.isatty() else 120, highlight=False, force_jupyter=False)
     if not quiet:
         if report.headline:
             console.print(words(report.headline), markup=False)

@@ -21,6 +21,7 @@ from .. import validation
 from .._version import __version__
 from ..files import read_arrays, replacing, require_file, write_arrays
 from ..flows import Point
+from ..markup import html_facts
 from ..matrices import LowRankMatrix
 from ..validation import Array
 from .checkpoint import pack_points, unpack_points
@@ -100,7 +101,7 @@ class Dense:
 
 @dataclass(repr=False)
 class Trajectory:
-    """The result of `integrate`. Its repr is a summary of a few lines.
+    """The result of `integrate`. Its repr is a summary of a few lines, which a notebook shows as a table.
 
     Attributes
     ----------
@@ -149,6 +150,16 @@ class Trajectory:
     _dense: Dense | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
+        return "\n".join([self._title(), *(f"  {name:15}  {text}" for name, text in self._facts())])
+
+    def _repr_html_(self) -> str:
+        return html_facts(self._title(), self._facts())
+
+    def _title(self) -> str:
+        return f"Trajectory: {self.status.name}"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Return how the run went, in a line each."""
         lines = {"ended": _cut(self.message)}
         if self.t.size:
             s = " ".join(f"{x:.4g}" for x in self.singular_values[-1][:_SHOWN])
@@ -164,9 +175,7 @@ class Trajectory:
         lines["columns"] = _cut(", ".join(self.columns))
         lines["events"] = _cut(", ".join(f"{name} ({len(times)})" for name, times in self.events.items()))
         lines["passages"] = _cut(", ".join(f"t={p.t:.4g}" for p in self.passages))
-        return "\n".join(
-            [f"Trajectory: {self.status.name}", *(f"  {name:15}  {text}" for name, text in lines.items() if text)]
-        )
+        return [(name, text) for name, text in lines.items() if text]
 
     @property
     def dissipated(self) -> Array | None:

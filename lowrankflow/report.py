@@ -225,8 +225,8 @@ class Table:
         return tuple(row[at] for row in self.rows)
 
     def has_words(self, i: int) -> bool:
-        """Whether all values of a column are text, which stands to the left of it, as numbers do to the right."""
-        return all(isinstance(row[i], str) for row in self.rows)
+        """Whether a column has text, which stands to the left of it, as numbers do to the right."""
+        return not self.rows or any(isinstance(row[i], str) and row[i] for row in self.rows)
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Table:
@@ -263,9 +263,16 @@ def _environment() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
+        "BLAS": _blas(),
         "machine": platform.machine(),
         "system": platform.system(),
     }
+
+
+def _blas() -> str:
+    """Return the name and the version of what numpy multiplies matrices with."""
+    built = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    return f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
 
 
 class ClaimFailed(AssertionError):

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import data, validation
@@ -56,12 +58,18 @@ def _carry_out(args: argparse.Namespace, options: Mapping[str, str]) -> int:
         run = _prepared(args)
         with output_folder(args.out) as folder:
             status = PASSED
+            began, clock = datetime.now(UTC), time.monotonic()
             try:
                 with progress_bar(args.quiet) as progress:
                     report = run(progress)
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
                 print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
+            report.environment |= {
+                "threads": str(threads),
+                "date": f"{began:%Y-%m-%d %H:%M}",
+                "duration": f"{time.monotonic() - clock:.3g} s",
+            }
             try:
                 written = write(report, folder, args.json)
                 show(

@@ -20,6 +20,7 @@ import scipy
 from . import validation
 from ._version import __version__
 from .files import require_file, write_text
+from .markup import html_facts, html_table
 
 __all__ = ["Claim", "ClaimFailed", "Control", "Curve", "Figure", "Hypothesis", "Report", "Table"]
 
@@ -160,8 +161,8 @@ class Curve:
     """
 
     label: str
-    x: list[float]
-    y: list[float]
+    x: list[float] = field(repr=False)
+    y: list[float] = field(repr=False)
     role: str = "a"
     points: bool = False  #: markers instead of a line
     mark: str = ""  #: a name beside its right end, outside of the axes
@@ -181,9 +182,9 @@ class Figure:
     yscale: str = "linear"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
-    """Numbers side by side.
+    """Numbers side by side; a notebook shows them as a table.
 
     Attributes
     ----------
@@ -210,14 +211,22 @@ class Table:
                     f"`rows` must have one value for each of the {len(self.columns)} columns, got {len(row)}."
                 )
 
+    def __repr__(self) -> str:
+        return f"Table {self.name}: {self.title}, {len(self.rows)} rows of {', '.join(self.columns)}"
+
+    def _repr_html_(self) -> str:
+        rows = ([cell_text(value) for value in row] for row in self.rows)
+        words = [i == 0 or self.has_words(i) for i in range(len(self.columns))]
+        return html_facts(self.title) + html_table(self.columns, rows, words, self.caption)
+
     def column(self, name: str) -> tuple[Cell, ...]:
         """Return the values under a head."""
         at = self.columns.index(validation.require_choice("name", name, self.columns))
         return tuple(row[at] for row in self.rows)
 
     def has_words(self, i: int) -> bool:
-        """Whether all values of a column are text, which stands to the left of it, as numbers do to the right."""
-        return all(isinstance(row[i], str) for row in self.rows)
+        """Whether a column has text, which stands to the left of it, as numbers do to the right."""
+        return not self.rows or any(isinstance(row[i], str) and row[i] for row in self.rows)
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Table:
@@ -254,9 +263,16 @@ def _environment() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
+        "BLAS": _blas(),
         "machine": platform.machine(),
         "system": platform.system(),
     }
+
+
+def _blas() -> str:
+    """Return the name and the version of what numpy multiplies matrices with."""
+    built = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    return f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
 
 
 class ClaimFailed(AssertionError):
@@ -270,11 +286,12 @@ class ClaimFailed(AssertionError):
         return type(self), (*self.args, self.report), vars(self)  # not from the message alone
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """The result of a check: a table of claims with the problem they were measured on.
 
-    ``report["name"]`` is a claim, ``report.table("name")`` a table of numbers; ``print(report)`` shows them all.
+    ``report["name"]`` is a claim, ``report.table("name")`` a table of numbers; ``print(report)`` shows them all, its repr
+    is a summary of a few lines, and a notebook shows the tables.
 
     Attributes
     ----------
@@ -337,6 +354,28 @@ class Report:
                 return table
         known = ", ".join(t.name for t in self.tables) or "none"
         raise KeyError(f"`name` must be a table of this report, which has {known}; got {validation.describe(name)}.")
+
+    def __repr__(self) -> str:
+        return "\n".join([self._title(), *(f"  {name:9}  {text}" for name, text in self._facts())])
+
+    def _repr_html_(self) -> str:
+        columns = ("claim", "statement", "measured", "bound", "verdict", "controls caught")
+        words = (True, True, False, True, True, True)
+        parts = [html_facts(self._title(), self._facts())]
+        if self.claims:
+            parts.append(html_table(columns, map(_claim_cells, self.claims), words))
+        return "\n".join([*parts, *(table._repr_html_() for table in self.tables)])
+
+    def _title(self) -> str:
+        return f"Report of {self.command or 'a check'}: {self.verdict.upper()}{', interrupted' * self.interrupted}"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Return what it is of and what is in it, in a line each."""
+        names = {"tables": self.tables, "figures": self.figures}
+        lines = [("of", self.headline.partition("\n")[0]), ("claims", self.summary())]
+        lines += [(kind, ", ".join(each.name for each in found)) for kind, found in names.items()]  # type: ignore[attr-defined]
+        lines += [("holds", ", ".join(self.attachments)), ("repeat", self.repeats)]
+        return [(name, text) for name, text in lines if text]
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims)
@@ -495,7 +534,9 @@ class Report:
         """The table as plain text, 120 columns wide."""
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=120, no_color=True, highlight=False)
+        console = Console(
+            file=io.StringIO(), width=120, no_color=True, highlight=False, force_terminal=False, force_jupyter=False
+        )
         console.print(self)
         return f"{console.file.getvalue()}{self.summary()}"  # type: ignore[attr-defined]
 
@@ -504,6 +545,15 @@ class Report:
         counts = {v: sum(c.verdict == v for c in self.claims) for v in ("passed", "failed", "not claimed")}
         text = ", ".join(f"{n} {v}" for v, n in counts.items())
         return f"{text}; {sum(k.caught for k in self.controls)} of {len(self.controls)} controls caught."
+
+
+def _claim_cells(claim: Claim) -> tuple[str, ...]:
+    """Return a claim as a row of texts."""
+    unmet = [f"not met: {h.name} ({number_text(h.value)})" for h in claim.hypotheses if not h.met]
+    caught = f"{sum(k.caught for k in claim.controls)} of {len(claim.controls)}" if claim.claimed else ""
+    rule = rule_text(claim.relation, claim.bound)
+    statement = "\n".join([claim.statement, *unmet])
+    return claim.name, statement, number_text(claim.measured), rule, claim.verdict, caught
 
 
 def number_text(value: float | str) -> str:

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-__all__ = ["Job", "Tell", "carry_out"]
+__all__ = ["Job", "Tell", "carry_out", "leave_interrupts"]
 
 Tell = Callable[[str, float], None]  #: progress: what is being done, and the part of it that is done
 
@@ -100,13 +100,20 @@ def _value(pickled: bytes) -> Any:
 _work: tuple[Sequence[Job], Sequence[Any], Any, Any]  # of this process, which does nothing else
 
 
+def leave_interrupts() -> None:
+    """Leave Ctrl-C, and the end of the terminal, to the process that asked."""
+    for name in ("SIGINT", "SIGHUP"):  # not SIGTERM, by which a pool ends a worker
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def _begin(work: bytes, parts: Any, stop: Any) -> None:
-    """Take over the work. Ctrl-C is for the process that asked: it says when to stop."""
+    """Take over the work; the process that asked says when to stop."""
     global _work
     import cloudpickle
     from threadpoolctl import threadpool_limits
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts()
     threadpool_limits(1)
     _work = (*cloudpickle.loads(work), parts, stop)
 

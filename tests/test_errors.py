@@ -888,7 +888,7 @@ CASES = {
     "outside the run": (lambda: integrate(save=lrf.Save(dense=True))(1.5), ValueError,
         "`t` must lie within the run [0, 1], got 1.5."),
     "the run did not finish": (lambda: integrate(max_evaluations=1).raise_if_failed(), RuntimeError,
-        re.compile(r"Reached `max_evaluations`\. Raise it, loosen rtol, or shorten t_span\."
+        re.compile(r"Reached `max_evaluations`\. Raise it, loosen `rtol`, or shorten `t_span`\."
                    r" t=\S+ of 1, 1 steps, \d+ gradients\.")),
 
     # -- verify_equivalence ------------------------------------------------------------------------------------------

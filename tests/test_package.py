@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(lrf.__file__).parent
 
 FLOORS = {
-    "_version": 0, "validation": 0, "files": 0, "entries": 0, "operators": 0, "loading": 0, "foreign": 0, "workers": 0,
+    "_version": 0, "validation": 0, "files": 0, "entries": 0, "operators": 0, "loading": 0, "foreign": 0, "markup": 0,
+    "workers": 0,
     "matrices": 1, "report": 1, "statements": 1,
     "metrics": 2, "losses": 2, "data": 2, "steppers": 2, "flows": 2, "problems": 2, "exact": 2, "kernels": 2,
     "gradients": 3, "geometry": 3, "charts": 3, "columns": 3,
@@ -325,8 +326,8 @@ def test_no_print_and_no_global_random_state_in_the_library():
                 assert "Generator" in parent or "default_rng" in parent or lent, (path, parent)
 
 
-#: of others: what a namedtuple has, and what matplotlib does not say otherwise
-LENT = {"_replace", "_dash_pattern"}
+#: of others: what a namedtuple has, what matplotlib does not say otherwise, what a notebook asks for
+LENT = {"_replace", "_dash_pattern", "_repr_html_", "_repr_png_"}
 
 
 def private_names(tree):
@@ -381,7 +382,7 @@ def blocks(name):
 
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
-    "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/batched.md", "docs/sweeps.md",
+    "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/batched.md", "docs/sweeps.md", "docs/notebooks.md",
 ]  # fmt: skip
 
 

@@ -354,9 +354,9 @@ BAD = {
     "both": (["--all", "kick_and_descend"], "got both a name and --all."),
     "unknown": (["kick"], f"`name` must be one of {', '.join(EXPERIMENTS)}, got 'kick'."),
     "one of two": (["kick_and_descend", "kick"], "got 'kick'."),
-    "a folder below a file": (["kick_and_descend", "--out", "{file}/x"], "`out` must be a folder that can be written"),
-    "a file": (["kick_and_descend", "--out", "{file}"], "`out` must be a folder that can be written"),
-    "an empty name": (["kick_and_descend", "--out", ""], "`out` must be the name of a folder, got an empty one."),
+    "a folder below a file": (["kick_and_descend", "--out", "{file}/x"], "`--out` must be a folder that can be written"),
+    "a file": (["kick_and_descend", "--out", "{file}"], "`--out` must be a folder that can be written"),
+    "an empty name": (["kick_and_descend", "--out", ""], "`--out` must be the name of a folder, got an empty one."),
     "an option": (["kick_and_descend", "--fast"], "unrecognized arguments: --fast"),
 }
 

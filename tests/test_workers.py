@@ -152,7 +152,7 @@ def test_at_the_command_line(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first == second and "0 failed" in first
     assert main([*command, "--workers", "0"]) == 2
-    assert capsys.readouterr().err == "lowrankflow: error: `workers` must be at least 1, got 0.\n"
+    assert capsys.readouterr().err == "lowrankflow: error: `--workers` must be at least 1, got 0.\n"
 
 
 @pytest.mark.parametrize(

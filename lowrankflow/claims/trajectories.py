@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy import linalg
@@ -110,12 +111,16 @@ def _left(uphill: Trajectory, runs: Runs) -> float:
     return float(values[np.isfinite(values)].max(initial=gap(uphill.points[-1], uphill.points[0])))
 
 
+_NAMED = 12  #: singular values that are named at their ends
+
+
 def _singular_values(x: Sides, runs: Runs) -> Figure:
     curves = []
     for path, name, role in ((runs.riemannian, "Riemannian flow", "a"), (runs.factors, "factor flow", "b")):
         for k in range(x.rank):
             s = path.singular_values[1:, k]
-            curves.append(curve(name if k == 0 else "", x.time_axis(path.t[1:]), s, role, points=role == "b"))
+            drawn = curve(name if k == 0 else "", x.time_axis(path.t[1:]), s, role, points=role == "b")
+            curves.append(replace(drawn, mark=f"$\\sigma_{{{k + 1}}}$") if role == "a" and k < _NAMED else drawn)
     return Figure(
         "singular_values",
         "Singular values of W along both flows",

@@ -3,6 +3,7 @@
 - `arguments`: what it understands.
 - `problem`: the problem that they state, or that a file states.
 - `output`: tables, files and the progress bar.
+- `shell`: streams that close, signals, and messages in the words of the options.
 - `reproduce`: the experiments of the paper.
 - `sweep`: grids of runs.
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import data, validation
@@ -32,9 +35,10 @@ from ..problems.named_losses import is_code
 from ..report import Report
 from ..workers import Tell
 from .arguments import BAD_INPUT, LANDSCAPE, parser
-from .output import output_folder, progress_bar, show, write
+from .output import STDOUT, output_folder, progress_bar, show, write
 from .problem import read_problem, read_theory
 from .reproduce import reproduce_experiments
+from .shell import options_of, shell, told_by_options
 from .sweep import sweep_command, with_action
 
 __all__ = ["main"]
@@ -42,26 +46,37 @@ __all__ = ["main"]
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
 
 
-def _carry_out(args: argparse.Namespace) -> int:
+def _carry_out(args: argparse.Namespace, options: Mapping[str, str]) -> int:
     """Make a problem and its report, write and show it, and return the exit status."""
     from threadpoolctl import threadpool_limits
 
     threads = validation.require_integer("threads", args.threads, low=1)
     validation.require_integer("workers", getattr(args, "workers", 1), low=1)
-    if args.json is not None and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
-        raise ValueError(f"`json` must be a file in a folder that exists, got {args.json!r}.")
+    if args.json not in (None, STDOUT) and (not Path(args.json).parent.is_dir() or Path(args.json).is_dir()):
+        raise ValueError(
+            f"`json` must be a file in a folder that exists, or {STDOUT} for standard output, got {args.json!r}."
+        )
     with threadpool_limits(threads):
         run = _prepared(args)
         with output_folder(args.out) as folder:
             status = PASSED
+            began, clock = datetime.now(UTC), time.monotonic()
             try:
                 with progress_bar(args.quiet) as progress:
                     report = run(progress)
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
                 print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
+            report.environment |= {
+                "threads": str(threads),
+                "date": f"{began:%Y-%m-%d %H:%M}",
+                "duration": f"{time.monotonic() - clock:.3g} s",
+            }
             try:
-                show(report, write(report, folder, args.json), args.quiet)
+                written = write(report, folder, args.json)
+                show(
+                    report, written, args.quiet, beside=args.json == STDOUT, words=lambda t: told_by_options(t, options)
+                )
             except KeyboardInterrupt:
                 print("lowrankflow: interrupted while writing; the files are not all there.", file=sys.stderr)
                 return INTERRUPTED
@@ -111,31 +126,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 no claim failed and something was claimed; 1 a claim failed or nothing could be claimed;
         2 bad usage or bad input; 130 interrupted.
     """
-    top = parser()
+    with shell():
+        return _called(parser(), with_action(sys.argv[1:] if argv is None else list(argv)))
+
+
+def _called(top: argparse.ArgumentParser, argv: list[str]) -> int:
+    """Carry out what the arguments say; what goes wrong becomes a line and a status."""
+    args = argparse.Namespace()
     try:
-        args = top.parse_args(with_action(sys.argv[1:] if argv is None else list(argv)))
-        if args.command is None:
-            top.error(
-                "a command is missing, choose verify, compare, check-loss, landscape, diagnose, reproduce, sweep or datasets"
-            )
-        if args.command == "datasets":
-            names = data.available()
-            width = max(map(len, names))
-            print("\n".join(f"{name:<{width}}  {line}" for name, line in names.items()))
-            return PASSED
-        if getattr(args, "explain", None) is not None:
-            before = LANDSCAPE if args.command == "landscape" else ""
-            print(explain(before + args.explain.removeprefix(before)))
-            return PASSED
-        if args.command == "reproduce":
-            return reproduce_experiments(args)
-        if args.command == "sweep":
-            return sweep_command(args)
-        return _carry_out(args)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+        try:
+            args = top.parse_args(argv)
+            status = _command(top, args)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        sys.stdout.flush()  # a full disk shows here
+        return status
     except (ValueError, TypeError, ImportError) as error:
-        print(f"lowrankflow: error: {error}", file=sys.stderr)
+        print(f"lowrankflow: error: {told_by_options(str(error), options_of(top, args))}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
         where = f" {error.filename!r}" if error.filename else ""
@@ -149,7 +156,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         # a loss of the user's may raise anything
         print(
-            f"lowrankflow: error: `loss` {args.loss} raises {type(error).__name__}: {validation.reason(error)}.",
+            f"lowrankflow: error: `--loss` {args.loss} raises {type(error).__name__}: {validation.reason(error)}.",
             file=sys.stderr,
         )
         return BAD_INPUT
+
+
+def _command(top: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Do what the command asks for, and return the exit status."""
+    if args.command is None:
+        known = "verify, compare, check-loss, landscape, diagnose, reproduce, sweep or datasets"
+        top.error(f"a command is missing, choose {known}")
+    if args.command == "datasets":
+        names = data.available()
+        width = max(map(len, names))
+        print("\n".join(f"{name:<{width}}  {line}" for name, line in names.items()))
+        return PASSED
+    if getattr(args, "explain", None) is not None:
+        before = LANDSCAPE if args.command == "landscape" else ""
+        print(explain(before + args.explain.removeprefix(before)))
+        return PASSED
+    if args.command == "reproduce":
+        return reproduce_experiments(args)
+    if args.command == "sweep":
+        return sweep_command(args)
+    return _carry_out(args, options_of(top, args))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -10,6 +11,7 @@ from .._version import __version__
 from ..compare import CLAIMS
 from ..compare.landscape import POINTS
 from ..matrices.requirements import require_depth
+from .shell import told_by_options
 
 __all__ = ["BAD_INPUT", "LANDSCAPE", "parser"]
 
@@ -120,6 +122,7 @@ class _Parser(argparse.ArgumentParser):
     """Errors in one line, without the usage text before them."""
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument (--[\w-]+): `\w+` ", r"`\1` ", told_by_options(message, {}))
         print(f"lowrankflow: error: {message}. See {self.prog} --help.", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 

@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ..files import require_output_folder
-from ..report import Report
+from ..report import Claim, Report
 
-__all__ = ["output_folder", "progress_bar", "show", "write"]
+__all__ = ["STDOUT", "output_folder", "progress_bar", "show", "write"]
+
+STDOUT = "-"  #: in place of a file for JSON
 
 
 @contextmanager
@@ -69,7 +72,7 @@ def write(report: Report, folder: Path | None, json_file: str | None) -> list[Pa
     """Write what was asked for; report.html last, when everything that it shows is there."""
     written = []
     if json_file is not None:
-        report.to_json(json_file)
+        _write_json(report, json_file)
         written.append(Path(json_file))
     if folder is not None:
         from ..render import pictures_of, save_figures, write_html
@@ -86,18 +89,57 @@ def write(report: Report, folder: Path | None, json_file: str | None) -> list[Pa
     return written
 
 
-def show(report: Report, written: Sequence[Path], quiet: bool) -> None:
-    """Print what was asked of, the table, the summary, where the files are, and how to do it again."""
+def _write_json(report: Report, json_file: str) -> None:
+    """Write the report to a file, to standard output, or to a pipe or device that can only be written to as it comes."""
+    path = Path(json_file)
+    if json_file == STDOUT:
+        print(report.to_json())
+    elif path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as stream:
+            stream.write(report.to_json() + "\n")
+    else:
+        report.to_json(path)
+
+
+def _in(words: Callable[[str], str], claim: Claim) -> Claim:
+    """Return a claim with what it says of its hypotheses in other words."""
+    texts = (replace(h, value=words(h.value)) if isinstance(h.value, str) else h for h in claim.hypotheses)
+    return replace(claim, hypotheses=tuple(texts))
+
+
+def show(
+    report: Report,
+    written: Sequence[Path],
+    quiet: bool,
+    *,
+    beside: bool = False,
+    words: Callable[[str], str] = str,
+) -> None:
+    """Print what was asked of, the table, the summary, where the files are, and how to do it again.
+
+    Parameters
+    ----------
+    report : Report
+    written : sequence of Path
+        The files.
+    quiet : bool
+        The summary alone.
+    beside : bool
+        On standard error, as standard output has the JSON.
+    words : callable
+        Puts what the library says of its arguments into the words of the options.
+    """
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    stream = sys.stderr if beside else sys.stdout
+    console = Console(file=stream, width=None if stream.isatty() else 120, highlight=False, force_jupyter=False)
     if not quiet:
         if report.headline:
-            console.print(report.headline, markup=False)
-        console.print(report)
+            console.print(words(report.headline), markup=False)
+        console.print(replace(report, claims=[_in(words, claim) for claim in report.claims]))
     console.print(report.summary())
     for path in written:
         if not quiet and path.suffix in (".html", ".json", ".npz"):
-            print(f"wrote {path}")
+            print(f"wrote {path}", file=stream)
     if report.repeats and not quiet:
-        print(f"to repeat it: {report.repeats}")
+        print(f"to repeat it: {report.repeats}", file=stream)

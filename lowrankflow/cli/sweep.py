@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +46,7 @@ def _run(args: argparse.Namespace) -> int:
     out = Path(Path(args.grid).stem if args.out is None else args.out)
     workers = _cores() if args.workers is None else args.workers
     try:
-        with threadpool_limits(1), _terminable(), progress_bar(args.quiet) as progress:
+        with threadpool_limits(1), progress_bar(args.quiet) as progress:
             results = sweep(
                 grid,
                 out,
@@ -81,24 +79,6 @@ def _run(args: argparse.Namespace) -> int:
 def _cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM, as batch systems send it, end a sweep as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _written(results: Any, out: Path) -> Sequence[Path]:

@@ -82,11 +82,16 @@ def _scout(x: Sides, part: float) -> Trajectory:
     path = integrate(
         RiemannianFlow(x.loss, x.metric), x.start,
         t_span=(0.0, 1e7 * x.unit if x.t_end is None else x.t_end), rtol=max(1e-6, x.rtol), gtol=gtol, chart=x.chart,
-        method="auto", max_evaluations=x.max_evaluations // 4, callback=told,
+        method="auto", max_evaluations=_share(x), callback=told,
     )  # fmt: skip
     if path.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     return path
+
+
+def _share(x: Sides) -> int:
+    """Return the part of the budget in which the end of the run is looked for; the rest is for the runs up to it."""
+    return x.max_evaluations // 4
 
 
 def _part(first: float, now: float, last: float) -> float:
@@ -153,6 +158,11 @@ def _ended_by(x: Sides, path: Trajectory, horizon: float, lost: float) -> str:
     if path.status is Status.FINISHED:
         asked = "the end time that was asked for"
         return asked if x.t_end is not None else "the longest time, 1e7 natural units: no limit was reached"
+    if path.status is Status.MAX_EVALUATIONS:
+        return (
+            f"{_share(x)} of {x.max_evaluations} gradients, the part of `max_evaluations` in which the end is looked for."
+            " Raise it, loosen `rtol`, or ask for an earlier end"
+        )
     return path.status.value
 
 

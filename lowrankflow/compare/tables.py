@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -273,6 +274,9 @@ def _singular_values(courses: list[Course]) -> Figure:
         for c in courses
         for k in range(shown)
     ]
+    curves[:shown] = [
+        replace(c, mark=f"$\\sigma_{k + 1}$") for k, c in enumerate(curves[:shown])
+    ]  # of the first metric
     return Figure(
         "singular_values", "Singular values against the loss",
         f"The {shown} largest of each W against the share of the deepest fall of the loss: a picture of the path alone,"

@@ -21,6 +21,7 @@ from .. import validation
 from .._version import __version__
 from ..files import read_arrays, replacing, require_file, write_arrays
 from ..flows import Point
+from ..markup import html_facts
 from ..matrices import LowRankMatrix
 from ..validation import Array
 from .checkpoint import pack_points, unpack_points
@@ -57,7 +58,7 @@ class Status(enum.Enum):
     CONVERGED = "The stationarity fell below `gtol`."
     FINISHED = "The end of `t_span` was reached."
     EVENT = "A terminal event occurred."
-    MAX_EVALUATIONS = "Reached `max_evaluations`. Raise it, loosen rtol, or shorten t_span."
+    MAX_EVALUATIONS = "Reached `max_evaluations`. Raise it, loosen `rtol`, or shorten `t_span`."
     RANK_LOST = "A singular value crossed zero."  # the chart says why
     STALLED = (
         "Nothing moves any more, but the stationarity stays above `gtol`: the limit has lower rank, or `gtol` lies"
@@ -102,7 +103,7 @@ class Dense:
 
 @dataclass(repr=False)
 class Trajectory(Generic[P]):
-    """The result of `integrate`. Its repr is a summary of a few lines.
+    """The result of `integrate`. Its repr is a summary of a few lines, which a notebook shows as a table.
 
     For type checkers ``Trajectory[LowRankMatrix]`` is that of a Riemannian flow, ``Trajectory[LinearNetwork]`` that of factors.
 
@@ -153,6 +154,16 @@ class Trajectory(Generic[P]):
     _dense: Dense | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
+        return "\n".join([self._title(), *(f"  {name:15}  {text}" for name, text in self._facts())])
+
+    def _repr_html_(self) -> str:
+        return html_facts(self._title(), self._facts())
+
+    def _title(self) -> str:
+        return f"Trajectory: {self.status.name}"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Return how the run went, in a line each."""
         lines = {"ended": _cut(self.message)}
         if self.t.size:
             s = " ".join(f"{x:.4g}" for x in self.singular_values[-1][:_SHOWN])
@@ -168,9 +179,7 @@ class Trajectory(Generic[P]):
         lines["columns"] = _cut(", ".join(self.columns))
         lines["events"] = _cut(", ".join(f"{name} ({len(times)})" for name, times in self.events.items()))
         lines["passages"] = _cut(", ".join(f"t={p.t:.4g}" for p in self.passages))
-        return "\n".join(
-            [f"Trajectory: {self.status.name}", *(f"  {name:15}  {text}" for name, text in lines.items() if text)]
-        )
+        return [(name, text) for name, text in lines.items() if text]
 
     @property
     def dissipated(self) -> Array | None:
@@ -373,8 +382,8 @@ class Trajectory(Generic[P]):
             raise ImportError(f"`to_netcdf` needs xarray, h5netcdf and h5py. {_INSTALL}") from None
         data = self.to_xarray(points=points)
         exact = {name: {"_FillValue": None} for name in data.variables}  # NaN is a value here, not a gap
-        content = data.to_netcdf(engine="h5netcdf", encoding=exact)
-        with replacing(path) as file:
+        # in memory first: HDF5 does not report a full disk well; given back on an error too, whose traceback would keep it
+        with data.to_netcdf(engine="h5netcdf", encoding=exact) as content, replacing(path) as file:
             file.write(content)
 
     def _attributes(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 - `look`: what every picture shares; `curves`: the figures; `overview`: all claims on one axis. They draw on an Axes that
   the caller owns (matplotlib's object interface, no pyplot, no global setting).
-- `pictures`: pictures as files, each drawn once for all that is made of it.
+- `pictures`: pictures as files or in a notebook, each drawn once for all that is made of it; `paths`: the figure of a run.
 - `sweeps`: pictures of sweeps: lines with bands, heat maps, small multiples.
 - `page`: the page, from the templates beside it.
 """

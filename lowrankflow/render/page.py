@@ -11,17 +11,18 @@ import base64
 import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ..files import replacing
 from ..report import Cell, Claim, Report, Verdict, number_text
+from .formulas import typeset
 from .pictures import Picture, pictures_of
+from .words import MEANINGS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -82,7 +83,7 @@ def _templates() -> Environment:
     made.tests |= {"deep": _is_deep, "hypothesis": _is_hypothesis}
     made.filters |= {
         "cell": _cell, "count": _count, "groups": _groups, "json": _json, "number": _number, "rule": _rule, "slug": _slug,
-        "source": _source, "subscripts": _subscripts, "value": _value, "words": _words,
+        "formula": typeset, "meaning": _meaning, "source": _source, "tab": _tab, "value": _value, "words": _words,
     }  # fmt: skip
     return made
 
@@ -99,9 +100,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _subscripts(text: str) -> Markup:
-    """Return a text with the subscripts of its letters lowered: W_1, W_N."""
-    return Markup(re.sub(r"\b([A-Za-z])_([A-Za-z0-9])\b", r"\1<sub>\2</sub>", str(escape(text))))
+def _meaning(key: str) -> str:
+    """Return what a word of the problem means, where that is not plain."""
+    return MEANINGS.get(_words(key), "")
+
+
+def _tab(report: Report) -> str:
+    """Return what a report is of and how it went: data, depth, rank and verdict."""
+    data = report.problem.get("data")
+    name = data.get("name") if isinstance(data, Mapping) else None
+    numbers = [f"{key} {report.problem[key]}" for key in ("depth", "rank") if isinstance(report.problem.get(key), int)]
+    return ", ".join(
+        [*([str(name)] if name else []), *numbers, f"{report.verdict}{', interrupted' * report.interrupted}"]
+    )
 
 
 def _number(value: float, text: str | None = None) -> Markup:

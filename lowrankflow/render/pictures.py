@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..report import Figure, Report
 from .curves import draw_figure
 from .look import TITLE, style
 from .overview import draw_report
+from .paths import Path, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Page
@@ -34,22 +35,31 @@ _PLAIN: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "png": {"Softw
 
 
 class Picture:
-    """A figure of a report, or the overview of its claims: drawn when it is first asked for, once for all its files.
+    """A figure of a report, the overview of its claims, or a trajectory: drawn when first asked for, once for all its files.
+
+    As the last line of a cell, it is shown in a notebook.
 
     Parameters
     ----------
-    subject : Figure or Report
-        What to draw.
+    subject : Figure, Report or Trajectory
+        What to draw; of a trajectory its singular values.
     width, height : float
         In inches; the height without the rows of the legend, and for a report set by its number of claims.
     dpi : int
         Dots an inch, for a PNG.
     """
 
-    def __init__(self, subject: Figure | Report, *, width: float = 7.2, height: float = 4.2, dpi: int = 150) -> None:
+    def __init__(
+        self, subject: Figure | Report | Path, *, width: float = 7.2, height: float = 4.2, dpi: int = 150
+    ) -> None:
         if isinstance(subject, Report):
             height = 1.1 + 0.38 * max(len(subject), 1)
+        elif not isinstance(subject, Figure):
+            subject = figure_of(subject)
         self.subject, self.width, self.height, self.dpi = subject, width, height, dpi
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return self.png(), {"width": round(100 * self.width)}  # drawn finer than a screen shows it
 
     @cached_property
     def _page(self) -> Page:
@@ -110,7 +120,7 @@ class Picture:
 
 
 def image(
-    subject: Figure | Report,
+    subject: Figure | Report | Path,
     kind: Literal["png", "svg"] = "png",
     *,
     width: float = 7.2,
@@ -118,11 +128,11 @@ def image(
     title: bool = True,
     dpi: int = 150,
 ) -> bytes:
-    """Return a picture of a figure, or the overview of a report, as the bytes of a PNG or SVG file.
+    """Return a picture of a figure, a trajectory, or the overview of a report, as the bytes of a PNG or SVG file.
 
     Parameters
     ----------
-    subject : Figure or Report
+    subject : Figure, Report or Trajectory
         What to draw.
     kind : {"png", "svg"}
         The format. Letters become outlines in an SVG: it looks the same everywhere and needs no font.
@@ -163,7 +173,7 @@ def pictures_of(report: Report) -> dict[str, Picture]:
 
 def save_figures(
     report: Report, folder: str | os.PathLike[str], *, pictures: Mapping[str, Picture] | None = None
-) -> list[Path]:
+) -> list[FilePath]:
     """Write one PNG for each figure of a report and ``overview.png``, each one whole or not at all.
 
     Parameters
@@ -187,7 +197,7 @@ def save_figures(
     """
     pictures = pictures_of(report) if pictures is None else pictures
     drawn = {name: picture.png() for name, picture in pictures.items()}
-    target = Path(folder)
+    target = FilePath(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
         written = []

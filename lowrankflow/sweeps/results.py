@@ -189,8 +189,8 @@ class Results:
             raise ImportError(f"`to_netcdf` needs xarray, h5netcdf and h5py. {_INSTALL}") from None
         data = self.to_xarray()
         exact = {name: {"_FillValue": None} for name, v in data.variables.items() if v.dtype.kind == "f"}
-        content = data.to_netcdf(engine="h5netcdf", encoding=exact)  # in memory: HDF5 does not report a full disk well
-        with replacing(path) as file:
+        # in memory first: HDF5 does not report a full disk well; given back on an error too, whose traceback would keep it
+        with data.to_netcdf(engine="h5netcdf", encoding=exact) as content, replacing(path) as file:
             file.write(content)
 
 

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, Protocol
 
 from .. import validation
+from ..workers import leave_interrupts
 from .working import Work, Worker
 
 __all__ = ["Ended", "Here", "Processes", "Team"]
@@ -181,11 +182,11 @@ def _how(code: int | None) -> str:
 
 
 def _serve(line: Connection, work: bytes) -> None:
-    """Carry out what comes over the line, until it is closed. Ctrl-C is for the process that asked."""
+    """Carry out what comes over the line, until it is closed."""
     import cloudpickle
     from threadpoolctl import threadpool_limits
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts()
     with suppress(EOFError, BrokenPipeError):  # nobody is there any more
         try:
             worker = Worker(cloudpickle.loads(work))

@@ -115,7 +115,7 @@ BAD = {
     "missing file": (["verify", "--inputs", "{d}/none.npy"], "must be an existing file"),
     "empty file": (["verify", "--inputs", "{d}/empty.csv"], "must not be empty"),
     "samples differ": (["verify", "--inputs", X, "--targets", "{d}/short.npy"], "30"),
-    "nan": (["verify", "--inputs", "{d}/nan.npy"], "`inputs` must have no missing values"),
+    "nan": (["verify", "--inputs", "{d}/nan.npy"], "`--inputs` must have no missing values"),
     "constant": (["verify", "--inputs", "{d}/constant.npy"], "constant"),
     "depth 1": (["verify", "--inputs", X, "--depth", "1"], "`--depth` must be greater than 1, got 1"),
     "depth word": (["verify", "--inputs", X, "--depth", "deep"], "`--depth` must be a whole number of factors"),

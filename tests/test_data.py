@@ -481,7 +481,7 @@ NPZ = "` must be a .npz file of numbers, as numpy.savez writes it, got 'f.npz' "
 TEXT = "`inputs` must be a table as text in UTF-8, got 'f.csv' (..."
 CHOOSE = " Choose columns, or make it the target_column."
 MISSING = (
-    " Leave these rows out (missing_rows drop), or complete the matrix from its other entries (observed)."
+    " Leave these rows out (`missing_rows` drop), or complete the matrix from its other entries (`observed`)."
 )
 THREE = " Choose three columns, or leave empty what was not observed."
 MARKET = "`observed` must be a Matrix Market file, matrix coordinate, real, integer or pattern, got 'f.mtx' "

@@ -208,7 +208,7 @@ def require_complete(
         gap = inputs.gap or (targets.gap if targets is not None else "")
         raise ValueError(
             f"`{name}` must have no missing values, got some in {int(gaps.sum())} of {gaps.size} rows, the first in {gap}."
-            " Leave these rows out (missing_rows drop), or complete the matrix from its other entries (observed)."
+            " Leave these rows out (`missing_rows` drop), or complete the matrix from its other entries (`observed`)."
         )
     if gaps.all():
         raise ValueError(

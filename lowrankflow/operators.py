@@ -28,6 +28,8 @@ class MatrixLike(Protocol):
 class OperatorSum:
     """The sum of matrix-likes of one shape, as an operator."""
 
+    shape: tuple[int, ...]
+
     __array_ufunc__ = None
 
     def __init__(self, *terms: MatrixLike) -> None:
@@ -52,6 +54,8 @@ class OperatorSum:
 class Multiple:
     """A matrix-like times a number."""
 
+    shape: tuple[int, ...]
+
     __array_ufunc__ = None
 
     def __init__(self, inner: MatrixLike, factor: float) -> None:
@@ -67,6 +71,8 @@ class Multiple:
 
 class Sandwich:
     """left^T S right, for S sparse or an array in the middle."""
+
+    shape: tuple[int, ...]
 
     __array_ufunc__ = None
 

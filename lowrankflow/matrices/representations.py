@@ -197,6 +197,7 @@ class LowRankMatrix(_Implicit):
     """
 
     __slots__ = ("s", "shape", "u", "vt")
+    shape: tuple[int, int]
     u: Array
     s: Array
     vt: Array
@@ -277,6 +278,7 @@ class Product(_Implicit):
     """
 
     __slots__ = ("left", "right", "shape")
+    shape: tuple[int, int]
     left: Array
     right: Array
 
@@ -394,6 +396,7 @@ class LinearNetwork(_Implicit):
     """
 
     __slots__ = ("factors", "shape")
+    shape: tuple[int, int]
     factors: tuple[Array, ...]
 
     def __init__(self, factors: Sequence[ArrayLike]) -> None:

@@ -502,7 +502,6 @@ def test_modules_that_are_no_chain_are_refused_by_name():
         (nn.Linear(4, 3).state_dict(), "got 'bias'"),
         (nn.Sequential(nn.Conv1d(1, 1, 1)), "got Conv1d '0'"),
         (nn.Sequential(shared, shared), "a weight of its own"),
-        (nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)), "its forward"),
         (Backwards(), "in the order in which it defines them"),
         (Hidden(), "in the order in which it defines them"),
         (nn.Sequential(), "got none"),
@@ -516,6 +515,13 @@ def test_modules_that_are_no_chain_are_refused_by_name():
             and "\n" not in str(caught.value)
         )
     assert lrf.LinearNetwork.from_torch(Plain()).depth == 2  # the control
+    with pytest.raises(ValueError, match=r"^`factors` do not chain: factors\[1\] has shape \(3, 4\)"):
+        lrf.LinearNetwork.from_torch(nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)))
+    large = chain(torch, (2,) * 7)
+    with torch.no_grad():
+        for layer in large:
+            layer.weight.fill_(1e8)  # in single precision its forward overflows; it is a chain all the same
+    assert lrf.LinearNetwork.from_torch(large).depth == 6
     with pytest.raises(
         TypeError, match=r"^`module` must be a torch\.nn\.Module, a state dict or a list of weights, got int\.$"
     ):

@@ -381,7 +381,7 @@ def blocks(name):
 
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
-    "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/batched.md", "docs/sweeps.md",
+    "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/batched.md", "docs/sweeps.md", "docs/data.md",
 ]  # fmt: skip
 
 

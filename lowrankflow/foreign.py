@@ -172,7 +172,7 @@ def from_torch(module: Any) -> list[NDArray[Any]]:
     if vectors or not arrays:
         got = f"shape {arrays[vectors[0]].shape} at number {vectors[0]}" if vectors else "none"
         raise ValueError(f"`module` must hold weights of linear layers without biases, got {got}. Use bias=False.")
-    if hasattr(module, "named_modules"):
+    if hasattr(module, "named_modules") and not _is_sequential(module):
         _require_chain(module, arrays, max(map(precision, weights)))
     return arrays
 
@@ -203,6 +203,13 @@ def _layers(module: Any) -> list[Any]:
     if len({id(layer.weight) for layer in found}) < len(found):
         raise ValueError("`module` must have a weight of its own in each layer, got one that is shared.")
     return found
+
+
+def _is_sequential(module: Any) -> bool:
+    """Whether a module of linear layers uses them one after the other by what it is."""
+    nn = sys.modules["torch"].nn
+    plain = (nn.Sequential.forward, nn.Linear.forward, nn.Identity.forward, nn.Dropout.forward)
+    return all(type(layer).forward in plain for layer in module.modules())
 
 
 def _require_chain(module: Any, factors: Sequence[NDArray[np.float64]], eps: float) -> None:

@@ -50,6 +50,8 @@ def both_sides(g: MatrixLike, v: Array, u: Array) -> tuple[Array, Array]:
 class OperatorSum:
     """The sum of matrix-likes of one shape, as an operator."""
 
+    shape: tuple[int, ...]
+
     __array_ufunc__ = None
 
     def __init__(self, *terms: MatrixLike) -> None:
@@ -74,6 +76,8 @@ class OperatorSum:
 class Multiple:
     """A matrix-like times a number."""
 
+    shape: tuple[int, ...]
+
     __array_ufunc__ = None
 
     def __init__(self, inner: MatrixLike, factor: float) -> None:
@@ -89,6 +93,8 @@ class Multiple:
 
 class Sandwich:
     """left^T S right, for S sparse or an array in the middle."""
+
+    shape: tuple[int, ...]
 
     __array_ufunc__ = None
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 K = TypeVar("K", bound=np.generic)
 
 #: decorates what computes: an underflow to zero is right everywhere here, whatever the caller's ``np.errstate`` makes of it
-quietly = np.errstate(under="ignore")
+quietly: np.errstate = np.errstate(under="ignore")
 
 _MISSING = object()
 _LARGEST = (

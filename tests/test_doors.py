@@ -1,8 +1,10 @@
 """What people bring: files as programs write them, frames, tensors, labels, networks of torch; and what W answers to numpy."""
 
 import gzip
+import inspect
 import sys
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -500,7 +502,6 @@ def test_modules_that_are_no_chain_are_refused_by_name():
         (nn.Linear(4, 3).state_dict(), "got 'bias'"),
         (nn.Sequential(nn.Conv1d(1, 1, 1)), "got Conv1d '0'"),
         (nn.Sequential(shared, shared), "a weight of its own"),
-        (nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)), "its forward"),
         (Backwards(), "in the order in which it defines them"),
         (Hidden(), "in the order in which it defines them"),
         (nn.Sequential(), "got none"),
@@ -514,6 +515,13 @@ def test_modules_that_are_no_chain_are_refused_by_name():
             and "\n" not in str(caught.value)
         )
     assert lrf.LinearNetwork.from_torch(Plain()).depth == 2  # the control
+    with pytest.raises(ValueError, match=r"^`factors` do not chain: factors\[1\] has shape \(3, 4\)"):
+        lrf.LinearNetwork.from_torch(nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)))
+    large = chain(torch, (2,) * 7)
+    with torch.no_grad():
+        for layer in large:
+            layer.weight.fill_(1e8)  # in single precision its forward overflows; it is a chain all the same
+    assert lrf.LinearNetwork.from_torch(large).depth == 6
     with pytest.raises(
         TypeError, match=r"^`module` must be a torch\.nn\.Module, a state dict or a list of weights, got int\.$"
     ):
@@ -536,3 +544,29 @@ def test_nothing_is_imported_before_it_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"^`to_torch` needs torch\. Run: pip install torch$"):
         POINTS["LinearNetwork"].to_torch()
+
+
+# -- types ---------------------------------------------------------------------------------------------
+
+
+LOSS_TAKERS = [
+    lrf.check_loss, lrf.verify_equivalence, lrf.compare_metrics, lrf.gradient_descent, lrf.factor_gradients, lrf.sharpness,
+    lrf.RiemannianFlow.__init__, lrf.FactorFlow.__init__, lrf.natural_time_unit, lrf.landscape.classify,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", LOSS_TAKERS, ids=lambda f: f.__qualname__)
+def test_a_loss_is_typed_as_the_protocol(function):
+    """So that a type checker refuses what is none, as the function itself does."""
+    annotation = inspect.signature(function).parameters["loss"].annotation
+    assert annotation in ("Loss", losses.Loss)
+
+
+def test_the_methods_of_the_type_are_those_of_the_function():
+    from lowrankflow.flow.methods import Name
+
+    for name in get_args(Name):
+        step = {"step_size": 0.01} if name in ("Euler", "RK4") else {}
+        lrf.integrate(lrf.FactorFlow(FIT), POINTS["LinearNetwork"], t_span=(0, 0.05), rtol=1e-4, method=name, **step)
+    with pytest.raises(ValueError, match=r"^`method` must be"):
+        lrf.integrate(lrf.FactorFlow(FIT), POINTS["LinearNetwork"], t_span=(0, 0.05), method="DOP583")

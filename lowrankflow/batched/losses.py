@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import losses as single
 from .. import validation
+from ..losses.protocol import Reduction, Samples
 from .arrays import Stack, as_stack, namespace, product, squares, taken, to_numpy
 from .stacks import member_number
 
@@ -121,6 +122,9 @@ class LeastSquares(_Members):
     (2, [1.0, 4.0])
     """
 
+    members: int | None
+    shape: tuple[int, int]
+
     _axes: ClassVar[Mapping[str, int]] = {
         "_inputs": 3,
         "_targets": 3,
@@ -130,7 +134,9 @@ class LeastSquares(_Members):
         "_constant": 1,
     }
 
-    def __init__(self, inputs: Any, targets: Any, *, reduction: str = "sum", samples: str = "columns") -> None:
+    def __init__(
+        self, inputs: Any, targets: Any, *, reduction: Reduction = "sum", samples: Samples = "columns"
+    ) -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         validation.require_choice("samples", samples, ("columns", "rows"))
         x, y = _data("inputs", inputs, (2, 3)), _data("targets", targets, (2, 3))
@@ -218,9 +224,12 @@ class Completion(_Members):
     (3, (5, 4))
     """
 
+    members: int | None
+    shape: tuple[int, int]
+
     _axes: ClassVar[Mapping[str, int]] = {"_weights": 3, "_values": 3}
 
-    def __init__(self, observed: Any, values: Any, *, reduction: str = "sum") -> None:
+    def __init__(self, observed: Any, values: Any, *, reduction: Reduction = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         c, y = _data("observed", observed, (2, 3)), _data("values", values, (2, 3), gaps=True)
         xp = api.array_namespace(c, y)
@@ -290,9 +299,12 @@ class Sensing(_Members):
     (2, [0.0, 8.0])
     """
 
+    members: int | None
+    shape: tuple[int, int]
+
     _axes: ClassVar[Mapping[str, int]] = {"_maps": 3, "_values": 2}
 
-    def __init__(self, matrices: Any, values: Any, *, reduction: str = "sum") -> None:
+    def __init__(self, matrices: Any, values: Any, *, reduction: Reduction = "sum") -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         a, y = _data("matrices", matrices, (3, 4)), _data("values", values, (1, 2))
         xp = api.array_namespace(a, y)

@@ -32,6 +32,13 @@ class Record:
     A member has a slot for its start, one for each time asked for, and one for its last state.
     """
 
+    t: NDArray[Any]
+    y: NDArray[Any]
+    open: NDArray[Any]
+    nfev: NDArray[Any]
+    nsteps: NDArray[Any]
+    restarts: NDArray[Any]
+
     def __init__(self, times: Array, y0: Stack) -> None:
         members, slots = times.shape
         self.t = np.full((members, slots), np.nan)

@@ -156,6 +156,9 @@ def transposed_last(factors: Sequence[Stack]) -> list[Stack]:
 class FactorsSystem:
     """y = all factors, one after the other, the last as W_N^T; balanced ones of inner width k for DepthMetric(N)."""
 
+    loss: BatchedLoss
+    blocks: list[tuple[int, int]]
+
     turns = False
 
     def __init__(self, loss: BatchedLoss, shapes: Sequence[tuple[int, int]], lifted: bool) -> None:
@@ -236,6 +239,9 @@ def _projected_norm(g: Stack, u: Stack, v: Stack) -> Stack:
 
 class PolynomialSystem:
     """y = U^T, T, V^T, with W = U T (T^T T)^p V^T for N = 2p + 1 and W = U (T T^T)^p V^T for N = 2p."""
+
+    loss: BatchedLoss
+    blocks: list[tuple[int, int]]
 
     turns = True
 

@@ -87,6 +87,8 @@ class SingularFrame:
 class Frame:
     """Where U, T, V stand in y; it knows no loss, so that what is kept of a run does not either."""
 
+    root: float
+
     def __init__(self, shape: tuple[int, int], rank: int, root: float, symmetric: bool) -> None:
         (m, n), k = shape, rank
         self._cuts, self._shapes = (m * k, m * k + k * k), ((m, k), (k, k), (n, k))
@@ -124,6 +126,11 @@ class Frame:
 
 class FrameSystem:
     """y = U, T, V, one after the other."""
+
+    loss: Loss
+    metric: Metric
+    root: float
+    y0: Array
 
     jacobian: Callable[[Array], Array] | None = None
 

@@ -23,6 +23,10 @@ _MOST = 4_000_000  # numbers in the derivatives of G: beyond that nobody wants a
 class Jet:
     """A matrix (a, b) with its derivatives along D directions, (a, b, D)."""
 
+    value: Array
+    slope: Array
+    shape: tuple[int, ...]
+
     __array_ufunc__ = None  # array @ jet is ours
 
     def __init__(self, value: Array, slope: Array) -> None:

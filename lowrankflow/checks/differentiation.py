@@ -24,6 +24,8 @@ _DENSE_LIMIT = 4_000_000  # autograd needs W as one array; above this many entri
 class Tampered:
     """A loss with its gradient multiplied by `factor`: the control of every check of a gradient."""
 
+    shape: tuple[int, int]
+
     differentiable_by_autograd = False
 
     def __init__(self, loss: Loss, factor: float) -> None:

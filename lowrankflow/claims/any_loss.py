@@ -29,6 +29,10 @@ _SAMPLES, _INPUTS, _OUTPUTS = 60, 4, 3
 class Smooth:
     """Three convex losses of one random data set, written for the library and once more in numpy."""
 
+    x: Array
+    labels: Array
+    y: Array
+
     def __init__(self, rng: np.random.Generator) -> None:
         self.x = rng.standard_normal((_INPUTS, _SAMPLES))
         clean = rng.standard_normal((_OUTPUTS, _INPUTS)) @ self.x

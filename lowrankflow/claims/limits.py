@@ -23,6 +23,10 @@ from .sides import HORIZON, REDUCTION, TIME, Runs, Sides, complete
 class Limit:
     """The end of the Riemannian flow in whitened coordinates, where the square loss is ||B - Q||_F^2 / 2 + floor."""
 
+    x: Sides
+    path: Trajectory
+    ratio: float
+
     def __init__(self, x: Sides, path: Trajectory) -> None:
         self.x, self.path = x, path
         self.w: LowRankMatrix = self.path.points[-1]

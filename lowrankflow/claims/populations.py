@@ -308,6 +308,9 @@ class Population:
         Of all that is drawn.
     """
 
+    count: int
+    seed: int
+
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed = count, seed
 

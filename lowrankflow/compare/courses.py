@@ -28,6 +28,12 @@ _NEAR_HALF = 1e-6  # shares this close to a half belong to the crossing that was
 class Modes:
     """The singular pairs of the whitened targets of a square loss, and how much of each W has learned."""
 
+    loss: Loss
+    count: int
+    u: Array
+    sigma: Array
+    v: Array
+
     def __init__(self, loss: Loss, count: int | None = None) -> None:
         said = loss_facts(loss)
         assert said.spectrum is not None and said.whiten is not None

@@ -68,7 +68,8 @@ class Table:
             return True
         name = None if self.names is None else self.names[column].strip().lower()
         values = self.numbers[:, column]
-        return name in _NUMBERING and values.size > 1 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
+        long = values.size > 1 or name == ""
+        return name in _NUMBERING and long and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
 
 
 class Chosen(NamedTuple):

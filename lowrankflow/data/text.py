@@ -46,6 +46,8 @@ class Dialect(NamedTuple):
 
     def number(self, cell: str) -> float | None:
         """Return the number of a cell, NaN where it is missing; None of a text."""
+        if "\t" in cell and self.delimiter not in "\t ":  # cells of another dialect
+            return None
         cell = cell.strip()
         if cell.lower() in _MISSING:
             return np.nan
@@ -135,14 +137,22 @@ def _dialect(sample: list[str], delimiter: str | None) -> Dialect:
 
 
 def _score(rows: list[list[str]], dialect: Dialect, *, alone: bool) -> float:
-    """Return the share of lines of the usual length plus that of cells that are numbers, below the first line."""
+    """Return the share of lines of the usual length plus that of cells that are numbers, below the first line.
+
+    And half of one where the first line, a header or not, is as long as they are.
+    """
     width = _width(rows)
-    if not rows or (width < 2 and dialect.delimiter != "," and not alone):
+    if not rows:
+        return -1.0
+    one = (
+        dialect.decimal == "," and len(rows) > 1 and not any("," in cell for cell in rows[0])
+    )  # a column with its name
+    if width < 2 and dialect.delimiter != "," and not alone and not one:
         return -1.0
     alike = sum(len(row) == width for row in rows[1:] or rows) / len(rows[1:] or rows)
     cells = [cell for row in rows[1:] or rows for cell in row]
     known = sum(dialect.number(cell) is not None for cell in cells) / max(len(cells), 1)
-    return alike + known
+    return alike + known + 0.5 * (len(rows[0]) == width)
 
 
 def _width(rows: list[list[str]]) -> int:
@@ -188,10 +198,10 @@ def _is_number(text: str) -> bool:
 def _counts(first: list[str], below: list[list[str]], dialect: Dialect) -> bool:
     """Whether the first line counts the columns 0, 1, 2, ..., as pandas heads columns without names, and is no sample."""
     cells = first[1:] if first[0] == "" else first
-    if cells != [str(k) for k in range(len(cells))] or len(cells) < 2:
+    if not cells or cells != [str(k) for k in range(len(cells))]:
         return False
-    broken = any("." in cell or dialect.decimal in cell for row in below for cell in row)
-    return first[0] == "" or len(cells) > 4 or broken
+    broken = [any(mark in cell for mark in (".", dialect.decimal)) for row in below for cell in row if cell.strip()]
+    return first[0] == "" or len(cells) > 4 or (any(broken) if len(cells) > 1 else all(broken))
 
 
 def _by_pandas(file: Path, dialect: Dialect, head: _Head) -> Table | None:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import validation
 from ..losses import Loss
 from ..losses.misfits import Misfit, Squared
+from ..losses.protocol import Reduction, Samples
 from ..matrices import MatrixOrArray, Product
 from ..operators import MatrixLike
 from ..validation import Array
@@ -76,6 +77,15 @@ class MiniBatches:
     True
     """
 
+    size: int
+    reduction: str
+    samples: int
+    inputs: Array
+    targets: Array
+    shape: tuple[int, int]
+    per_epoch: int
+    seed: int
+
     def __init__(
         self,
         inputs: ArrayLike,
@@ -83,8 +93,8 @@ class MiniBatches:
         size: int,
         *,
         misfit: Callable[[Array], Misfit] | None = None,
-        reduction: str = "mean",
-        samples: str = "columns",
+        reduction: Reduction = "mean",
+        samples: Samples = "columns",
         rng: validation.Rng = None,
     ) -> None:
         validation.require_choice("reduction", reduction, ("mean", "sum"))

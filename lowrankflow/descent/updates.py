@@ -45,7 +45,7 @@ def gradient_descent(
     callback: Callable[[Step], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1000,
-) -> Trajectory:
+) -> Trajectory[LinearNetwork]:
     r"""Train the factors: gradient descent, or another rule for the directions D_j that it takes.
 
     .. math:: W_j \leftarrow W_j - h_k\, D_j, \qquad D_j = \nabla_{W_j} L(W_N \cdots W_1), \qquad j = 1 .. N \text{ at once}.
@@ -178,7 +178,7 @@ class Descent:
     rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.ours = is_ours(self.rule)  # others get what they cannot change
+        self.ours: bool = is_ours(self.rule)  # others get what they cannot change
 
     def go(
         self,

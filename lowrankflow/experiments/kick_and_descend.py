@@ -37,7 +37,8 @@ def losses() -> dict[str, Any]:
     clean = rng.standard_normal((3, 4)) @ x
     labels = np.argmax(clean + 3 * rng.standard_normal((3, 60)), axis=0)  # no linear map separates them
     targets = clean + rng.standard_t(2, (3, 60))
-    kinds, mean = lrf.losses, {"reduction": "mean"}
+    kinds = lrf.losses
+    mean: dict[str, Any] = {"reduction": "mean"}
     return {
         "square": kinds.LeastSquares(x, targets, **mean),
         "cross-entropy": kinds.Measured(kinds.Inputs(x, 3), kinds.Softmax(labels, 3), **mean),

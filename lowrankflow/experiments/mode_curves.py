@@ -44,7 +44,7 @@ def integrated(depth: float, scale: float, times: np.ndarray) -> tuple[np.ndarra
         t_span=(0, times[-1]), rtol=RTOL, events=events, save=lrf.Save(times=times, steps=False)
     )
     if np.isinf(depth):
-        path = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), start, **options)
+        path: lrf.Trajectory = lrf.integrate(lrf.RiemannianFlow(loss, lrf.DepthMetric(depth)), start, **options)
     else:
         path = lrf.integrate(lrf.FactorFlow(loss), lrf.LinearNetwork.balanced(start, int(depth)), **options)
     finished(path)

@@ -91,6 +91,8 @@ class Journal:
     that the bytes written in all grow with what is kept, not with its square.
     """
 
+    path: Path
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = require_path("path", path)
         self._end = 0  #: of the last whole record; 0: there is none

@@ -30,6 +30,11 @@ class Field:
         Whether the last velocity could be stepped.
     """
 
+    system: System
+    nfev: int
+    evaluating: bool
+    last_finite: bool
+
     def __init__(self, system: System, loss: Loss) -> None:
         self.system, self._loss = system, loss
         self._remembers: Callable[[Array], bool] = getattr(system, "remembers", lambda y: False)

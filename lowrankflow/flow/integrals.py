@@ -29,6 +29,10 @@ class Accumulating:
     its tolerance; where nothing moves, or a rate begins at zero, there is no such scale, and the integral is free.
     """
 
+    inner: System
+    first: Array
+    y0: Array
+
     jacobian = None  # rates are not differentiated
 
     def __init__(self, inner: System, t: float, rates: Mapping[str, Rate], *, controlled: bool) -> None:

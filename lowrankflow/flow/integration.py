@@ -30,9 +30,9 @@ from ..validation import Array
 from .field import Field
 from .integrals import Accumulating
 from .loop import Limits, Loop
-from .methods import Automatic, Given, Method, require_method, spelled
+from .methods import Automatic, Given, Method, Name, require_method, spelled
 from .resume import Keeper
-from .trajectory import Step, Trajectory
+from .trajectory import P, Step, Trajectory
 
 __all__ = ["integrate"]
 
@@ -41,13 +41,13 @@ __all__ = ["integrate"]
 @validation.quietly
 def integrate(
     flow: Flow,
-    start: Point,
+    start: P,
     *,
     t_span: Sequence[float],
     rtol: float = 1e-8,
     atol: float = 0.0,
     chart: Chart | None = None,
-    method: str | type[OdeSolver] | Stepper = "auto",
+    method: Name | type[OdeSolver] | Stepper = "auto",
     step_size: float | None = None,
     save: Save | None = None,
     events: Event | Sequence[Event] = (),
@@ -56,7 +56,7 @@ def integrate(
     callback: Callable[[Step], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 100,
-) -> Trajectory:
+) -> Trajectory[P]:
     """Integrate a flow and return what it did.
 
     Parameters

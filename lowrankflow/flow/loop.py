@@ -43,6 +43,12 @@ class Limits:
 class Loop:
     """Takes a state to its end. Nothing in it changes on the way but the books and the count of gradients."""
 
+    field: Field
+    limits: Limits
+    events: Sequence[Event]
+    keep_steps: bool
+    record: Record
+
     def __init__(
         self, field: Field, methods: Methods, limits: Limits, save: Save, times: Array, events: Sequence[Event]
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from scipy import integrate as scipy_integrate
@@ -16,7 +16,10 @@ from ..steppers.power_iteration import first_direction, spectral_radius
 from ..steppers.protocol import Stepper, Velocity
 from ..validation import Array
 
-__all__ = ["Automatic", "Choice", "Given", "Method", "Methods", "require_method", "spelled"]
+__all__ = ["Automatic", "Choice", "Given", "Method", "Methods", "Name", "require_method", "spelled"]
+
+#: methods by name; "auto" changes between them
+Name = Literal["auto", "RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "RKC", "ROCK4", "Euler", "RK4"]
 
 _SCIPY = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 _IMPLICIT = (scipy_integrate.Radau, scipy_integrate.BDF, scipy_integrate.LSODA)

@@ -29,10 +29,13 @@ from .passages import Passage
 
 if TYPE_CHECKING:
     import xarray
+    from typing_extensions import TypeVar as TypeVarOfAny
+
+    P = TypeVarOfAny("P", bound=Point, default=Any)
+else:
+    P = TypeVar("P", bound=Point)  # where the flow is
 
 __all__ = ["Dense", "Status", "Step", "Trajectory"]
-
-P = TypeVar("P", bound=Point)  #: where the flow is
 
 _SCHEMA = 2  # of the files
 _COLUMN = "column_"

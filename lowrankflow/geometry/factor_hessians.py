@@ -92,6 +92,10 @@ class FactorHessian(LinearOperator):
         Whether it is by the formula, exact to roundoff; else by central differences of the factor gradients.
     """
 
+    loss: Loss
+    network: LinearNetwork
+    exact: bool
+
     def __init__(self, loss: Loss, network: LinearNetwork, *, exact: bool) -> None:
         self.loss, self.network, self.exact = loss, network, exact
         self._shaken: FactorHessian | None = None

@@ -52,8 +52,11 @@ class AbsoluteError:
         If the targets are no finite matrix.
     """
 
+    targets: Array
+    shape: tuple[int, int]
+
     convex = True  #: in W
-    lower_bound = 0.0
+    lower_bound: float = 0.0
 
     def __init__(self, targets: ArrayLike) -> None:
         self.targets = validation.own(validation.as_matrix("targets", targets))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg, special
@@ -44,6 +44,13 @@ class State(NamedTuple):
 
 class Seen:
     """The singular pairs of the whitened targets, and what a W has of them; nothing m x n is formed."""
+
+    problem: Whitened
+    whiten: Callable[[Any], Product]
+    u: Array
+    v: Array
+    sigma: Array
+    tied: list[list[int]]
 
     def __init__(self, problem: Whitened, loss: Loss) -> None:
         whiten = facts(loss).whiten

@@ -203,6 +203,10 @@ def arc(form: Canonical, first: int, length: int) -> Array:
 class Arcs:
     """Which products of consecutive blocks of a canonical form are zero: of these all second-order questions are made."""
 
+    form: Canonical
+    scales: Sequence[float]
+    count: int
+
     def __init__(self, canonical: Canonical, scales: Sequence[float]) -> None:
         self.form, self.scales, self.count = canonical, scales, len(canonical.blocks)
 

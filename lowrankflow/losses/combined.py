@@ -52,6 +52,13 @@ class Sum:
     (2, 2)
     """
 
+    losses: tuple[Loss, ...]
+    weights: list[float]
+    shape: tuple[int, int]
+    fixed_rank: bool
+    differentiable_by_autograd: bool
+    exponential_tail: bool
+
     def __init__(self, *losses: Loss, weights: Sequence[float] | None = None) -> None:
         if not losses:
             raise ValueError("`losses` must not be empty.")
@@ -65,7 +72,7 @@ class Sum:
         values = [validation.require_number("weights", c) for c in given]
         if len(values) != len(losses):
             raise ValueError(f"`weights` must be as many as the losses, got {len(values)} for {len(losses)}.")
-        self.losses, self.weights, self.shape = losses, values, tuple(losses[0].shape)
+        self.losses, self.weights, self.shape = losses, values, losses[0].shape
         self._terms = tuple(facts(loss) for loss in losses)
         convex = [term.convex for term in self._terms]
         self.convex: bool | None = all(convex) if None not in convex else None

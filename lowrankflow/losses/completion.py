@@ -15,6 +15,7 @@ from ..matrices import MatrixOrArray
 from ..matrices.requirements import as_operand
 from ..operators import MatrixLike
 from ..validation import Array
+from .protocol import Reduction
 
 
 class Completion:
@@ -61,9 +62,12 @@ class Completion:
     [[0.0, -2.0], [-3.0, 0.0]]
     """
 
+    shape: tuple[int, int]
+    values: Array
+
     differentiable_by_autograd = False  #: autograd cannot trace sampled entries of W
     convex = True  #: in W
-    lower_bound = 0.0
+    lower_bound: float = 0.0
 
     def __init__(
         self,
@@ -72,7 +76,7 @@ class Completion:
         values: ArrayLike,
         shape: tuple[int, int],
         *,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
     ) -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         m, n = validation.require_sizes("shape", shape)
@@ -100,7 +104,7 @@ class Completion:
         self._weight = 1.0 if reduction == "sum" else 1.0 / y.size
 
     @classmethod
-    def from_sparse(cls, matrix: Any, *, reduction: str = "sum") -> Completion:
+    def from_sparse(cls, matrix: Any, *, reduction: Reduction = "sum") -> Completion:
         """Return the loss of a scipy sparse matrix whose stored entries, explicit zeros included, were observed."""
         if not sparse.issparse(matrix):
             raise TypeError(f"`matrix` must be a scipy sparse matrix, got {validation.describe(matrix)}.")

@@ -93,6 +93,9 @@ def scalar(name: str, value: Any) -> Any:
 class Differentiated:
     """A scalar function of one array and its derivatives by autograd; it pickles as the function."""
 
+    function: Callable[[Any], Any]
+    value: Callable[[Any], Any]
+
     def __init__(self, function: Callable[[Any], Any]) -> None:
         from autograd import grad, value_and_grad
 
@@ -111,6 +114,9 @@ class Differentiated:
 
 class _Function:
     """See `from_function`."""
+
+    shape: tuple[int, int]
+    convex: bool | None
 
     differentiable_by_autograd = True
 

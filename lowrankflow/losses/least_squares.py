@@ -15,6 +15,7 @@ from ..matrices import EPS, LowRankMatrix, Matrix, MatrixOrArray, Product
 from ..matrices.requirements import as_operand, require_numerical_rank, require_rank
 from ..operators import MatrixLike, OperatorSum
 from ..validation import Array
+from .protocol import Reduction, Samples
 
 _BLOCK = 256  # samples whose residual is formed at a time
 
@@ -78,6 +79,10 @@ class LeastSquares:
     ((1, 2), 1.0, 4.0)
     """
 
+    shape: tuple[int, int]
+    samples: int
+    reduction: str
+
     differentiable_by_autograd = True  #: `value` can be traced with W an autograd array
     convex = True  #: in W
     hessian_of_stacks = True  #: `hessian` takes (D, m, n) too
@@ -87,8 +92,8 @@ class LeastSquares:
         inputs: ArrayLike,
         targets: ArrayLike,
         *,
-        reduction: str = "sum",
-        samples: str = "columns",
+        reduction: Reduction = "sum",
+        samples: Samples = "columns",
     ) -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         validation.require_choice("samples", samples, ("columns", "rows"))

@@ -32,6 +32,11 @@ class Logarithm:
         If it is no loss; on use, if its value is not positive.
     """
 
+    loss: Loss
+    shape: tuple[int, int]
+    fixed_rank: bool
+    twice_differentiable: bool | None
+
     convex = None
 
     def __init__(self, loss: Loss) -> None:

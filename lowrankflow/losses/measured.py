@@ -18,6 +18,7 @@ from .facts import only_if
 from .functions import scalar
 from .measurements import Measurement, in_order, require_measurement
 from .misfits import Misfit, Traced, reordered, require_misfit
+from .protocol import Reduction
 
 __all__ = ["Measured"]
 
@@ -65,9 +66,16 @@ class Measured:
     [[0.0, 0.0], [0.333, -0.667]]
     """
 
+    measurement: Measurement
+    misfit: Misfit
+    reduction: str
+    shape: tuple[int, int]
+    differentiable_by_autograd: bool
+    exponential_tail: bool
+
     @validation.renamed(link="misfit")
     def __init__(
-        self, measurement: Measurement, misfit: Misfit | Callable[[Any], Any], *, reduction: str = "sum"
+        self, measurement: Measurement, misfit: Misfit | Callable[[Any], Any], *, reduction: Reduction = "sum"
     ) -> None:
         validation.require_choice("reduction", reduction, ("sum", "mean"))
         require_measurement(measurement)

@@ -72,6 +72,10 @@ class Inputs(_Sums):
         If the inputs are empty, not finite, all zero or no matrix.
     """
 
+    samples: int
+    shape: tuple[int, int]
+    outputs: tuple[int, ...]
+
     def __init__(self, inputs: ArrayLike, rows: int) -> None:
         self._x = validation.own(validation.as_matrix("inputs", inputs))
         _check_size("inputs", self._x)
@@ -114,6 +118,10 @@ class Entries(_Sums):
         If a position lies outside the shape or occurs twice, or the two differ in length.
     """
 
+    shape: tuple[int, int]
+    samples: int
+    outputs: tuple[int, ...]
+
     def __init__(self, rows: ArrayLike, cols: ArrayLike, *, shape: tuple[int, int]) -> None:
         m, n = self.shape = validation.require_sizes("shape", shape)
         self._pattern = _Pattern(*as_positions(rows, cols, (m, n)), (m, n))
@@ -129,7 +137,7 @@ class Entries(_Sums):
         """Return the sparse array with the values r at the positions."""
         return self._pattern.with_data(r)
 
-    squared_norm = 1.0
+    squared_norm: float = 1.0
 
     def __repr__(self) -> str:
         return f"Entries({self.shape[0]} x {self.shape[1]}, {self.samples} observed)"
@@ -200,6 +208,10 @@ class Bilinear(_Sums):
     -----
     Without `rows` and `cols` these are rank-one sensing matrices :math:`A_q = x_q y_q^T`.
     """
+
+    shape: tuple[int, int]
+    samples: int
+    outputs: tuple[int, ...]
 
     def __init__(
         self, left: ArrayLike, right: ArrayLike, rows: ArrayLike | None = None, cols: ArrayLike | None = None
@@ -273,6 +285,10 @@ class Sensing(_Sums):
     The data are p times as large as W, so W and the gradient are formed here as arrays.
     """
 
+    samples: int
+    shape: tuple[int, int]
+    outputs: tuple[int, ...]
+
     def __init__(self, matrices: ArrayLike) -> None:
         self._a = as_reals("matrices", matrices)
         if self._a.ndim != 3 or self._a.size == 0:
@@ -307,6 +323,10 @@ class MeasurementSum(_Sums):
     ValueError, TypeError
         If their shapes or their outputs differ, or one is no measurement.
     """
+
+    shape: tuple[int, int]
+    outputs: tuple[int, ...]
+    samples: int
 
     def __init__(self, *measurements: Measurement) -> None:
         if not measurements:

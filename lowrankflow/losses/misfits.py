@@ -52,6 +52,8 @@ class Misfit(Protocol):
 class _Pointwise:
     """A sum over the outputs of a function of one output and one target."""
 
+    targets: Array
+
     traceable = True  #: `value` can be traced by autograd
     convex = True  #: in the outputs, hence in W
     twice = True  #: twice continuously differentiable
@@ -123,6 +125,8 @@ class Squared(_Pointwise):
         If a target or weight is not a finite number, a weight is negative or all are zero.
     """
 
+    curvature: float | None
+
     def __init__(self, targets: ArrayLike, weights: ArrayLike | None = None) -> None:
         super().__init__(targets)
         self.weights: Array | None = None
@@ -163,6 +167,8 @@ class Huber(_Pointwise):
     ValueError, TypeError
         If a target is not a finite number or `delta` is not positive.
     """
+
+    delta: float
 
     twice = False
 
@@ -213,6 +219,9 @@ class LogCosh(_Pointwise):
 class _Binary(_Pointwise):
     """A function of the margin y z, y = -1 or 1."""
 
+    names: tuple[str, ...] | None
+    targets: Array
+
     def __init__(self, labels: ArrayLike) -> None:
         numbers, self.names = as_codes("labels", labels)
         super().__init__(numbers, "labels")
@@ -244,7 +253,7 @@ class Logistic(_Binary):
     On separable data it has no minimiser: the flow diverges in norm.
     """
 
-    curvature = 0.25
+    curvature: float | None = 0.25
     exponential_tail = True  #: falls to zero for ever as the margins grow, and never reaches it
 
     def _terms(self, z: Any, xp: Any) -> Any:
@@ -301,8 +310,8 @@ class Poisson(_Pointwise):
         If a count is negative or not a finite number.
     """
 
-    curvature = None  #: e^z is not bounded
-    lower_bound = None  #: negative for counts above e, and of no use without a curvature
+    curvature: float | None = None  #: e^z is not bounded
+    lower_bound: float | None = None  #: negative for counts above e, and of no use without a curvature
 
     def __init__(self, counts: ArrayLike) -> None:
         super().__init__(counts, "counts")
@@ -342,10 +351,16 @@ class Softmax:
         If the labels are not whole numbers in that range, or name a single class.
     """
 
+    names: tuple[str, ...] | None
+    classes: int
+    targets: NDArray[np.intp]
+
     traceable = True
     exponential_tail = True  #: falls to zero for ever as the margins grow, and never reaches it
-    convex, twice, curvature = True, True, 0.5  #: the largest eigenvalue of diag(p) - p p^T is at most 1/2
-    lower_bound = 0.0
+    convex: bool = True
+    twice: bool = True
+    curvature: float = 0.5  #: the largest eigenvalue of diag(p) - p p^T is at most 1/2
+    lower_bound: float = 0.0
 
     def __init__(self, labels: ArrayLike, classes: int | None = None) -> None:
         numbers, self.names = as_codes("labels", labels)

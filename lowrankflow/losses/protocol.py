@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from ..matrices import MatrixOrArray
 from ..operators import MatrixLike
+
+Reduction = Literal["sum", "mean"]  #: the sum over the samples, or that divided by their number
+Samples = Literal["columns", "rows"]  #: where a sample stands in an array
 
 
 @runtime_checkable

@@ -44,6 +44,11 @@ class Schatten:
     is :math:`\dot W = -\gamma N W`.
     """
 
+    shape: tuple[int, int]
+    depth: float
+    strength: float
+    convex: bool
+
     fixed_rank = True  #: smooth along the matrices of one rank alone
 
     def __init__(self, shape: tuple[int, int], *, depth: float, strength: float = 1.0) -> None:
@@ -98,6 +103,8 @@ class BuresWasserstein:
     .. [1] P. Brechet, K. Papagiannouli, J. An, G. Montufar, Critical points and convergence analysis of generative deep
        linear networks trained with Bures-Wasserstein loss, ICML 2023.
     """
+
+    shape: tuple[int, int]
 
     fixed_rank = True  #: smooth along the matrices of one rank alone
     convex = False

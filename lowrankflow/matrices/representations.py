@@ -171,7 +171,7 @@ def _orthonormal(name: str, frame: Array, eps: float) -> Array:
     """Return a frame that is orthonormal to 1e-8; the nearest to one that is so in a lower precision."""
     k = frame.shape[1]
     defect = float(linalg.norm(frame.T @ frame - np.eye(k)))
-    if defect <= 1e-8:
+    if defect <= 1e-8 and eps <= EPS:
         return frame
     if eps <= EPS or defect > 100 * eps * np.sqrt(k):
         raise ValueError(
@@ -207,6 +207,7 @@ class LowRankMatrix(_Implicit):
     """
 
     __slots__ = ("s", "shape", "u", "vt")
+    shape: tuple[int, int]
     u: Array
     s: Array
     vt: Array
@@ -287,6 +288,7 @@ class Product(_Implicit):
     """
 
     __slots__ = ("left", "right", "shape")
+    shape: tuple[int, int]
     left: Array
     right: Array
 
@@ -404,6 +406,7 @@ class LinearNetwork(_Implicit):
     """
 
     __slots__ = ("factors", "shape")
+    shape: tuple[int, int]
     factors: tuple[Array, ...]
 
     def __init__(self, factors: Sequence[ArrayLike]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -167,7 +168,7 @@ class BuresWassersteinMetric:
 
     transposable = True  #: the flow of W^T is the transpose of the flow of W
     symmetric = True  #: a metric on the symmetric positive semidefinite matrices
-    root = 2.0  #: the flow is smooth in the square roots of the singular values
+    root: ClassVar[float] = 2.0  #: the flow is smooth in the square roots of the singular values
 
     @validation.quietly
     def coefficients(self, s: Array) -> Coefficients:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import losses
 from ..loading import call, load_object
+from ..losses.protocol import Reduction
 from ..losses.requirements import require_loss
 from ..validation import Array
 
@@ -56,7 +57,7 @@ def require_known(name: str | None) -> None:
     raise ValueError(f"`loss` must be one of {known} or FILE.py:Name, got {name!r}.")
 
 
-def maker(name: str | None, options: Mapping[str, Any], reduction: str) -> Maker:
+def maker(name: str | None, options: Mapping[str, Any], reduction: Reduction) -> Maker:
     """Return how the loss of a name is made, with its arguments."""
     if name is None or name in FITS:
         return Maker(
@@ -65,7 +66,7 @@ def maker(name: str | None, options: Mapping[str, Any], reduction: str) -> Maker
     return _own(name, options) if is_code(name) else _named(name, options, reduction)
 
 
-def _named(name: str, options: Mapping[str, Any], reduction: str) -> Maker:
+def _named(name: str, options: Mapping[str, Any], reduction: Reduction) -> Maker:
     """Return how a misfit of ours is put on inputs or on entries."""
     kind, raw = _MISFITS[name]
 

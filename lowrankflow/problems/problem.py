@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import validation
 from ..files import require_file
+from ..losses.protocol import Reduction
 from .building import Built, build
 from .named_losses import FITS, is_code, require_known
 from .rules import AS_VALUES, as_json, require_sha256
@@ -147,7 +148,7 @@ class Problem:
     preprocess: Any = None  #: a tuple of names
     loss: str | None = None
     loss_args: Any = ()  #: a tuple of pairs
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     rank: int | None = None
     scale: float | None = None
     seed: int = 0

@@ -133,6 +133,10 @@ class Numbers:
         Arrays in memory by name.
     """
 
+    problem: Problem
+    handed: Handed
+    known: dict[str, str]
+
     def __init__(self, problem: Problem, handed: Handed) -> None:
         self.problem, self.handed = problem, handed
         self.known = dict(problem.sha256)

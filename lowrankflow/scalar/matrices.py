@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from .. import validation
 from ..flow import Trajectory, integrate
+from ..flow.methods import Name
 from ..flows import Event, FactorFlow
 from ..losses import LeastSquares
 from ..matrices import LinearNetwork
@@ -34,7 +35,7 @@ def matrix_time(
     loss: float = 0.1,
     step_size: float = 1e-3,
     rtol: float = 1e-3,
-    method: str = "ROCK4",
+    method: Name = "ROCK4",
     longest: float = 1e9,
     max_evaluations: int | None = 1_000_000,
 ) -> MatrixTime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Square:
 
     target: float = -1.0
     factor: float = 0.5
-    infimum = 0.0
+    infimum: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         validation.require_finite_number("target", self.target)
@@ -70,7 +70,7 @@ class Logistic:
     0.5
     """
 
-    infimum = 0.0
+    infimum: ClassVar[float] = 0.0
 
     def value(self, p: Any) -> Any:
         return np.logaddexp(0.0, p)
@@ -102,7 +102,7 @@ class Pair:
 
     of_value: Callable[[Any], Any]
     of_derivative: Callable[[Any], Any]
-    infimum = -np.inf
+    infimum: ClassVar[float] = -np.inf
 
     def value(self, p: Any) -> Any:
         return self._asked("value", self.of_value, p)

@@ -61,6 +61,8 @@ class Stabilised:
         bounds are, and take the bound only where that does not settle. False: the bound alone.
     """
 
+    bound: Callable[..., Any] | None
+
     order: int
     error_order: int
     most: int  #: the largest number of stages

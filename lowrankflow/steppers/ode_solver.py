@@ -70,6 +70,13 @@ class SteppedSolver(OdeSolver, metaclass=_SolverType):
     ``memory`` is all that a run needs to go on, as arrays; a solver made with it goes on to the same bits.
     """
 
+    rtol: float
+    atol: Array
+    max_step: float
+    h_abs: Any
+    t: Any
+    y: Any
+
     stepper: Any  #: an ordinary `Stepper`, or one that chooses its steps
 
     def __init__(

@@ -249,7 +249,9 @@ class ROCK4(Stabilised):
 
     order = 4
     error_order = 4
-    most = _LADDER[-1]  # the finish amplifies roundoff by w(-beta) / w(0), like s^8: with 130 stages |R| would pass 1
+    most: int = _LADDER[
+        -1
+    ]  # the finish amplifies roundoff by w(-beta) / w(0), like s^8: with 130 stages |R| would pass 1
 
     def interval(self, stages: int) -> float:
         return _coefficients(stages).beta

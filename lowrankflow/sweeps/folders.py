@@ -31,6 +31,10 @@ class Folder:
         The keys of the jobs that have a result, and of those that have an error alone, as far as `look` has seen.
     """
 
+    path: Path
+    grid: Grid
+    shards: Shards
+
     def __init__(self, path: Path, grid: Grid) -> None:
         self.path, self.grid = path, grid
         self.done: set[bytes] = set()

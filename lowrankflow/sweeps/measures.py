@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..compare.starts import require_moving
 from ..descent import Adam, EdgeFraction, GradientBelow, HeavyBall, LossBelow, Nesterov, WeightDecay, gradient_descent
 from ..descent.rules import Gradient
 from ..flow import Status, Trajectory, integrate
+from ..flow.methods import Name
 from ..flows import Event, FactorFlow, RiemannianFlow, Save
 from ..gradients import projected, raw_factor_gradients, squared_norm
 from ..losses import facts
@@ -96,7 +97,7 @@ def course_of(built: Built, run: Run) -> Course:
 def _flow(built: Built, run: Run) -> Values:
     p, course = built.problem, course_of(built, run)
     path = integrate(
-        course.flow, course.start, t_span=(0.0, course.end), method=run.method, gtol=course.gtol,
+        course.flow, course.start, t_span=(0.0, course.end), method=cast(Name, run.method), gtol=course.gtol,
         save=Save(times=course.times, steps=False, columns=named_columns(run)),
         events=[] if run.target is None else [_falls_to(built, run.target)],
         rtol=RTOL if p.rtol is None else p.rtol, max_evaluations=p.max_evaluations or BUDGET,

@@ -56,6 +56,11 @@ class Results:
         Bytes at the ends of files that are no whole record: of a job that is being written, or that was when its worker died.
     """
 
+    grid: Grid
+    errors: dict[int, str]
+    torn: int
+    state: NDArray[Any]
+
     def __init__(
         self, grid: Grid, columns: Mapping[str, _Column], state: Values, errors: Mapping[int, str], torn: int = 0
     ) -> None:

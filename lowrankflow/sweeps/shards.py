@@ -46,6 +46,8 @@ class Shard:
     Nothing is cached here: what `append` has returned from survives the process. `close` makes it survive the machine.
     """
 
+    folder: Path
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._file: int | None = None
@@ -101,6 +103,8 @@ class Shard:
 
 class Shards:
     """All files of results of a folder, read on from where they were read to."""
+
+    folder: Path
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)

@@ -69,6 +69,9 @@ class Work:
 class Worker:
     """What carries out jobs in one process, and writes them to a shard of its own."""
 
+    work: Work
+    shard: Shard
+
     def __init__(self, work: Work) -> None:
         self.work, self.shard = work, Shard(work.out)
         self._known: dict[Any, Any] = {}  # losses that were made

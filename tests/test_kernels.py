@@ -182,7 +182,7 @@ def test_a_margin_at_the_start_bounds_the_whole_run(rng):
 
 def test_every_rate_has_a_source():
     assert set(geometry.SOURCES) == {"decay_rate", "imbalance_rate", "kernel_rate", "margin_rate"}
-    assert {name for name in columns.NAMES if name.endswith("_rate")} <= set(geometry.SOURCES)
+    assert {name for name in columns.NAMES if name.endswith("rate")} <= set(geometry.SOURCES)
 
 
 NET = lrf.LinearNetwork([np.eye(2), np.eye(2)])

@@ -17,10 +17,10 @@ from .geometry import sharpness as sharpness_of
 from .kernels import alignment, similarities, tangent_kernel
 from .losses import Loss, facts
 from .losses.requirements import require_loss
-from .matrices import LinearNetwork, LowRankMatrix, singular_values
+from .matrices import LinearNetwork, singular_values
 from .validation import Array
 
-__all__ = ["NAMES", "distance_to", "held_out", "kernel_distance", "named", "similarity_to"]
+__all__ = ["NAMES", "OF_FACTORS", "distance_to", "held_out", "kernel_distance", "named", "similarity_to"]
 
 Column = Callable[[float, Any], Any]
 
@@ -207,24 +207,18 @@ def _layer_alignment(loss: Loss, t: float, w: Any) -> Array:
     return np.array([float(linalg.norm(b @ a, 2)) for a, b in pairwise(unit)])
 
 
-def _pairs(loss: Loss, w: LinearNetwork | LowRankMatrix) -> tuple[Array, Array, Array, Array, Array]:
-    """Return left and right pairs of the whitened targets, and the SVD of the whitened W."""
-    spectrum = facts(loss).spectrum
-    assert spectrum is not None
-    b = loss.whiten(w)  # type: ignore[attr-defined]
-    u, s, vt = linalg.svd(b.left @ b.right, full_matrices=False, check_finite=False)
-    return spectrum.u, spectrum.vt, u, s, vt
-
-
 def _mode_strengths(loss: Loss, t: float, w: Any) -> Array:
-    left, right, u, s, vt = _pairs(loss, w)
-    return np.asarray(np.einsum("ai,ak,k,kb,ib->i", left, u, s, vt, right, optimize=True))
+    spectrum, b = facts(loss).spectrum, loss.whiten(w)  # type: ignore[attr-defined]
+    assert spectrum is not None
+    return np.asarray(((spectrum.u.T @ b.left) * (b.right @ spectrum.vt.T).T).sum(1))
 
 
 def _mode_alignment(loss: Loss, t: float, w: Any) -> Array:
-    left, right, u, _, vt = _pairs(loss, w)
-    k = min(left.shape[1], u.shape[1], *(w.widths if isinstance(w, LinearNetwork) else (w.rank,)))
-    return np.asarray((left[:, :k] * u[:, :k]).sum(0) * (right[:k] * vt[:k]).sum(1))
+    spectrum, b = facts(loss).spectrum, loss.whiten(w)  # type: ignore[attr-defined]
+    assert spectrum is not None
+    u, _, vt = linalg.svd(b.left @ b.right, full_matrices=False, check_finite=False)
+    k = min(spectrum.u.shape[1], u.shape[1], *(w.widths if isinstance(w, LinearNetwork) else (w.rank,)))
+    return np.asarray((spectrum.u[:, :k] * u[:, :k]).sum(0) * (spectrum.vt[:k] * vt[:k]).sum(1))
 
 
 def _rate(name: str, function: Callable[[Loss, LinearNetwork], float], loss: Loss, t: float, w: Any) -> float:
@@ -244,6 +238,12 @@ def _effective_rank(loss: Loss, t: float, w: Any) -> float:
 
 
 #: the columns that have a name
+#: those that runs of factors alone have
+OF_FACTORS = (
+    "sharpness", "imbalance", "imbalance_spectrum", "layer_alignment", "kernel_trace", "decay_rate", "kernel_rate",
+    "imbalance_rate",
+)  # fmt: skip
+
 NAMES: Mapping[str, Callable[[Any, float, Any], Any]] = {
     "sharpness": _sharpness,
     "imbalance": _imbalance,

@@ -10,6 +10,7 @@ import lowrankflow as lrf
 from lowrankflow.batched import almost_every_start
 from lowrankflow.checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from lowrankflow.claims import CLAIMS, OF_METRICS, OF_THE_LANDSCAPE, VERIFIED, Measurement, claim
+from lowrankflow.claims.checkpoints import RUN
 from lowrankflow.claims.landscape import LANDSCAPE
 from lowrankflow.claims.page import markdown, page
 from lowrankflow.claims.training import TRAINING
@@ -19,7 +20,7 @@ from lowrankflow.statements import generator, measured
 ROOT = Path(__file__).parents[1]
 GROUPS = {
     "verify": VERIFIED, "compare": OF_METRICS,
-    "landscape": (*LANDSCAPE, *OF_THE_LANDSCAPE), "descent": TRAINING, "scalar": SCALAR,
+    "landscape": (*LANDSCAPE, *OF_THE_LANDSCAPE), "descent": TRAINING, "run": RUN, "scalar": SCALAR,
     "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
     "batched": (almost_every_start,),
 }  # fmt: skip

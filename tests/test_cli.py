@@ -105,7 +105,7 @@ def test_datasets_and_explain_and_version(capsys):
 
 X, Y = "{d}/x.npy", "{d}/y.csv"
 BAD = {
-    "no command": ([], "a command is missing, choose verify, compare, check-loss, landscape, reproduce, sweep or datasets"),
+    "no command": ([], "a command is missing, choose verify, compare, check-loss, landscape, diagnose, reproduce, sweep or"),
     "unknown command": (["verfy"], "invalid choice: 'verfy'"),
     "no data": (["verify"], "A problem takes one of `data`, `inputs` and `observed`, got none of them. Try the data digits."),
     "two data": (["verify", "--data", "iris", "--inputs", X], "got `data` and `inputs`"),

@@ -376,7 +376,7 @@ def test_what_is_handed_over_is_looked_at(rng):
     problem = Problem(data="iris")
     with pytest.raises(ValueError, match="`inputs` must only be handed over where the problem names an array in memory"):
         problem.build(inputs=np.eye(3))
-    with pytest.raises(TypeError, match="`arrays` must be inputs, targets, observed or factors, got weights"):
+    with pytest.raises(TypeError, match="`arrays` must be of inputs, targets, observed, factors, initial, got weights"):
         problem.build(weights=np.eye(3))
     with pytest.raises(ValueError, match=r"`loss` must only be given again where the problem names FILE\.py:Name"):
         problem.build(loss="huber")

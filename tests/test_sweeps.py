@@ -122,6 +122,7 @@ BAD = {  # a grid file, and what is said of it
     "an unknown table": ("[probelm]\ndata = 'iris'", r"`grid` must have the tables .*'probelm'. Did you mean problem\?"),
     "an unknown field of a run": (IRIS_FILE + "[run]\nkinds = 'flow'", r"`run` .*'kinds'. Did you mean kind\?"),
     "an unknown column": (IRIS_FILE + "[run]\ncolumns=['los']", r"`columns` must be of .*'los'. Did you mean loss\?"),
+    "a column of factors": (IRIS_FILE + "[run]\ncolumns=['sharpness']", "`columns` 'sharpness' needs factors, .* flow = "),
     "an unknown range": (IRIS_FILE + "[grid]\nscale = {log = [1,2,3], lin = 3}", r"`scale` .*'lin'. Did you mean linear\?"),
     "an empty axis": (IRIS_FILE + "[grid]\ndepth = []", "`depth` must have a value at least, got an empty axis."),
     "a count of zero": (IRIS_FILE + "[grid]\nseed = {count = 0}", "`seed` must have a value at least"),

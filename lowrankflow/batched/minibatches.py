@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,24 +49,25 @@ class BatchesOfMembers:
             like(reference, getattr(first, name) if shared else np.concatenate([getattr(one, name) for one in ones]))
             for name, shared in zip(("inputs", "targets"), self._shared, strict=True)
         ]
-        self._order = lru_cache(2)(self._drawn)
+        self._drawn: tuple[int, NDArray[np.intp], NDArray[np.intp]] | None = None
 
-    def _drawn(self, epoch: int) -> NDArray[np.intp]:
-        """Return the order of the samples of each member, (R, p)."""
-        k = epoch * self._per_epoch
-        return np.stack([np.concatenate([one.indices(k + j) for j in range(self._per_epoch)]) for one in self._ones])
+    def _orders(self, epoch: int, members: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the order of the samples of each of some members in an epoch, (R, p); of those alone: it takes a while."""
+        if self._drawn is not None and self._drawn[0] == epoch and np.isin(members, self._drawn[1]).all():
+            return self._drawn[2][np.searchsorted(self._drawn[1], members)]
+        orders = np.stack([self._ones[i].order(epoch) for i in members])
+        self._drawn = epoch, members, orders
+        return orders
 
     def gradient(self, k: int, w: Stack, members: NDArray[np.intp]) -> Stack:
         """Return the gradients of the update k at the W of some members, (R, m, n)."""
         xp = namespace(w)
         epoch, i = divmod(k, self._per_epoch)
-        chosen = self._order(epoch)[:, i * self._size : (i + 1) * self._size]
         own = np.zeros(members.size, np.intp) if len(self._ones) == 1 else members
+        chosen = self._orders(epoch, own)[:, i * self._size : (i + 1) * self._size]
         x, y = (
             xp.reshape(
-                xp.take(
-                    data, like(w, (chosen[own] + (0 if shared else own[:, None] * self._samples)).reshape(-1)), axis=0
-                ),
+                xp.take(data, like(w, (chosen + (0 if shared else own[:, None] * self._samples)).reshape(-1)), axis=0),
                 (members.size, chosen.shape[1], -1),
             )
             for data, shared in zip(self._data, self._shared, strict=True)

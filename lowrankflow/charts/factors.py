@@ -207,6 +207,8 @@ class _ModifiedSystem(_FactorSystem):
         return moment._replace(power=-float(self._shadowed(self.network(y), g) @ g))
 
     def _shadowed(self, net: LinearNetwork, g: Array) -> Array:
+        if not np.isfinite(g @ g):  # a trial step that blew up: let the step control reject it
+            return np.full_like(g, np.nan)
         return -(g + self._step / 2 * (factor_hessian(self.loss, net) @ g))
 
     def spectral_bound(self, y: Array) -> float | None:

@@ -3,6 +3,7 @@
 - `identities`, `trajectories`, `descents`, `limits`, `separable`: of `verify_equivalence`, on the `Runs` of two `sides`.
 - `comparisons`: of `compare_metrics`, on `courses` of several metrics.
 - `training`: of `verify_descent`, on a run of gradient descent.
+- `checkpoints`: of `follow_run`, on a run of training that was made elsewhere.
 - `landscape`: of the place of a network at a critical point.
 - `critical_points`, `canonical_forms`, `ways_out`, `passages`, `any_loss`, `counterexamples`, `closed_forms`: of the
   landscape at large, on random problems, `populations`.
@@ -25,6 +26,7 @@ from ..statements import Measurement, Statement, Words, claim
 from . import comparisons, descents, identities, landscape, limits, separable, training, trajectories
 from .any_loss import ANY_LOSS
 from .canonical_forms import CANONICAL_FORMS
+from .checkpoints import RUN
 from .closed_forms import CLOSED_FORMS
 from .counterexamples import COUNTEREXAMPLES
 from .critical_points import CRITICAL_POINTS
@@ -56,7 +58,7 @@ def _words() -> dict[str, Words]:
     """Return the words of all claims; those of a check go by its name too, because their names are no one's own."""
     checks: Mapping[str, tuple[Statement[Any], ...]] = {
         "check_loss": LOSS_CLAIMS, "check_metric": METRIC_CLAIMS, "check_manifold": MANIFOLD_CLAIMS,
-        "landscape": (*landscape.LANDSCAPE, *OF_THE_LANDSCAPE), "descent": training.TRAINING, "scalar": SCALAR,
+        "landscape": (*landscape.LANDSCAPE, *OF_THE_LANDSCAPE), "descent": training.TRAINING, "run": RUN, "scalar": SCALAR,
         "batched": (almost_every_start,),
     }  # fmt: skip
     known = {one.name: one.words for one in _BY_NAME}

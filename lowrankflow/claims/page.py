@@ -11,6 +11,7 @@ from ..checks import LOSS_CLAIMS, MANIFOLD_CLAIMS, METRIC_CLAIMS
 from ..scalar.verification import SCALAR
 from ..statements import Statement
 from . import ABOUT_THE_LIMIT, ALONG_THE_FLOW, AT_A_POINT, OF_DESCENT, OF_METRICS, OF_THE_LANDSCAPE
+from .checkpoints import RUN
 from .landscape import LANDSCAPE
 from .training import TRAINING
 
@@ -87,6 +88,13 @@ _SECTIONS = (
         " start, and measure every bound at every update.",
         TRAINING,
         "descent ",
+    ),
+    _Section(
+        "A run made elsewhere",
+        "`lowrankflow verify --run DIR --step h` and `follow_run` take the checkpoints of a run of training, made anywhere,"
+        " and its step.",
+        RUN,
+        "run ",
     ),
     _Section(
         "Almost every start",

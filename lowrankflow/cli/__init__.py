@@ -20,8 +20,10 @@ from ..compare import (
     check_problem,
     compare_problem,
     descent_problem,
+    diagnose_problem,
     explain,
     place_problem,
+    run_problem,
     verify_landscape,
     verify_problem,
 )
@@ -65,7 +67,7 @@ def _carry_out(args: argparse.Namespace) -> int:
                 return INTERRUPTED
     if status == INTERRUPTED:
         return status
-    return PASSED if report.passed else FAILED
+    return PASSED if report.passed or args.command == "diagnose" else FAILED  # a diagnosis claims nothing
 
 
 def _prepared(args: argparse.Namespace) -> Callable[[Tell | None], Report]:
@@ -79,6 +81,8 @@ def _prepared(args: argparse.Namespace) -> Callable[[Tell | None], Report]:
 
 
 def _verify(built: Built, progress: Tell | None, args: argparse.Namespace) -> Report:
+    if built.problem.run is not None:
+        return run_problem(built, progress=progress)
     if built.problem.descent is not None:
         return descent_problem(built, progress=progress)
     return verify_problem(built, progress=progress, workers=args.workers)
@@ -89,6 +93,7 @@ _COMMANDS: dict[str, Callable[[Built, Tell | None, argparse.Namespace], Report]]
     "compare": lambda built, progress, args: compare_problem(built, progress=progress, workers=args.workers),
     "check-loss": lambda built, progress, args: check_problem(built),
     "landscape": lambda built, progress, args: place_problem(built, progress=progress),
+    "diagnose": lambda built, progress, args: diagnose_problem(built, progress=progress),
 }
 
 
@@ -111,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = top.parse_args(with_action(sys.argv[1:] if argv is None else list(argv)))
         if args.command is None:
             top.error(
-                "a command is missing, choose verify, compare, check-loss, landscape, reproduce, sweep or datasets"
+                "a command is missing, choose verify, compare, check-loss, landscape, diagnose, reproduce, sweep or datasets"
             )
         if args.command == "datasets":
             names = data.available()

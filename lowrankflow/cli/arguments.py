@@ -58,6 +58,13 @@ _LANDSCAPE_EPILOG = """examples:
   lowrankflow landscape --explain classes
 """
 
+_DIAGNOSE_EPILOG = """examples:
+  lowrankflow diagnose --data iris --factors trained.npz --preprocess center,scale,range --step 1e-2
+  lowrankflow diagnose --inputs X.npy --targets Y.npy --preprocess none --factors end.npz --initial start.npz
+  lowrankflow diagnose --data digits --natural-end 40 --out letter     # a run that is not over
+exit status: 0, 2 for bad usage or bad input; nothing is claimed.
+"""
+
 _CHECK_EPILOG = """
 examples:
   lowrankflow check-loss --loss mine.py:MyLoss --inputs X.npy --targets Y.csv
@@ -166,6 +173,12 @@ def parser() -> argparse.ArgumentParser:
         help="gradient descent at the step of its theory instead: decrease, bounds and drift at every update",
     )  # fmt: skip
     run.add_argument("--steps", type=int, metavar="N", help="updates of --descent (default 1000)")
+    run.add_argument(
+        "--run", metavar="DIR",
+        help="the checkpoints of a run of yours instead, the number of updates in the names of the files: is it descent with"
+        " --step, and as far from the flow as that explains?",
+    )  # fmt: skip
+    run.add_argument("--step", type=float, help="the learning rate of --run, in units of flow time")
     output = _add_output(verify, "write report.html, report.json, trajectory.npz and the figures")
     names = ", ".join(name for name in CLAIMS if not name.startswith(("check_", LANDSCAPE)))
     output.add_argument(
@@ -176,6 +189,7 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_check_loss(commands)
     _add_landscape(commands)
+    _add_diagnose(commands)
     _add_reproduce(commands)
     _add_sweep(commands)
     commands.add_parser("datasets", help="list the bundled data sets")
@@ -246,13 +260,7 @@ def _add_landscape(commands: Any) -> None:
     )
     _add_data(landscape)
     _add_network(_add_problem(landscape))
-    run = _add_run(landscape, shared=False)
-    run.add_argument(
-        "--natural-end", type=float, metavar="UNITS",
-        help="where the run ends, in natural units (default: a projected gradient 1e-6 of its start)",
-    )  # fmt: skip
-    run.add_argument("--rtol", type=float, help="tolerance of the run (default 1e-8)")
-    run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
+    _add_end(_add_run(landscape, shared=False))
     theory = landscape.add_argument_group("the theory itself, without data")
     theory.add_argument(
         "--verify", action="store_true",
@@ -265,6 +273,35 @@ def _add_landscape(commands: Any) -> None:
     output = _add_output(landscape, "write report.html, report.json, trajectory.npz and the figures")
     names = ", ".join(name.removeprefix(LANDSCAPE) for name in CLAIMS if name.startswith(LANDSCAPE))
     output.add_argument("--explain", metavar="CLAIM", help=f"say what a claim means and end: {names}")
+
+
+def _add_diagnose(commands: Any) -> None:
+    diagnose = commands.add_parser(
+        "diagnose",
+        help="say what a trained network is like, and what training would do next",
+        description="Say what a network is like, your trained factors or those at the end of a run from W(0): ranks, balance and"
+        " alignment of its layers, what it has learned of the targets, where in the landscape it is and how it would leave,"
+        " sharpness against 2 / step, what has moved since its start, and which theorems apply. Findings first.",
+        epilog=_DIAGNOSE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_data(diagnose)
+    _add_network(_add_problem(diagnose))
+    training = diagnose.add_argument_group("its training")
+    training.add_argument("--initial", metavar="FILE", help="the factors that training began with, as --factors")
+    training.add_argument("--step", type=float, help="the step of its training, in units of flow time")
+    _add_end(_add_run(diagnose, shared=False))
+    _add_output(diagnose, "write report.html, report.json")
+
+
+def _add_end(run: argparse._ArgumentGroup) -> None:
+    """Add where a run from W(0) ends."""
+    run.add_argument(
+        "--natural-end", type=float, metavar="UNITS",
+        help="where the run ends, in natural units (default: a projected gradient 1e-6 of its start)",
+    )  # fmt: skip
+    run.add_argument("--rtol", type=float, help="tolerance of the run (default 1e-8)")
+    run.add_argument("--max-evaluations", type=int, help="budget of gradients (default 200000)")
 
 
 def _add_run(parser: argparse.ArgumentParser, *, shared: bool = True) -> argparse._ArgumentGroup:

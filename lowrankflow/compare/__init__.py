@@ -15,11 +15,21 @@ The claims stand in ``lowrankflow.claims``, each with its words and its measure;
 from ..claims import CLAIMS, explain
 from ..claims.sides import natural_time_unit
 from .descents import verify_descent
+from .diagnosis import diagnose
 from .equivalence import Interrupted, verify_equivalence
+from .following import follow_run
 from .landscape import verify_landscape
 from .metrics import compare_metrics
 from .places import place_report
-from .problems import check_problem, compare_problem, descent_problem, place_problem, verify_problem
+from .problems import (
+    check_problem,
+    compare_problem,
+    descent_problem,
+    diagnose_problem,
+    place_problem,
+    run_problem,
+    verify_problem,
+)
 
 __all__ = [
     "CLAIMS",
@@ -28,10 +38,14 @@ __all__ = [
     "compare_metrics",
     "compare_problem",
     "descent_problem",
+    "diagnose",
+    "diagnose_problem",
     "explain",
+    "follow_run",
     "natural_time_unit",
     "place_problem",
     "place_report",
+    "run_problem",
     "verify_descent",
     "verify_equivalence",
     "verify_landscape",

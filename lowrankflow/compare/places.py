@@ -21,7 +21,7 @@ from ..matrices import LinearNetwork, singular_values
 from ..report import Figure, Report, Table
 from ..statements import measured
 
-__all__ = ["place_report"]
+__all__ = ["place_report", "sentences"]
 
 _TITLE = "At which critical point is this network?"
 _LEAD = (
@@ -90,7 +90,7 @@ def place_report(
     }  # fmt: skip
     report = Report("landscape", problem, title=_TITLE, lead=_LEAD)
     report.attachments["place"] = here
-    report.headline = "\n".join(_sentences(here))
+    report.headline = "\n".join(sentences(here))
     report.tables = [_deciding(here, "decisions", "What decides, here")] if here.decided_by else []
     if here.nearby is not None:
         report.tables.append(_deciding(here.nearby, "decisions nearby", "What decides, at the critical point nearby"))
@@ -110,7 +110,7 @@ def place_report(
     return report
 
 
-def _sentences(here: Place) -> list[str]:
+def sentences(here: Place) -> list[str]:
     """Say it in words."""
     found = [
         f"{here.kind[0].upper()}{here.kind[1:]}, relative gradient {here.gradient:.2g} (threshold {here.threshold:.2g})"

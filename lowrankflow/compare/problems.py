@@ -24,7 +24,9 @@ from ..problems import Built, Problem
 from ..problems.problem import UPDATES
 from ..report import Report
 from .descents import verify_descent
+from .diagnosis import diagnose
 from .equivalence import Interrupted, default_widths, verify_equivalence, what_w_is
+from .following import follow_run
 from .metrics import compare_metrics
 from .places import place_report
 from .starts import require_moving
@@ -34,7 +36,9 @@ __all__ = [
     "check_problem",
     "compare_problem",
     "descent_problem",
+    "diagnose_problem",
     "place_problem",
+    "run_problem",
     "verify_problem",
     "with_metrics",
 ]
@@ -221,6 +225,71 @@ def place_problem(problem: Problem | Built, *, progress: Progress | None = None)
             f"{what_w_is(report, built.point)}: the end of the factor flow. {path.message}\n{report.headline}"
         )
     return report
+
+
+def diagnose_problem(problem: Problem | Built, *, progress: Progress | None = None) -> Report:
+    """Say what a problem's network is like: its factors, or those at the end of a run from its W(0).
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        As of `place_problem`; with ``initial`` and ``step``, what has moved and whether the step is stable are told too.
+    progress
+        As of `diagnose`.
+
+    Returns
+    -------
+    Report
+        As of `diagnose`, with the problem.
+
+    Raises
+    ------
+    ValueError, TypeError, Interrupted
+        As `Problem.build` and `diagnose` do.
+    """
+    built, p = _built(problem)
+    rng, network, initial = deepcopy(built.rng), built.network, built.initial
+    if network is None:
+        path = _run(built, p, rng, progress)
+        initial, network = path.points[0], path.points[-1]
+        assert isinstance(network, LinearNetwork)
+    tell = None if progress is None else (lambda stage, part: progress(stage, 0.5 + part / 2))
+    return _signed(
+        partial(
+            diagnose, network, built.loss, initial=initial, step_size=p.step, rng=0, about=built.about, progress=tell
+        ),
+        built, "diagnose",
+    )  # fmt: skip
+
+
+def run_problem(problem: Problem | Built, *, progress: Progress | None = None) -> Report:
+    """Compare the checkpoints of a problem's run with the flow from the first of them.
+
+    Parameters
+    ----------
+    problem : Problem or Built
+        With a ``run`` and its ``step``.
+    progress
+        As of `follow_run`.
+
+    Returns
+    -------
+    Report
+        As of `follow_run`, with the problem.
+
+    Raises
+    ------
+    ValueError, TypeError, Interrupted
+        As `Problem.build` and `follow_run` do.
+    """
+    built, p = _built(problem)
+    if built.run is None or p.step is None:
+        raise ValueError("`problem` must name a run and its step, got none.")
+    updates, networks = built.run
+    return _signed(
+        partial(follow_run, networks, built.loss, p.step, updates=updates, about=built.about, progress=progress),
+        built, "verify",
+    )  # fmt: skip
 
 
 _END = 1e-6  # of the projected gradient at the start, where the run ends of itself

@@ -1,12 +1,13 @@
 """Data sets, files, and how they are prepared.
 
 Files and data sets hold one sample a row (`values`: `DataSet`, and `Observations` for a matrix known in part); they
-come with scikit-learn (`bundled`) or from a user's files (`reading`). `preparation` turns them into X (n, p) and
+come with scikit-learn (`bundled`) or from a user's files (`reading`, `checkpoints`). `preparation` turns them into X (n, p) and
 Y (m, p) with the samples in columns, centred, scaled and reduced to their numerical range, and says what it did and
 how to get back.
 """
 
 from .bundled import available, load
+from .checkpoints import checkpoint_files, read_run
 from .preparation import RANGE, STEPS, ObservedPreparation, Preparation, as_steps, prepare, prepare_observed
 from .reading import read_factors, read_inputs, read_observed
 from .values import DataSet, Observations
@@ -20,10 +21,12 @@ __all__ = [
     "Preparation",
     "as_steps",
     "available",
+    "checkpoint_files",
     "load",
     "prepare",
     "prepare_observed",
     "read_factors",
     "read_inputs",
     "read_observed",
+    "read_run",
 ]

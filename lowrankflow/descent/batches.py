@@ -117,10 +117,14 @@ class MiniBatches:
     def _shuffled(self, epoch: int) -> NDArray[np.intp]:
         return np.random.default_rng([self.seed, epoch]).permutation(self.samples)
 
+    def order(self, epoch: int) -> NDArray[np.intp]:
+        """Return all samples in the order of an epoch 0, 1, ..."""
+        return self._order(epoch)
+
     def indices(self, k: int) -> NDArray[np.intp]:
         """Return the samples of the update k = 0, 1, ..."""
         epoch, i = divmod(k, self.per_epoch)
-        return self._order(epoch)[i * self.size : (i + 1) * self.size]
+        return self.order(epoch)[i * self.size : (i + 1) * self.size]
 
     def __call__(self, k: int) -> Loss:
         """Return the loss of the update k = 0, 1, ..."""

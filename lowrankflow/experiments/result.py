@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+
+from ..batched import Trajectories
 from ..flow import Status, Trajectory
 
 __all__ = ["Compared", "Result", "Tell", "finished"]
 
 Tell = Callable[[str, float], None]  #: told what is being done and the fraction of the whole that is done
+Runs = TypeVar("Runs", Trajectory, Trajectories)
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ class Result:
         return bool(self.compared) and all(each.agrees for each in self.compared)
 
 
-def finished(path: Trajectory) -> Trajectory:
-    """Return a run that ended as it was asked to; Ctrl-C, which ends a run with a status, ends the experiment too."""
-    if path.status is Status.INTERRUPTED:
+def finished(path: Runs) -> Runs:
+    """Return a run, or a batch, that ended as it was asked to; Ctrl-C, which ends it with a status, ends the experiment too."""
+    if Status.INTERRUPTED in np.atleast_1d(np.asarray(path.status, dtype=object)):
         raise KeyboardInterrupt
     path.raise_if_failed()
     return path

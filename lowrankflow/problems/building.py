@@ -47,6 +47,10 @@ class Built:
         How to judge W by the entries that were hidden; empty where none are.
     rng : numpy.random.Generator
         Of the seed, after the draws that hid entries and made W(0): what comes next draws from it.
+    initial : LinearNetwork, or None
+        Where the training of `network` began, if the problem names that.
+    run : (ndarray of int, list of LinearNetwork), or None
+        The checkpoints of a run, and after how many updates each was made.
     """
 
     problem: Problem
@@ -56,6 +60,8 @@ class Built:
     about: dict[str, Any]
     measures: Measures = field(repr=False)
     rng: np.random.Generator = field(repr=False)
+    initial: LinearNetwork | None = None
+    run: tuple[NDArray[np.int64], list[LinearNetwork]] | None = None
 
     @property
     def point(self) -> LowRankMatrix:
@@ -85,10 +91,16 @@ def build(problem: Problem, handed: Handed, known: MutableMapping[Any, Any] | No
         network = _network(numbers.factors(), loss)
         start = None if problem.rank is None else network.to_low_rank(problem.rank)
         about |= {"factors": _file_name(problem.factors)}
+        initial = None if problem.initial is None else _network(numbers.factors("initial"), loss)
     else:
-        network, start = None, _start(problem, loss, rng)
+        network, start, initial = None, _start(problem, loss, rng), None
+    run = None
+    if problem.run is not None:
+        updates, factors = numbers.checkpoints()
+        run = updates, [_network(each, loss) for each in factors]
+        about |= {"run": _file_name(problem.run)}
     sealed = replace(problem, sha256=numbers.found)
-    return Built(sealed, loss, start, network, about, measures, rng)
+    return Built(sealed, loss, start, network, about, measures, rng, initial, run)
 
 
 def _read_by(problem: Problem) -> Any:

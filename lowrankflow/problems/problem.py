@@ -25,15 +25,23 @@ _SOURCES = ("data", "inputs", "observed")  #: one of them
 
 #: what each command takes beside the data, the loss and the start
 _COMMANDS = {
-    "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations", "descent"),
+    "verify": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations", "descent", "run", "step"),
     "compare": ("missing", "metrics", "clock", "clock_end", "rtol", "max_evaluations"),
     "check-loss": (),
     "landscape": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
+    "diagnose": ("factors", "initial", "step", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
 }
 UPDATES = 1000  #: of descent, where nothing else is said
 _EVERYWHERE = (
     "data", "inputs", "targets", "observed", "preprocess", "loss", "loss_args", "reduction", "rank", "scale", "seed",
 )  # fmt: skip
+_LATER = (
+    "descent",
+    "initial",
+    "run",
+    "step",
+)  #: left out where None, so that problems keep the key that they had before
+_ARRAYS = ("inputs", "targets", "observed", "factors", "initial")  #: what may be handed over in memory
 _BUILT_OF = ("missing", "factors", "metrics")  #: what changes the loss or W(0), and not every command takes
 
 
@@ -55,6 +63,12 @@ class Problem:
         Observed entries of a matrix.
     factors : path or list of arrays, optional
         Factors W_1, W_2, ... that were trained elsewhere, instead of a random W(0).
+    initial : path or list of arrays, optional
+        The factors that the training of `factors` began with.
+    run : path, optional
+        A folder with the checkpoints of a run of training, the number of updates in the names of the files.
+    step : float, optional
+        The step of that training, in units of flow time.
     missing : float, optional
         Hide this share of the entries of the data matrix, and complete it from the others.
     preprocess : str or sequence of str, optional
@@ -113,6 +127,9 @@ class Problem:
     targets: Any = None
     observed: Any = None
     factors: Any = None
+    initial: Any = None
+    run: str | None = None
+    step: float | None = None
     missing: float | None = None
     preprocess: Any = None  #: a tuple of names
     loss: str | None = None
@@ -137,11 +154,16 @@ class Problem:
             object.__setattr__(self, name, as_value(name, getattr(self, name)))
         self._require_one_source()
         self._require_fitting_loss()
-        if self.factors is not None and self.preprocess is None:
+        trained = next((name for name in ("factors", "run") if getattr(self, name) is not None), None)
+        if trained is not None and self.preprocess is None:
             raise ValueError(
-                "`factors` need an explicit `preprocess`, the steps under which they were trained."
+                f"`{trained}` need an explicit `preprocess`, the steps under which they were trained."
                 " Use preprocess none if they were trained on the raw data."
             )
+        if self.run is not None and self.step is None:
+            raise ValueError("`run` must come with the `step` of the training. Give its learning rate.")
+        if self.initial is not None and self.factors is None:
+            raise ValueError("`initial` must come with `factors`, which it is the start of.")
 
     def _require_one_source(self) -> None:
         given = [name for name in _SOURCES if getattr(self, name) is not None]
@@ -179,7 +201,8 @@ class Problem:
             Of the caller: losses that were made are kept there and taken from there, with the same numbers, so that problems
             that differ in W(0) alone read and prepare their data once. The data must not change meanwhile.
         **arrays
-            ``inputs=``, ``targets=``, ``observed=``, ``factors=``, those that the problem names as arrays in memory.
+            ``inputs=``, ``targets=``, ``observed=``, ``factors=``, ``initial=``: those that the problem names as arrays in
+            memory.
 
         Returns
         -------
@@ -191,9 +214,9 @@ class Problem:
         ValueError, TypeError, ImportError
             If what is read is not what `sha256` says, cannot be read, or does not fit.
         """
-        strange = set(arrays) - {"inputs", "targets", "observed", "factors"}
+        strange = set(arrays) - set(_ARRAYS)
         if strange:
-            raise TypeError(f"`arrays` must be inputs, targets, observed or factors, got {', '.join(sorted(strange))}.")
+            raise TypeError(f"`arrays` must be of {', '.join(_ARRAYS)}, got {', '.join(sorted(strange))}.")
         problem = self
         if is_code(self.loss):
             problem = replace(self, loss=_given_again(str(self.loss), loss))
@@ -207,8 +230,9 @@ class Problem:
         """Return the problem as JSON-ready values."""
         entries = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
         pairs = {name: {key: as_json(v) for key, v in getattr(self, name)} for name in ("loss_args", "sha256")}
-        if self.descent is None:  # so that problems of flows are called what they were before there was another kind
-            del entries["descent"]
+        for name in _LATER:
+            if getattr(self, name) is None:
+                del entries[name]
         return {"schema": _SCHEMA} | entries | pairs
 
     @classmethod
@@ -228,7 +252,7 @@ class Problem:
         unknown = [name for name in rest if name not in {f.name for f in fields(cls)}]
         if unknown:
             raise ValueError(f"`entries` must have the names of a problem, got {str(unknown[0])[:60]!r}.")
-        for name in ("inputs", "targets", "observed", "factors"):
+        for name in _ARRAYS:
             if isinstance(rest.get(name), Mapping):
                 rest[name] = _in_memory(name, rest[name])
         return cls(**rest)
@@ -277,7 +301,7 @@ class Problem:
 
         Parameters
         ----------
-        command : {"verify", "compare", "check-loss", "landscape"}
+        command : {"verify", "compare", "check-loss", "landscape", "diagnose"}
             What it does not need, such as a depth to compare, is left out.
         """
         taken = (*_EVERYWHERE, *_COMMANDS[validation.require_choice("command", command, _COMMANDS)])

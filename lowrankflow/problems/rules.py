@@ -101,7 +101,9 @@ def _frozen(name: str, value: Any) -> Any:
 def _hashes(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     pairs = _pairs(name, value)
     for role, found in pairs:
-        validation.require_choice(name, role, ("data", "inputs", "targets", "observed", "factors", "loss"))
+        validation.require_choice(
+            name, role, ("data", "inputs", "targets", "observed", "factors", "initial", "run", "loss")
+        )
         require_sha256(name, found)
     return pairs
 
@@ -120,6 +122,9 @@ AS_VALUES: dict[str, Callable[[str, Any], Any]] = {
     "targets": as_source,
     "observed": as_source,
     "factors": as_source,
+    "initial": as_source,
+    "run": _text,
+    "step": _number,
     "missing": _number,
     "preprocess": _steps,
     "loss": _text,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from .. import data, validation
@@ -57,7 +58,7 @@ def _named(name: str, value: Any) -> tuple[InMemory, Any]:
         entries = value if isinstance(value, data.Observations) else _entries(value)
         arrays = (entries.rows, entries.cols, entries.values)
         return InMemory(entries.shape, _hash(*arrays, np.array(entries.shape))), entries
-    if name == "factors":
+    if name in ("factors", "initial"):
         factors = list(require_factors(value, low=2))
         return InMemory((factors[-1].shape[0], factors[0].shape[1]), _hash(*factors)), factors
     array = np.ascontiguousarray(validation.as_matrix(name, value, column=True))  # sums round by the order in memory
@@ -95,13 +96,17 @@ def source_hash(name: str, source: str) -> str:
 
     Parameters
     ----------
-    name : {"data", "inputs", "targets", "observed", "factors", "loss"}
+    name : {"data", "inputs", "targets", "observed", "factors", "initial", "loss"}
     source : str
         A name of bundled data, a path, or "FILE.py:Name".
     """
     if name == "data":
         return _data_hash(data.load(source))
     return file_hash(name, source.rpartition(":")[0] if name == "loss" else source)
+
+
+def _joined(hashes: list[str]) -> str:
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _data_hash(read: data.DataSet) -> str:
@@ -161,13 +166,21 @@ class Numbers:
             return data.read_observed(observed)
         return self._in_memory("observed")
 
-    def factors(self) -> list[Array]:
-        """Return the factors of a network."""
-        factors = self.problem.factors
+    def factors(self, name: str = "factors") -> list[Array]:
+        """Return the factors of a network, or those that its training began with."""
+        factors = getattr(self.problem, name)
         if isinstance(factors, str):
-            self._tell_file("factors", factors)
+            self._tell_file(name, factors)
             return data.read_factors(factors)
-        return self._in_memory("factors")
+        found: list[Array] = self._in_memory(name)
+        return found
+
+    def checkpoints(self) -> tuple[NDArray[np.int64], list[list[Array]]]:
+        """Return after how many updates the checkpoints of a run were made, and their factors."""
+        folder = str(self.problem.run)
+        files = data.checkpoint_files(folder).values()
+        self._tell("run", folder, _joined([file_hash("run", str(file)) for file in files]))
+        return data.read_run(folder)
 
     def code(self, reference: str) -> None:
         """Tell the file of a loss, "FILE.py:Name"."""

@@ -22,6 +22,7 @@ __all__ = ["draw_sweep", "sweep_picture"]
 _DPI = 150
 _TICKS = 7  #: labels along an axis of cells
 _PANELS = 64
+_FLAT = 1e-3  #: of the numbers themselves: the least span of an axis
 _LINES = 12  #: lines with a name each
 
 
@@ -143,6 +144,11 @@ def _lines(ax: Axes, summary: Spread, i: int, j: int, xscale: str, ylog: bool) -
         ax.set_yscale("log")
     elif summary.share:
         ax.set_ylim(-0.02, 1.02)
+    else:  # what differs by less than can be read off is drawn as flat, not as its roundoff
+        bottom, top = ax.get_ylim()
+        least = _FLAT * max(abs(bottom), abs(top))
+        if top - bottom < least:
+            ax.set_ylim((bottom + top - least) / 2, (bottom + top + least) / 2)
     return found
 
 

@@ -204,6 +204,9 @@ class Run:
     def _require_columns(self) -> None:
         if self.kind in ("flow", "descent"):
             known = (*OF_PATHS, *columns.NAMES)
+            for name in self.columns:
+                if name in columns.OF_FACTORS and self.kind == "flow" and self.flow == "riemannian":
+                    raise ValueError(f'`columns` {name!r} needs factors, got a riemannian flow. Use flow = "factors".')
         elif self.kind == "verify":
             from ..claims import CLAIMS  # a room that takes half a second, for which no flow has to wait
 

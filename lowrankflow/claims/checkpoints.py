@@ -1,0 +1,289 @@
+"""Claims about a run of training that was made elsewhere, from its checkpoints and its step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from ..descent import gradient_descent
+from ..flow import Status, Trajectory, integrate
+from ..flows import FactorFlow, ModifiedFlow, Save
+from ..geometry import sharpness
+from ..losses import Loss
+from ..matrices import EPS, LinearNetwork
+from ..report import Control, Figure, Hypothesis
+from ..statements import Measurement, Statement, claim, derived
+from ..validation import Array
+from .gaps import curve
+
+__all__ = ["RUN", "Followed", "Replay"]
+
+_SEGMENTS, _UPDATES = 12, 100  # intervals between checkpoints that are replayed, and updates of one, at most
+_SAME = 1e-2  # of the way between two checkpoints: what passes for the same update
+_SEEN = 1e3  # roundoff of the checkpoints that a move has to exceed to be seen
+_RTOL = 1e-9
+_BUDGET = 200_000
+_ALONG = 0.99  # cosine from which two ways are one
+_HALF = 0.5  # of the distance that is predicted; of the edge of stability
+_SMALL = 0.15  # of the edge of stability: up to which two terms of an expansion in the step say what descent does
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An interval between two checkpoints, done again by descent."""
+
+    update: int  #: at its start
+    gap: float  #: of the replay from the checkpoint, over the way between the checkpoints
+    wrong: float  #: the same with a step that is a tenth longer
+    longer: float  #: the way between the checkpoints along that of the replay, over that of the replay
+    turned: float  #: the cosine between the two
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A run that was made elsewhere: its networks, after how many updates each, and the step."""
+
+    loss: Loss
+    networks: Sequence[LinearNetwork]
+    updates: NDArray[np.int64]
+    step: float
+    tell: Callable[[str, float], None]
+
+    @cached_property
+    def states(self) -> Array:
+        """The factors as vectors, a row a checkpoint."""
+        return np.stack([_flat(net) for net in self.networks])
+
+    @cached_property
+    def times(self) -> Array:
+        """Flow times."""
+        found: Array = self.step * (self.updates - self.updates[0])
+        return found
+
+    @cached_property
+    def precision(self) -> float:
+        """The unit of roundoff of the checkpoints: single precision where all of them are such numbers."""
+        with np.errstate(over="ignore"):
+            single = np.array_equal(self.states, self.states.astype(np.float32))
+        return float(np.finfo(np.float32).eps) if single else EPS
+
+    @cached_property
+    def losses(self) -> Array:
+        return np.array([float(self.loss.value(net)) for net in self.networks])
+
+    def _along(self, flow: FactorFlow, stage: str) -> Array:
+        """Return the states of a flow at the times of the checkpoints; nan where it did not come there."""
+        end = float(self.times[-1])
+        path: Trajectory = integrate(
+            flow, self.networks[0], t_span=(0.0, end), rtol=_RTOL, max_evaluations=_BUDGET,
+            save=Save(times=self.times[1:], exact=True, steps=False),
+            callback=lambda p: self.tell(stage, p.t / end),
+        )  # fmt: skip
+        if path.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        found = np.full_like(self.states, math.nan)
+        for t, net in zip(path.t, path.points, strict=True):
+            at = int(np.abs(self.times - t).argmin())
+            if abs(self.times[at] - t) <= 1e-9 * end:
+                found[at] = _flat(net)
+        return found
+
+    @cached_property
+    def flow(self) -> Array:
+        return self._along(FactorFlow(self.loss), "the flow from the first checkpoint")
+
+    @cached_property
+    def modified(self) -> Array:
+        return self._along(ModifiedFlow(self.loss, self.step), "the flow that descent with this step shadows")
+
+    @cached_property
+    def replays(self) -> list[Replay]:
+        """Intervals done again, those that are short enough and moved by more than roundoff, evenly chosen."""
+        pairs = [i for i in range(len(self.networks) - 1) if self.updates[i + 1] - self.updates[i] <= _UPDATES]
+        chosen = (
+            [pairs[k] for k in np.unique(np.linspace(0, len(pairs) - 1, _SEGMENTS).round().astype(int))]
+            if pairs
+            else []
+        )
+        found = []
+        for n, i in enumerate(chosen):
+            self.tell("updates done again", n / len(chosen))
+            a, b, count = self.states[i], self.states[i + 1], int(self.updates[i + 1] - self.updates[i])
+            way = float(np.linalg.norm(b - a))
+            if not way > _SEEN * self.precision * float(np.linalg.norm(b)):
+                continue
+            net = self.networks[i]
+            mine, wrong = (self._again(net, h, count) for h in (self.step, 1.1 * self.step))
+            shaken = self._again(_shaken(net, self.precision), self.step, count)
+            if mine is None or shaken is None:
+                continue
+            # what the roundoff of the checkpoints is at the end, and in between, where the way is not stable
+            noise = self.precision * float(np.linalg.norm(b)) + float(np.linalg.norm(shaken - mine))
+            room = way + 100 / _SAME * noise
+            off = math.inf if wrong is None else float(np.linalg.norm(wrong - b)) / room
+            gap = float(np.linalg.norm(mine - b)) / room
+            if max(gap, off) <= 2 * _SAME:  # whatever the step, it would have come there
+                continue
+            own, dot = float(np.linalg.norm(mine - a)), float((b - a) @ (mine - a))
+            along = (dot / own**2, dot / (own * way)) if own else (math.nan, 0.0)
+            found.append(Replay(int(self.updates[i]), gap, off, *along))
+        return found
+
+    def _again(self, net: LinearNetwork, h: float, count: int) -> Array | None:
+        """Return the state that updates of descent lead to from a checkpoint; None where they leave the finite numbers."""
+        path = gradient_descent(self.loss, net, step_size=h, steps=count, keep_every=count)
+        if path.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        return _flat(path.points[-1]) if path.status.finished else None
+
+    @cached_property
+    def edge(self) -> float:
+        """The step over the edge of stability, 2 / sharpness, the largest of up to a dozen checkpoints."""
+        chosen = np.unique(np.linspace(0, len(self.networks) - 1, _SEGMENTS).round().astype(int))
+        try:
+            return max(self.step * sharpness(self.loss, self.networks[i], tol=1e-2) / 2 for i in chosen)
+        except ValueError:  # a loss that is no longer finite
+            return math.inf
+
+    # -- hypotheses ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_descent(self) -> Hypothesis:
+        worst = max((one.gap for one in self.replays), default=math.inf)
+        return Hypothesis("the run is descent with this step", worst <= _SAME, worst)
+
+    def below_the_edge(self, share: float) -> Hypothesis:
+        return Hypothesis(f"the step is at most {share:g} of the edge of stability", self.edge <= share, self.edge)
+
+    @cached_property
+    def gaps(self) -> tuple[Array, Array, Array]:
+        """Distances run - flow, run - modified flow, modified flow - flow, over the norm of the run's state."""
+        size = np.linalg.norm(self.states, axis=1)
+        size = np.where(size > 0, size, 1.0)
+        pairs = ((self.states, self.flow), (self.states, self.modified), (self.modified, self.flow))
+        return tuple(np.linalg.norm(a - b, axis=1) / size for a, b in pairs)
+
+
+def _shaken(net: LinearNetwork, size: float) -> LinearNetwork:
+    """Return a network with every entry changed by up to `size` of itself."""
+    rng = np.random.default_rng(0)  # fixed: the answer must not vary between calls
+    return LinearNetwork([f * (1 + size * rng.uniform(-1, 1, f.shape)) for f in net.factors])
+
+
+def _flat(net: LinearNetwork) -> Array:
+    return np.concatenate([f.ravel() for f in net.factors])
+
+
+@claim(
+    "update",
+    statement="Between its checkpoints the run is gradient descent on this loss, with this step.",
+    source=derived("step-sizes"),
+    meaning=(
+        "From up to a dozen checkpoints descent is run again to the next one. Measured: the largest distance at which it ends,"
+        " over the way between the two and what roundoff of the checkpoints becomes. Bound: a hundredth. Where it is exceeded the"
+        " detail says how the run moves instead."
+    ),
+    hypotheses="checkpoints at most a hundred updates apart, between which another step would have led elsewhere",
+    controls="a step that is a tenth longer",
+)
+def update(x: Followed) -> Measurement:
+    """Updates done again."""
+    replays = x.replays
+    seen = Hypothesis("intervals that tell one step from another", bool(replays), len(replays))
+    if not replays:
+        return Measurement(math.nan, "<=", _SAME, (seen,))
+    worst = max(replays, key=lambda one: one.gap)
+    control = Control("step 1.1 h", max(one.wrong for one in replays), _SAME)
+    detail = f"{len(replays)} intervals of up to {_UPDATES} updates"
+    if worst.gap > _SAME:
+        first = next(one for one in replays if one.gap > _SAME)
+        detail = f"from update {first.update}: {_instead(first)}"
+    return Measurement(worst.gap, "<=", _SAME, (seen,), (control,), detail)
+
+
+def _instead(one: Replay) -> str:
+    """Say how a run moves that is not descent with this step."""
+    if one.turned <= _ALONG:
+        way = f"its way and that of descent have a cosine of {one.turned:.3g}"
+        return f"{way}: batches, another optimizer, weight decay or another loss"
+    momentum = f", momentum of about {1 - 1 / one.longer:.2g}" if one.longer > 1 else ""
+    return f"it moves where descent does, {one.longer:.3g} times as far: another step{momentum} or another scale of the loss"
+
+
+@claim(
+    "distance",
+    statement="The run keeps from the gradient flow the distance that its step predicts.",
+    source="backward error analysis; D. G. T. Barrett, B. Dherin, ICLR 2021",
+    meaning=(
+        "Descent with step h shadows the flow of L + h/4 ||grad L||^2 to second order. From the first checkpoint both flows are"
+        " integrated to rtol 1e-9. Measured: the largest distance of the run from that flow, over the largest between the two"
+        " flows. Bound: a half; it is of the order of the step over its edge of stability."
+    ),
+    hypotheses="update; a step of at most 0.15 of the edge of stability; both flows come to the end; the distance is seen",
+    controls="the flow without the correction, from which the distance is the whole one",
+)
+def distance(x: Followed) -> Measurement:
+    """Distance from the flow, against its prediction."""
+    plain, corrected, predicted = x.gaps
+    there = bool(np.isfinite(predicted).all())
+    largest = float(np.nanmax(predicted)) if np.isfinite(predicted).any() else math.nan
+    least = _SEEN * max(x.precision, 10 * _RTOL)
+    hypotheses = (
+        x.is_descent, x.below_the_edge(_SMALL), Hypothesis("both flows come to the last checkpoint", there, str(there).lower()),
+        Hypothesis("the predicted distance is seen", largest > least, largest),
+    )  # fmt: skip
+    ratio, whole = (float(np.nanmax(gap)) / largest if largest > 0 else math.nan for gap in (corrected, plain))
+    figure = Figure(
+        "run", "The run beside the flow", "Distances of all factors, over their norm, against flow time.", "flow time",
+        "relative distance",
+        [
+            curve("run, from the flow", x.times, plain, "a"),
+            curve("predicted: the flow that descent shadows, from the flow", x.times, predicted, "b"),
+            curve("run, from that one", x.times, corrected, "control"),
+        ],
+        yscale="log",
+    )  # fmt: skip
+    left = np.flatnonzero(plain > 0.1)
+    detail = f"at most {np.nanmax(plain):.2g} away"
+    if left.size:
+        detail = f"it leaves the flow by a tenth at t = {x.times[left[0]]:.4g}"
+    return Measurement(ratio, "<=", _HALF, hypotheses, (Control("no correction", whole, _HALF),), detail, (figure,))
+
+
+@claim(
+    "drift",
+    statement="The imbalances move no more than the step and the fall of the loss allow.",
+    source=derived("step-sizes"),
+    meaning=(
+        "An update changes D_j by h^2 (grad_{j+1}^T grad_{j+1} - grad_j grad_j^T), and lowers the loss by h (1 - h lambda / 2)"
+        " ||grad||^2 at least. Measured: the largest change of any D_j since the first checkpoint, in the spectral norm, less the"
+        " roundoff of the checkpoints, over h times the fall of the loss. Bound: 2, for steps up to half of the edge."
+    ),
+    hypotheses="a step of at most half of the edge of stability; the loss falls",
+    controls="the last checkpoint with its first layer ten times as large",
+)
+def drift(x: Followed) -> Measurement:
+    """Drift of what the flow conserves."""
+    first, fall = x.networks[0].imbalances(), x.losses[0] - x.losses
+    falls = Hypothesis("the loss falls", bool(fall[-1] > 0), float(fall[-1]))
+
+    def moved_by(net: LinearNetwork, k: int) -> float:
+        moved = max((float(linalg.norm(a - b, 2)) for a, b in zip(net.imbalances(), first, strict=True)), default=0.0)
+        noise = 10 * x.precision * max(float(linalg.norm(f)) for f in net.factors) ** 2
+        return max(moved - noise, 0.0) / (x.step * fall[k]) if fall[k] > 0 else math.inf if moved > noise else 0.0
+
+    measured = max(moved_by(net, k) for k, net in enumerate(x.networks) if k)
+    last = x.networks[-1].factors
+    control = LinearNetwork([10 * last[0], *last[1:]])
+    return Measurement(
+        measured, "<=", 2.0, (x.below_the_edge(_HALF), falls), (Control("W_1 times ten", moved_by(control, -1), 2.0),)
+    )  # fmt: skip
+
+
+RUN: tuple[Statement[[Followed]], ...] = (update, distance, drift)

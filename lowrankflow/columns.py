@@ -237,13 +237,13 @@ def _effective_rank(loss: Loss, t: float, w: Any) -> float:
     return float(np.exp(-(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum()))
 
 
-#: the columns that have a name
 #: those that runs of factors alone have
 OF_FACTORS = (
     "sharpness", "imbalance", "imbalance_spectrum", "layer_alignment", "kernel_trace", "decay_rate", "kernel_rate",
     "imbalance_rate",
 )  # fmt: skip
 
+#: the columns that have a name
 NAMES: Mapping[str, Callable[[Any, float, Any], Any]] = {
     "sharpness": _sharpness,
     "imbalance": _imbalance,

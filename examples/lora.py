@@ -37,8 +37,10 @@ def adapted(loss, network):
 
 
 def main(quick=False):
-    trained = digits(mirrored=False, quick=quick)
-    w0 = trained.minimiser(9).to_dense()  # nine directions tell ten classes apart
+    first = digits(mirrored=False, quick=quick)
+    layer = lrf.LinearNetwork.orthogonal(first.shape, 2, widths=10, scale=0.01, rng=0)
+    trained = adapted(first, layer)
+    w0 = trained.points[-1].to_dense()
     loss = losses.Shifted(digits(mirrored=True, quick=quick), w0)
     before, best, full = loss.value(np.zeros(loss.shape)), loss.best_value(RANK), loss.best_value(10)
     pull = -(loss.gradient(np.zeros(loss.shape)) @ np.eye(64))
@@ -61,12 +63,16 @@ def main(quick=False):
     scaled.raise_if_failed()
     courses["ScaledGD"] = {"start": missing(scaled.loss[0]), "end": missing(scaled.loss[-1]), "drift": None}
 
+    print(f"loss of the digits: {trained.loss[0]:.4f} before and {trained.loss[-1]:.4f} after training the layer W_0")
     print(f"loss of the mirrored digits: {before:.4f} frozen, {best:.4f} with the best update of rank {RANK}, {full:.4f} of any")
     print(f"missing of what rank {RANK} can gain, before and after t = {T_END:g}; drift of the imbalance")
     for name, course in courses.items():
         drift = "" if course["drift"] is None else f"{course['drift']:10.1e}"
         print(f"{name:12} {course['start']:8.3f} {course['end']:10.2e} {drift}")
-    return {"before": before, "best": best, "full": full, "courses": courses}
+    held = {name: float(np.linalg.norm(w)) for name, w in (("W_0", w0), ("update", loss.minimiser(RANK).to_dense()))}
+    return {
+        "trained": float(trained.loss[-1]), "before": before, "best": best, "full": full, "norms": held, "courses": courses,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

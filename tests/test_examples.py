@@ -19,7 +19,7 @@ FIGURES = {
     "compare_metrics": "compare_metrics.png",
 }
 
-PRINTED = ("digit_classification", "poisson_completion", "robust_regression", "lqr_policy")
+PRINTED = ("digit_classification", "poisson_completion", "robust_regression", "lqr_policy", "lora")
 
 pytest.importorskip("sklearn")
 
@@ -257,6 +257,31 @@ def test_robust_regression_gains_nothing_without_errors(monkeypatch):
     # the control: the flow's square against LAPACK. A stationarity of 1e-6 of the first, under a condition of X X^T
     # below 1000, leaves 1e-3 of W
     assert errors["flow, square"] == pytest.approx(errors["least squares without the mistyped"], rel=1e-3)
+
+
+def test_lora(numbers):
+    found = numbers["lora"]
+    # the update of rank 4 makes good most of what mirroring costs, and no more than one of any rank
+    assert found["trained"] < found["full"] + 0.1 < found["best"] + 0.1 < found["before"]
+    for name, course in found["courses"].items():
+        assert 0 <= course["end"] < 0.05 < 0.5 < course["start"], name
+        assert course["drift"] is None or course["drift"] < 1e-4  # rtol 1e-6 a step; conserved
+    ends = {name: course["end"] for name, course in found["courses"].items()}
+    assert ends["ScaledGD"] < 0.5 * ends["spectral"]  # from the same start, preconditioned
+
+
+def test_lora_knows_its_best_update():
+    """By hand: the residual beside W_0 + W, whitened by a QR factorisation and cut off by an SVD."""
+    example = load("lora")
+    loss = example.digits(mirrored=True, quick=True)
+    x, y, constant = loss.compressed
+    w0 = np.random.default_rng(0).standard_normal(loss.shape)
+    vt = np.linalg.svd(x, full_matrices=False)[2]
+    residual = y - w0 @ x
+    seen = np.linalg.svd(residual @ vt.T @ vt, compute_uv=False)
+    unseen = 0.5 * np.linalg.norm(residual - residual @ vt.T @ vt) ** 2
+    best = lrf.losses.Shifted(loss, w0).best_value(example.RANK)
+    assert best == pytest.approx(0.5 * (seen[example.RANK :] ** 2).sum() + unseen + constant, rel=1e-10)
 
 
 def test_lqr_policy(numbers):

@@ -17,7 +17,7 @@ from lowrankflow.render import pictures_of, to_html, write_html
 from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, Table
 
 INLINE = {"a", "b", "code", "data", "em", "span", "strong", "sub", "sup"}
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"col", "meta", "link", "img", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
@@ -221,7 +221,7 @@ def test_the_words_of_a_report_stand_at_its_head(tmp_path):
     shown = _page(report, tmp_path)
     assert f"verify Is it so? {SPECIAL} ✓ The one claim holds" in shown.text
     assert bare(f"W = WN ... W1 {SPECIAL}") in bare(shown.text)  # its subscripts are lowered
-    assert sum(tag == "sub" for tag, _ in shown.tags) == 2
+    assert sum(tag == "msub" for tag, _ in shown.tags) == 2
     assert f"The problem digits: W is 3 x 3 clock {SPECIAL} To repeat it: lowrankflow verify {SPECIAL}" in shown.text
     at = next(i for i, (_, attributes) in enumerate(shown.tags) if attributes.get("class") == "repeats")
     assert shown.tags[at + 1] == ("code", {})

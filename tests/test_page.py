@@ -69,7 +69,7 @@ class Words(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        if tag not in ("meta", "link", "img", "br"):
+        if tag not in ("meta", "link", "img", "br", "col"):
             self.stack.append(tag)
 
     def handle_endtag(self, tag):

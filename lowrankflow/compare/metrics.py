@@ -25,6 +25,7 @@ from ..metrics import (
     Metric,
     MNMetric,
     PolarMetric,
+    R3MCMetric,
     ScaledGDMetric,
     SubspaceProjectionMetric,
     TwoFactorMetric,
@@ -66,6 +67,7 @@ _NAMES: dict[type, str] = {
     SubspaceProjectionMetric: "subspace projection",
     PolarMetric: "polar",
     MNMetric: "MN",
+    R3MCMetric: "R3MC",
     BuresWassersteinMetric: "Bures-Wasserstein",
 }
 

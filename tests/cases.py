@@ -78,6 +78,7 @@ MIXED_METRICS = [
     _case(lrf.metrics.SubspaceProjectionMetric(), "subspace"),
     _case(lrf.metrics.PolarMetric(), "polar"),
     _case(lrf.metrics.MNMetric(), "mn"),
+    _case(lrf.metrics.R3MCMetric(), "r3mc"),
 ]
 IMBALANCED_METRICS = [
     _case(lrf.metrics.KappaBalancedMetric((0.5, -0.5)), "kappa3"),  # 0 a double root of p: the rank is kept

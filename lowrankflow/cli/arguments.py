@@ -36,7 +36,7 @@ _COMPARE_EPILOG = """
 metrics, separated by commas:
   embedded          the Frobenius metric of the rank-r matrices
   2, 3, 2.5, inf    depth N, any number above 1; inf is degenerate below full rank
-  scaledgd, twofactor, subspace, polar, mn
+  scaledgd, twofactor, subspace, polar, mn, r3mc
                     the quotient metrics of the literature
   lambda:0.5        two factors with the imbalance 0.5 times the identity
   kappa:0.1:0.2     three factors with such imbalances; as many factors as numbers, and one

@@ -26,6 +26,7 @@ from ..metrics import (
     Metric,
     MNMetric,
     PolarMetric,
+    R3MCMetric,
     ScaledGDMetric,
     SubspaceProjectionMetric,
     TwoFactorMetric,
@@ -67,6 +68,7 @@ _NAMES: dict[type, str] = {
     SubspaceProjectionMetric: "subspace projection",
     PolarMetric: "polar",
     MNMetric: "MN",
+    R3MCMetric: "R3MC",
     BuresWassersteinMetric: "Bures-Wasserstein",
 }
 

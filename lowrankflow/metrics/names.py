@@ -13,6 +13,7 @@ from .quotients import (
     BuresWassersteinMetric,
     MNMetric,
     PolarMetric,
+    R3MCMetric,
     ScaledGDMetric,
     SubspaceProjectionMetric,
     TwoFactorMetric,
@@ -27,6 +28,7 @@ _PLAIN: dict[str, Callable[[], Metric]] = {
     "subspace": SubspaceProjectionMetric,
     "polar": PolarMetric,
     "mn": MNMetric,
+    "r3mc": R3MCMetric,
     "bures-wasserstein": BuresWassersteinMetric,
 }
 

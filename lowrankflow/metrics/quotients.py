@@ -17,6 +17,7 @@ __all__ = [
     "BuresWassersteinMetric",
     "MNMetric",
     "PolarMetric",
+    "R3MCMetric",
     "ScaledGDMetric",
     "SubspaceProjectionMetric",
     "TwoFactorMetric",
@@ -144,6 +145,30 @@ class MNMetric:
         square, one = s**2, np.ones_like(s)
         core, determinant = np.tile(1 + square / 2, (s.size, 1)), 1 + (square[:, None] + square) / 2
         return Coefficients(core=core, up=square, vp=one, mix=-s[:, None] * s / 2, determinant=determinant)
+
+
+@dataclass(frozen=True)
+class R3MCMetric:
+    r"""W = U B V^T under :math:`\operatorname{tr}(BB^T\dot U^T\dot U) + \|\dot B\|^2 + \operatorname{tr}(B^TB\dot V^T\dot V)`.
+
+    U and V are on Stiefel manifolds. The weights are those of the Hessian of the square loss, block by block, so that its
+    descent is preconditioned, as that of `ScaledGDMetric` is: core = 2, mix = -2 s_i s_k / (s_i^2 + s_k^2), up = vp = 1.
+
+    References
+    ----------
+    .. [1] B. Mishra, R. Sepulchre, R3MC: A Riemannian three-factor algorithm for low-rank matrix completion,
+       IEEE Conference on Decision and Control, 2014, arXiv:1306.2672.
+    """
+
+    transposable = True  #: the flow of W^T is the transpose of the flow of W
+
+    def coefficients(self, s: Array) -> Coefficients:
+        one, two = np.ones_like(s), np.full((s.size, s.size), 2.0)
+        larger = np.maximum(s[:, None], s)
+        quotient = np.minimum(s[:, None], s) / np.where(
+            larger == 0, 1.0, larger
+        )  # of the smaller by the larger: no overflow
+        return Coefficients(core=two, up=one, vp=one, mix=-2 * quotient / (1 + quotient**2))
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,12 @@ def _templates() -> Environment:
 
     loader = PackageLoader("lowrankflow", "render")
     made = Environment(loader=loader, undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.globals |= {"signs": _SIGNS, "zip": zip}
+    made.globals |= {"formulas": ("loss", "meaning", "ended by"), "signs": _SIGNS, "zip": zip}
     made.tests |= {"deep": _is_deep, "hypothesis": _is_hypothesis}
     made.filters |= {
-        "cell": _cell, "count": _count, "groups": _groups, "json": _json, "number": _number, "rule": _rule, "slug": _slug,
-        "formula": typeset, "meaning": _meaning, "source": _source, "tab": _tab, "value": _value, "words": _words,
+        "cell": _cell, "count": _count, "formula": typeset, "groups": _groups, "json": _json, "meaning": _meaning,
+        "number": _number, "rule": _rule, "said": _said, "slug": _slug, "source": _source, "tab": _tab,
+        "value": _value, "words": _words,
     }  # fmt: skip
     return made
 
@@ -98,6 +99,11 @@ def _words(key: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _said(value: float | str) -> str:
+    """Return the value of a hypothesis: a number short, words with their formulas."""
+    return typeset(value) if isinstance(value, str) else _value(value, 3)
 
 
 def _meaning(key: str) -> str:

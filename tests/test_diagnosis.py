@@ -145,7 +145,7 @@ def test_at_the_command_line(tmp_path, monkeypatch, capsys, rng):
     assert cli.main(["diagnose", "--problem", "a.json", "--quiet"]) == 0  # repeats itself
     capsys.readouterr()
     assert cli.main(["diagnose", "--data", "iris", "--initial", "start.npz"]) == 2
-    assert "`initial` must come with `factors`" in capsys.readouterr().err
+    assert "`--initial` must come with `--factors`" in capsys.readouterr().err
     assert cli.main(["diagnose", "--data", "iris", "--natural-end", "3", "--quiet"]) == 0
 
 
@@ -237,7 +237,7 @@ def test_bad_runs_are_one_line(tmp_path, monkeypatch, capsys):
         (None, "two checkpoints at least, got 0"), ("start.npz", "the number of updates in their names, got 'start.npz'"),
         ("a_1.npz", "two checkpoints at least, got 1"),
         ("b_01.npz", "one file for a number of updates, got 'a_1.npz' and 'b_01.npz'"),
-        ("c_2.npz", "(in 'a_1.npz' of `run`)"),
+        ("c_2.npz", "(in 'a_1.npz' of `--run`)"),
     ):  # fmt: skip
         if file is not None:
             (tmp_path / "run" / file).write_text("no archive")
@@ -246,7 +246,7 @@ def test_bad_runs_are_one_line(tmp_path, monkeypatch, capsys):
         assert says in error and error.count("\n") == 1, error
         for name in ("start.npz", "b_01.npz"):
             (tmp_path / "run" / name).unlink(missing_ok=True)
-    assert cli.main(line[:-3]) == 2 and "`run` must come with the `step`" in capsys.readouterr().err
+    assert cli.main(line[:-3]) == 2 and "`--run` must come with the `--step`" in capsys.readouterr().err
 
 
 def test_a_run_at_the_command_line(tmp_path, monkeypatch, capsys):
@@ -268,5 +268,5 @@ def test_a_run_at_the_command_line(tmp_path, monkeypatch, capsys):
     np.savez("run/step_60.npz", **{f"W{j}": f for j, f in enumerate(net.factors, 1)})
     capsys.readouterr()
     assert cli.main(["verify", "--problem", "a.json", "--quiet"]) == 2  # another run
-    assert "`run` must be what the problem names" in capsys.readouterr().err
+    assert "`--run` must be what the problem names" in capsys.readouterr().err
     assert cli.main(["verify", *line, "--quiet"]) == 1

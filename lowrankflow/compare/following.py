@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import validation
 from ..claims.checkpoints import RUN, Followed
-from ..gradients import factor_gradients, squared_norm
+from ..gradients import raw_factor_gradients, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss
 from ..matrices import LinearNetwork
@@ -120,7 +120,7 @@ def _checkpoints(networks: Iterable[LinearNetwork], loss: Loss) -> list[LinearNe
         raise ValueError("`networks` must have two factors at least, got one.")
     for i, net in enumerate(found):
         with np.errstate(over="ignore", invalid="ignore"):
-            size = squared_norm(factor_gradients(loss, net))
+            size = squared_norm(raw_factor_gradients(loss, net))
         if not np.isfinite(size):
             raise ValueError(
                 f"`networks` must have finite gradients, got one that has not, number {i}: the run has diverged. Leave it out,"

@@ -231,7 +231,7 @@ def test_wrong_arguments_are_one_line(arguments, says, capsys):
 
 def test_wrong_calls():
     for call, error, says in (
-        (lambda: verify_landscape(19), ValueError, "`--points` must be at least 20, got 19"),
+        (lambda: verify_landscape(19), ValueError, "`points` must be at least 20, got 19"),
         (lambda: verify_landscape(20, claims=["x"]), ValueError, "`claims` must be one of built points"),
         (lambda: verify_landscape(20, claims="kink"), TypeError, "`claims` must be a list of names"),
         (lambda: verify_landscape(20, claims=["kink", "kink"]), ValueError, "`claims` must name each claim once"),

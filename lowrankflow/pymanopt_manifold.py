@@ -40,6 +40,23 @@ Retraction = Literal["svd", "product", "geodesic"]
 _CONTRADICTION = 1e-4  #: over the whole gradient: roundoff reaches it where that has fallen to 1e-12 of its terms
 
 
+class Point(LowRankMatrix):
+    """A LowRankMatrix that is also pymanopt's sequence (u, s, vt): `Product` asks for its length and its parts."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, i: int) -> Array:
+        return (self.u, self.s, self.vt)[i]
+
+    @classmethod
+    def of(cls, w: LowRankMatrix) -> Point:
+        """Return a matrix as a point, its arrays shared."""
+        return cast(Point, cls._trusted(w.u, w.s, w.vt))
+
+
 class FixedRank(Manifold):
     r"""The m x n matrices of rank r under a spectral metric, for pymanopt.
 
@@ -155,10 +172,10 @@ class FixedRank(Manifold):
         """The scale from which TrustRegions takes its first radius: the dimension, as for pymanopt's own manifold."""
         return float(self.dim)
 
-    def random_point(self) -> LowRankMatrix:
+    def random_point(self) -> Point:
         """Return a random point, singular values uniform on [1/2, 1], from the manifold's `rng`."""
         m, n = self.shape
-        return random_point(m, n, self.rank, rng=self._rng(), symmetric=self.symmetric)
+        return Point.of(random_point(m, n, self.rank, rng=self._rng(), symmetric=self.symmetric))
 
     def random_tangent_vector(self, point: Any) -> Tangent:
         """Return a random tangent vector of unit length, its direction uniform under the metric, from the `rng`."""
@@ -253,9 +270,9 @@ class FixedRank(Manifold):
 
     # moving
 
-    def retraction(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
+    def retraction(self, point: Any, tangent_vector: Any) -> Point:
         """Return the point reached by a step, by the retraction that the manifold was made with."""
-        return self._step(self.retraction_kind, point, tangent_vector)
+        return Point.of(self._step(self.retraction_kind, point, tangent_vector))
 
     def _step(self, kind: str, point: Any, tangent_vector: Any) -> LowRankMatrix:
         w, z = self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector))
@@ -289,15 +306,30 @@ class FixedRank(Manifold):
 
     def exp(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
         """Return the end of the geodesic, where it is known in closed form; see `geodesics.exponential`."""
-        return exponential(self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector)), self.metric)
+        end = exponential(self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector)), self.metric)
+        return Point.of(end)
 
     def log(self, point_a: Any, point_b: Any) -> Tangent:
         """Return the start velocity of the shortest geodesic, where it is known; see `geodesics.logarithm`."""
-        return logarithm(self.point(point_a), self.point(point_b), self.metric)
+        return cast(Tangent, self._between(logarithm, point_a, point_b))
 
     def dist(self, point_a: Any, point_b: Any) -> float:
-        """Return the distance, where it is known; see `geodesics.distance`."""
-        return distance(self.point(point_a), self.point(point_b), self.metric)
+        """Return the distance, where it is known; see `geodesics.distance`.
+
+        Raises
+        ------
+        NotImplementedError
+            If it is not: NelderMead and ParticleSwarm, which ask for it between any two points, cannot be used then.
+        """
+        return float(self._between(distance, point_a, point_b))
+
+    def _between(self, known: Callable[..., Any], point_a: Any, point_b: Any) -> Any:
+        """Return what is known of two points; say which optimizers need it where it is not."""
+        try:
+            return known(self.point(point_a), self.point(point_b), self.metric)
+        except NotImplementedError as error:
+            hint = "NelderMead and ParticleSwarm need it; use TrustRegions, ConjugateGradient or SteepestDescent."
+            raise NotImplementedError(f"{error} {hint}") from None
 
     def pair_mean(self, point_a: Any, point_b: Any) -> LowRankMatrix:
         """Return the middle of the shortest geodesic, where it is known."""

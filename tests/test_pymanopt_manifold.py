@@ -530,3 +530,28 @@ def test_a_core_at_roundoff_is_no_contradiction(rng):
 
     z = pymanopt.Problem(manifold, cost).riemannian_gradient(w)
     assert np.linalg.norm(z.core) < 1e-13 and np.linalg.norm(z.up) > 0.1
+
+
+@pytest.mark.parametrize("optimizer", [pymanopt.optimizers.SteepestDescent, pymanopt.optimizers.ConjugateGradient])
+def test_a_product_of_manifolds_is_minimised(optimizer, rng):
+    """Its parts are independent: each ends at its own minimum, from a point that pymanopt draws."""
+    target = rng.standard_normal((5, 4))
+    manifold = pymanopt.manifolds.Product([FixedRank(5, 4, 2, rng=rng), pymanopt.manifolds.Euclidean(3)])
+
+    @pymanopt.function.autograd(manifold)
+    def cost(u, s, vt, x):
+        return anp.sum(((u * s) @ vt - target) ** 2) + anp.sum((x - 1.0) ** 2)
+
+    start = [manifold.manifolds[0].random_point(), rng.standard_normal(3)]
+    end = optimizer(verbosity=0, max_iterations=300).run(pymanopt.Problem(manifold, cost), initial_point=start)
+    best = np.linalg.svd(target, compute_uv=False)[2:] ** 2  # what rank 2 cannot have
+    assert abs(end.cost - best.sum()) < 1e-6 * np.sum(target**2)  # both stop at gradients of 1e-6
+    w, x = end.point
+    assert len(w) == 3 and w[0].shape == (5, 2) and w[1] is w.s and np.allclose(x, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", [pymanopt.optimizers.NelderMead, pymanopt.optimizers.ParticleSwarm])
+def test_optimizers_that_need_distances_say_so(optimizer, rng):
+    problem = FixedRank(5, 4, 2, rng=rng).problem(lrf.losses.LeastSquares(np.eye(4), rng.standard_normal((5, 4))))
+    with pytest.raises(NotImplementedError, match="NelderMead and ParticleSwarm need it; use TrustRegions"):
+        optimizer(verbosity=0).run(problem)

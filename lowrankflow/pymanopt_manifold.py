@@ -7,7 +7,6 @@ vectors are `Tangent`, ``(up, core, vp)``.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
@@ -340,32 +339,37 @@ class FixedRank(Manifold):
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> Tangent:
         r"""Return the Riemannian gradient of a cost written in (u, s, vt), as automatic differentiation sees it.
 
-        The cost must be computed from the product W = (u * s) @ vt. Then ``du = G V S`` and ``dvt = S U^T G``, so
-        that G V and G^T U are known and no difference of singular values is divided by.
+        The cost must be computed from the product W = (u * s) @ vt, and may use s beside it. With G the derivative in W,
+        ``du = G V S`` and ``dvt = S U^T G``, so that G V and G^T U are known and no difference of singular values is
+        divided by; what ``ds`` has beyond the diagonal of U^T G V is the derivative in s alone, and moves that diagonal.
 
-        Warns
-        -----
-        UserWarning
-            If the derivatives contradict each other: the cost is not computed from the product alone.
+        Raises
+        ------
+        ValueError
+            If the derivatives contradict each other: the cost is none of W.
         """
         _, s, _ = point
-        return self.metric.coefficients(s).apply(self._tangent(self._projected(point, euclidean_gradient)))
+        projected, _ = self._projected(point, euclidean_gradient)
+        return self.metric.coefficients(s).apply(self._tangent(projected))
 
-    def _projected(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> Tangent:
-        """Return the projected gradient from derivatives with respect to (u, s, vt), not symmetrised."""
+    def _projected(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> tuple[Tangent, bool]:
+        """Return the projected gradient from derivatives in (u, s, vt), not symmetrised, and whether s is used alone."""
         u, s, vt = point
         du, ds, dvt = (np.asarray(part) for part in euclidean_gradient)
         gv, gu = du / s, dvt.T / s
         core = u.T @ gv
-        # U^T G V three times: from du, from dvt, and its diagonal from ds
-        gap = np.hypot(np.linalg.norm(core - (vt @ gu).T), np.linalg.norm(np.diag(core) - ds))
-        if gap > _CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds)):
-            warnings.warn(
-                f"The cost must be computed from the product (u * s) @ vt: its derivatives contradict each other by {gap:.2g},"
-                " and the gradient is wrong.",
-                stacklevel=2,
+        own = ds - np.diag(core)
+        # U^T G V twice: from du and from dvt; its diagonal from ds too, unless the cost uses s beside the product
+        scale = _CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds))
+        gap = np.linalg.norm(core - (vt @ gu).T)
+        if gap > scale:
+            raise ValueError(
+                f"`cost` must be computed from the product (u * s) @ vt, and s, but its derivatives contradict each other by"
+                f" {gap:.2g}. Write it as a function of W, or use pymanopt's FixedRankEmbedded."
             )
-        return Tangent(gv - u @ core, core, gu - vt.T @ core.T)
+        beside = bool(np.linalg.norm(own) > scale)
+        moved = core + np.diag(own) if beside else core
+        return Tangent(gv - u @ core, moved, gu - vt.T @ core.T), beside
 
     def euclidean_to_riemannian_hessian(
         self,
@@ -380,7 +384,12 @@ class FixedRank(Manifold):
         gradient's own G V and G^T U they hold all that the Hessian needs.
         """
         w, z = self.point(point), Tangent(*tangent_vector)
-        g = self._projected(point, euclidean_gradient)
+        g, beside = self._projected(point, euclidean_gradient)
+        if beside:
+            raise ValueError(
+                "`cost` must be computed from the product (u * s) @ vt alone for a Hessian, but it uses s beside it."
+                " Use ConjugateGradient or SteepestDescent, or write it as a function of W."
+            )
         (u, s, vt), (ddu, _, ddvt) = w, (np.asarray(part) for part in euclidean_hessian)
         hv = ddu / s  # (D^2 f[Z]) V + (G Z_v) / s
         hu = ddvt.T / s - (g.vp @ z.core + vt.T @ (g.core.T @ z.core)) / s  # (D^2 f[Z])^T U + (G^T U_p) / s

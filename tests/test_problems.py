@@ -202,7 +202,7 @@ def test_files_that_changed_are_refused(run, file, argument, folder, capsys):
         np.savez(file, **arrays | {"new": np.ones(1)})
     assert cli.main([command, "--problem", "a.json", "--quiet", "--out", "out"]) == 2
     message = capsys.readouterr().err
-    assert f"`{argument}` must be what the problem names, got" in message and message.count("\n") == 1
+    assert f"`--{argument}` must be what the problem names, got" in message and message.count("\n") == 1
     assert not (folder / "out").exists()
 
 
@@ -229,7 +229,7 @@ def test_a_report_does_not_run_code(folder, capsys):
     first, ran = (folder / "a.json").read_text(), folder / "ran"
     ran.unlink()
     assert cli.main(["check-loss", "--problem", "a.json", "--quiet"]) == 2
-    assert "`loss` must be given again where it is a file: the problem names 'mine.py:Mine'" in capsys.readouterr().err
+    assert "`--loss` must be given again where it is a file: the problem names 'mine.py:Mine'" in capsys.readouterr().err
     with pytest.raises(ValueError, match="given again"):
         Problem.from_json("a.json").build()
     with pytest.raises(ValueError, match=r"must be the one that the problem names, 'mine\.py:Mine'"):
@@ -239,7 +239,7 @@ def test_a_report_does_not_run_code(folder, capsys):
     assert (folder / "b.json").read_text() == first and ran.exists()  # control: then it runs
     (folder / "mine.py").write_text(MINE + "\n# changed\n")
     assert cli.main(["check-loss", "--problem", "a.json", "--loss", "mine.py:Mine", "--quiet"]) == 2
-    assert "`loss` must be what the problem names, got 'mine.py' with SHA-256" in capsys.readouterr().err
+    assert "`--loss` must be what the problem names, got 'mine.py' with SHA-256" in capsys.readouterr().err
 
 
 def test_arrays_in_memory_are_named_and_handed_over_again(rng):
@@ -354,12 +354,12 @@ def test_a_problem_that_is_none_is_refused(name):
 
 
 FILES = {
-    "no JSON": ("{", "`problem` must be a file of JSON, got"),
-    "a list": ("[]", "`problem` must be a problem or a report, got"),
+    "no JSON": ("{", "`--problem` must be a file of JSON, got"),
+    "a list": ("[]", "`--problem` must be a problem or a report, got"),
     "another schema": ('{"schema": 9, "data": "iris"}', "`entries` must be a problem of schema 1, got 9."),
     "unknown name": ('{"schema": 1, "data": "iris", "colour": 1}', "`entries` must have the names of a problem, got 'colour'."),
-    "half an array": ('{"schema": 1, "inputs": {"shape": [3, 4]}}', "`inputs` must have shape and sha256, got shape."),
-    "a wrong value": ('{"schema": 1, "data": "iris", "rank": -1}', "`rank` must be at least 1, got -1."),
+    "half an array": ('{"schema": 1, "inputs": {"shape": [3, 4]}}', "`--inputs` must have shape and sha256, got shape."),
+    "a wrong value": ('{"schema": 1, "data": "iris", "rank": -1}', "`--rank` must be at least 1, got -1."),
 }
 
 

@@ -7,7 +7,6 @@ vectors are `Tangent`, ``(up, core, vp)``.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
@@ -38,6 +37,23 @@ __all__ = ["FixedRank", "FixedRankProblem", "Iterate", "PositiveSemidefinite"]
 
 Retraction = Literal["svd", "product", "geodesic"]
 _CONTRADICTION = 1e-4  #: over the whole gradient: roundoff reaches it where that has fallen to 1e-12 of its terms
+
+
+class Point(LowRankMatrix):
+    """A LowRankMatrix that is also pymanopt's sequence (u, s, vt): `Product` asks for its length and its parts."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, i: int) -> Array:
+        return (self.u, self.s, self.vt)[i]
+
+    @classmethod
+    def of(cls, w: LowRankMatrix) -> Point:
+        """Return a matrix as a point, its arrays shared."""
+        return cast(Point, cls._trusted(w.u, w.s, w.vt))
 
 
 class FixedRank(Manifold):
@@ -155,10 +171,10 @@ class FixedRank(Manifold):
         """The scale from which TrustRegions takes its first radius: the dimension, as for pymanopt's own manifold."""
         return float(self.dim)
 
-    def random_point(self) -> LowRankMatrix:
+    def random_point(self) -> Point:
         """Return a random point, singular values uniform on [1/2, 1], from the manifold's `rng`."""
         m, n = self.shape
-        return random_point(m, n, self.rank, rng=self._rng(), symmetric=self.symmetric)
+        return Point.of(random_point(m, n, self.rank, rng=self._rng(), symmetric=self.symmetric))
 
     def random_tangent_vector(self, point: Any) -> Tangent:
         """Return a random tangent vector of unit length, its direction uniform under the metric, from the `rng`."""
@@ -253,9 +269,9 @@ class FixedRank(Manifold):
 
     # moving
 
-    def retraction(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
+    def retraction(self, point: Any, tangent_vector: Any) -> Point:
         """Return the point reached by a step, by the retraction that the manifold was made with."""
-        return self._step(self.retraction_kind, point, tangent_vector)
+        return Point.of(self._step(self.retraction_kind, point, tangent_vector))
 
     def _step(self, kind: str, point: Any, tangent_vector: Any) -> LowRankMatrix:
         w, z = self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector))
@@ -289,15 +305,30 @@ class FixedRank(Manifold):
 
     def exp(self, point: Any, tangent_vector: Any) -> LowRankMatrix:
         """Return the end of the geodesic, where it is known in closed form; see `geodesics.exponential`."""
-        return exponential(self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector)), self.metric)
+        end = exponential(self.point(point), Tangent(*self._parts("tangent_vector", tangent_vector)), self.metric)
+        return Point.of(end)
 
     def log(self, point_a: Any, point_b: Any) -> Tangent:
         """Return the start velocity of the shortest geodesic, where it is known; see `geodesics.logarithm`."""
-        return logarithm(self.point(point_a), self.point(point_b), self.metric)
+        return cast(Tangent, self._between(logarithm, point_a, point_b))
 
     def dist(self, point_a: Any, point_b: Any) -> float:
-        """Return the distance, where it is known; see `geodesics.distance`."""
-        return distance(self.point(point_a), self.point(point_b), self.metric)
+        """Return the distance, where it is known; see `geodesics.distance`.
+
+        Raises
+        ------
+        NotImplementedError
+            If it is not: NelderMead and ParticleSwarm, which ask for it between any two points, cannot be used then.
+        """
+        return float(self._between(distance, point_a, point_b))
+
+    def _between(self, known: Callable[..., Any], point_a: Any, point_b: Any) -> Any:
+        """Return what is known of two points; say which optimizers need it where it is not."""
+        try:
+            return known(self.point(point_a), self.point(point_b), self.metric)
+        except NotImplementedError as error:
+            hint = "NelderMead and ParticleSwarm need it; use TrustRegions, ConjugateGradient or SteepestDescent."
+            raise NotImplementedError(f"{error} {hint}") from None
 
     def pair_mean(self, point_a: Any, point_b: Any) -> LowRankMatrix:
         """Return the middle of the shortest geodesic, where it is known."""
@@ -308,32 +339,37 @@ class FixedRank(Manifold):
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> Tangent:
         r"""Return the Riemannian gradient of a cost written in (u, s, vt), as automatic differentiation sees it.
 
-        The cost must be computed from the product W = (u * s) @ vt. Then ``du = G V S`` and ``dvt = S U^T G``, so
-        that G V and G^T U are known and no difference of singular values is divided by.
+        The cost must be computed from the product W = (u * s) @ vt, and may use s beside it. With G the derivative in W,
+        ``du = G V S`` and ``dvt = S U^T G``, so that G V and G^T U are known and no difference of singular values is
+        divided by; what ``ds`` has beyond the diagonal of U^T G V is the derivative in s alone, and moves that diagonal.
 
-        Warns
-        -----
-        UserWarning
-            If the derivatives contradict each other: the cost is not computed from the product alone.
+        Raises
+        ------
+        ValueError
+            If the derivatives contradict each other: the cost is none of W.
         """
         _, s, _ = point
-        return self.metric.coefficients(s).apply(self._tangent(self._projected(point, euclidean_gradient)))
+        projected, _ = self._projected(point, euclidean_gradient)
+        return self.metric.coefficients(s).apply(self._tangent(projected))
 
-    def _projected(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> Tangent:
-        """Return the projected gradient from derivatives with respect to (u, s, vt), not symmetrised."""
+    def _projected(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> tuple[Tangent, bool]:
+        """Return the projected gradient from derivatives in (u, s, vt), not symmetrised, and whether s is used alone."""
         u, s, vt = point
         du, ds, dvt = (np.asarray(part) for part in euclidean_gradient)
         gv, gu = du / s, dvt.T / s
         core = u.T @ gv
-        # U^T G V three times: from du, from dvt, and its diagonal from ds
-        gap = np.hypot(np.linalg.norm(core - (vt @ gu).T), np.linalg.norm(np.diag(core) - ds))
-        if gap > _CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds)):
-            warnings.warn(
-                f"The cost must be computed from the product (u * s) @ vt: its derivatives contradict each other by {gap:.2g},"
-                " and the gradient is wrong.",
-                stacklevel=2,
+        own = ds - np.diag(core)
+        # U^T G V twice: from du and from dvt; its diagonal from ds too, unless the cost uses s beside the product
+        scale = _CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds))
+        gap = np.linalg.norm(core - (vt @ gu).T)
+        if gap > scale:
+            raise ValueError(
+                f"`cost` must be computed from the product (u * s) @ vt, and s, but its derivatives contradict each other by"
+                f" {gap:.2g}. Write it as a function of W, or use pymanopt's FixedRankEmbedded."
             )
-        return Tangent(gv - u @ core, core, gu - vt.T @ core.T)
+        beside = bool(np.linalg.norm(own) > scale)
+        moved = core + np.diag(own) if beside else core
+        return Tangent(gv - u @ core, moved, gu - vt.T @ core.T), beside
 
     def euclidean_to_riemannian_hessian(
         self,
@@ -348,7 +384,12 @@ class FixedRank(Manifold):
         gradient's own G V and G^T U they hold all that the Hessian needs.
         """
         w, z = self.point(point), Tangent(*tangent_vector)
-        g = self._projected(point, euclidean_gradient)
+        g, beside = self._projected(point, euclidean_gradient)
+        if beside:
+            raise ValueError(
+                "`cost` must be computed from the product (u * s) @ vt alone for a Hessian, but it uses s beside it."
+                " Use ConjugateGradient or SteepestDescent, or write it as a function of W."
+            )
         (u, s, vt), (ddu, _, ddvt) = w, (np.asarray(part) for part in euclidean_hessian)
         hv = ddu / s  # (D^2 f[Z]) V + (G Z_v) / s
         hu = ddvt.T / s - (g.vp @ z.core + vt.T @ (g.core.T @ z.core)) / s  # (D^2 f[Z])^T U + (G^T U_p) / s

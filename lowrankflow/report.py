@@ -317,6 +317,9 @@ class Report:
         The line for a shell that makes it again.
     given : dict, or None
         The problem as JSON, as ``lowrankflow.Problem.from_dict`` takes it; None for objects in memory.
+    run : dict
+        When it was made, how long that took, on how many threads; shown on the page, and not in the JSON, which is the
+        same whenever the problem is repeated.
     """
 
     command: str
@@ -333,6 +336,7 @@ class Report:
     headline: str = ""
     repeats: str = ""
     given: dict[str, Any] | None = None
+    run: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Claim:
         for claim in self.claims:

@@ -146,7 +146,7 @@ BAD = {
                           "`--depth` must be the number of factors of `network`, got 4 for 2"),
     "compare nothing": (["compare"], "A problem takes one of `--data`, `--inputs` and `--observed`, got none of them"),
     "unknown metric": (["compare", "--inputs", X, "--metrics", "embedded,riemann"],
-                       "`--metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein"),
+                       "`--metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, r3mc, bures-wasserstein"),
     "metric of depth 1": (["compare", "--inputs", X, "--metrics", "2,1"], "`depth` must be greater than 1, got 1"),
     "metric twice": (["compare", "--inputs", X, "--metrics", "2,3,2.0"],
                      "`--metrics` must name each metric once, got depth 2 twice"),

@@ -427,8 +427,8 @@ REFUSED = {
         "`metric` must have coefficients(s), got bool True. Pass an instance: DepthMetric(3)."),
     "not a name": (
         lambda: lrf.compare_metrics(LOSS, START, ["embedded", "deep"]), ValueError,
-        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein, a depth, lambda:NUMBER"
-        " or kappa:NUMBER:..., got 'deep'."),
+        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, r3mc, bures-wasserstein, a depth,"
+        " lambda:NUMBER or kappa:NUMBER:..., got 'deep'."),
     "depth one by number": (
         lambda: lrf.compare_metrics(LOSS, START, [1]), ValueError,
         "`depth` must be greater than 1, got 1."
@@ -469,8 +469,8 @@ REFUSED = {
         "`loss.gradient(start)` must be finite, got a projected gradient of nan under depth 2."),
     "name": (
         lambda: named_metrics("embedded,deep"), ValueError,
-        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, bures-wasserstein, a depth, lambda:NUMBER"
-        " or kappa:NUMBER:..., got 'deep'."),
+        "`metrics` must be one of embedded, scaledgd, twofactor, subspace, polar, mn, r3mc, bures-wasserstein, a depth,"
+        " lambda:NUMBER or kappa:NUMBER:..., got 'deep'."),
     "empty name": (
         lambda: named_metrics("2,,3"), ValueError, "`metrics` must be names separated by commas, got '2,,3'."),
     "ragged table": (

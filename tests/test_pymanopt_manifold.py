@@ -260,14 +260,14 @@ def test_pymanopts_gradient_is_nan_at_ties(rng):
     assert not np.linalg.norm(core - right) < 1e-3 * np.linalg.norm(right)
 
 
-def test_cost_that_is_no_function_of_the_matrix_warns(rng):
+def test_a_cost_that_is_no_function_of_the_matrix_is_refused(rng):
     manifold = FixedRank(5, 4, 2, rng=rng)
 
     @pymanopt.function.autograd(manifold)
     def cost(u, s, vt):
         return anp.sum(u[0] ** 2) + anp.sum((u * s) @ vt)
 
-    with pytest.warns(UserWarning, match="must be computed from the product"):
+    with pytest.raises(ValueError, match=r"^`cost` must be computed from the product .* contradict each other"):
         pymanopt.Problem(manifold, cost).riemannian_gradient(manifold.random_point())
 
 
@@ -506,16 +506,24 @@ def test_autograd_on_positive_semidefinite_matrices_with_a_gradient_that_is_not_
         assert (a - b).norm() < 1e4 * EPS * b.norm()
 
 
-def test_spectral_costs_are_told(rng):
-    """The nuclear norm written as sum(s): du and dvt are zero, and so would be the gradient."""
-    manifold = FixedRank(5, 4, 2, rng=rng)
+@pytest.mark.parametrize("metric", [lrf.EmbeddedMetric(), lrf.DepthMetric(3)], ids=["embedded", "depth 3"])
+@pytest.mark.parametrize("weight", [0.0, 1.0], ids=["s alone", "s beside the product"])
+def test_costs_that_use_singular_values_have_their_gradient(metric, weight, rng):
+    """Against differences along the retraction; a Hessian, which would need more, is refused."""
+    manifold, target = FixedRank(5, 4, 2, metric, rng=rng), rng.standard_normal((5, 4))
 
     @pymanopt.function.autograd(manifold)
     def cost(u, s, vt):
-        return anp.sum(s)
+        return weight * anp.sum(((u * s) @ vt - target) ** 2) + anp.sum(anp.array([1.0, 0.3]) * s**3)
 
-    with pytest.warns(UserWarning, match="must be computed from the product"):
-        pymanopt.Problem(manifold, cost).riemannian_gradient(manifold.random_point())
+    problem = pymanopt.Problem(manifold, cost)
+    w = manifold.random_point()
+    z, gradient = manifold.random_tangent_vector(w), problem.riemannian_gradient(w)
+    h = 1e-5  # the third derivative times h^2, and roundoff over h: 1e-10
+    slope = (problem.cost(manifold.retraction(w, h * z)) - problem.cost(manifold.retraction(w, -h * z))) / (2 * h)
+    assert abs(manifold.inner_product(w, gradient, z) - slope) < 1e-7 * manifold.norm(w, gradient)
+    with pytest.raises(ValueError, match=r"^`cost` must be computed from the product .* alone for a Hessian"):
+        problem.riemannian_hessian(w, z)
 
 
 def test_a_core_at_roundoff_is_no_contradiction(rng):
@@ -530,3 +538,28 @@ def test_a_core_at_roundoff_is_no_contradiction(rng):
 
     z = pymanopt.Problem(manifold, cost).riemannian_gradient(w)
     assert np.linalg.norm(z.core) < 1e-13 and np.linalg.norm(z.up) > 0.1
+
+
+@pytest.mark.parametrize("optimizer", [pymanopt.optimizers.SteepestDescent, pymanopt.optimizers.ConjugateGradient])
+def test_a_product_of_manifolds_is_minimised(optimizer, rng):
+    """Its parts are independent: each ends at its own minimum, from a point that pymanopt draws."""
+    target = rng.standard_normal((5, 4))
+    manifold = pymanopt.manifolds.Product([FixedRank(5, 4, 2, rng=rng), pymanopt.manifolds.Euclidean(3)])
+
+    @pymanopt.function.autograd(manifold)
+    def cost(u, s, vt, x):
+        return anp.sum(((u * s) @ vt - target) ** 2) + anp.sum((x - 1.0) ** 2)
+
+    start = [manifold.manifolds[0].random_point(), rng.standard_normal(3)]
+    end = optimizer(verbosity=0, max_iterations=300).run(pymanopt.Problem(manifold, cost), initial_point=start)
+    best = np.linalg.svd(target, compute_uv=False)[2:] ** 2  # what rank 2 cannot have
+    assert abs(end.cost - best.sum()) < 1e-6 * np.sum(target**2)  # both stop at gradients of 1e-6
+    w, x = end.point
+    assert len(w) == 3 and w[0].shape == (5, 2) and w[1] is w.s and np.allclose(x, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", [pymanopt.optimizers.NelderMead, pymanopt.optimizers.ParticleSwarm])
+def test_optimizers_that_need_distances_say_so(optimizer, rng):
+    problem = FixedRank(5, 4, 2, rng=rng).problem(lrf.losses.LeastSquares(np.eye(4), rng.standard_normal((5, 4))))
+    with pytest.raises(NotImplementedError, match="NelderMead and ParticleSwarm need it; use TrustRegions"):
+        optimizer(verbosity=0).run(problem)

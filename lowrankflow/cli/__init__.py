@@ -67,7 +67,7 @@ def _carry_out(args: argparse.Namespace, options: Mapping[str, str]) -> int:
             except Interrupted as interrupted:
                 report, status = interrupted.report, INTERRUPTED
                 print("lowrankflow: interrupted; what was computed follows.", file=sys.stderr)
-            report.environment |= {
+            report.run = {
                 "threads": str(threads),
                 "date": f"{began:%Y-%m-%d %H:%M}",
                 "duration": f"{time.monotonic() - clock:.3g} s",

@@ -67,7 +67,7 @@ def to_html(report: Report, *, pictures: Mapping[str, Picture] | None = None) ->
             report=report,
             overview=overview,
             figures=list(zip(report.figures, drawn, strict=True)),
-            environment={"lowrankflow": report.version or None, **report.environment},
+            environment={"lowrankflow": report.version or None, **report.environment, **report.run},
         )
     )
 

@@ -217,10 +217,10 @@ def test_at_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--verify", "--data", "iris", "--depth", "3"], "`verify` draws its own problems, got --data, --depth."),
-        (["--points", "30"], "`points` is of --verify"),
-        (["--verify", "--points", "3"], "`points` must be at least 20, got 3."),
-        (["--explain", "x"], "`claim` must be one of landscape critical, "),
+        (["--verify", "--data", "iris", "--depth", "3"], "`--verify` draws its own problems, got --data, --depth."),
+        (["--points", "30"], "`--points` is of --verify"),
+        (["--verify", "--points", "3"], "`--points` must be at least 20, got 3."),
+        (["--explain", "x"], "`--explain` must be one of landscape critical, "),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, says, capsys):

@@ -139,10 +139,10 @@ def test_at_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["--steps", "5"], "`steps` are updates of descent, got 5 without it. Add --descent."),
-        (["--descent", "--rtol", "1e-6"], "`rtol` is of flows, got 1e-06 for descent. Use --steps."),
-        (["--descent", "--steps", "0"], "`steps` must be at least 1, got 0."),
-        (["--descent", "--loss", "huber"], "`loss` must be the square loss, for which the theorem is"),
+        (["--steps", "5"], "`--steps` are updates of descent, got 5 without it. Add --descent."),
+        (["--descent", "--rtol", "1e-6"], "`--rtol` is of flows, got 1e-06 for descent. Use --steps."),
+        (["--descent", "--steps", "0"], "`--steps` must be at least 1, got 0."),
+        (["--descent", "--loss", "huber"], "`--loss` must be the square loss, for which the theorem is"),
         (["--descent", "--preprocess", "none", "--data", "digits"], "inputs of full row rank, got rank 61 of 64"),
     ],
 )
@@ -204,4 +204,4 @@ def test_a_report_of_descent_repeats_itself(tmp_path, capsys):
     assert a == b and a["repeats"].endswith("--seed 3 --descent --steps 37") and a["problem"]["steps"] == 37
     assert "descent" not in lrf.Problem(data="iris").to_dict()
     argv = ["verify", "--problem", str(tmp_path / "a.json"), "--rtol", "1e-6"]
-    assert cli.main(argv) == 2 and "`rtol` is of flows" in capsys.readouterr().err
+    assert cli.main(argv) == 2 and "`--rtol` is of flows" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_auto_reaches_critical_points_of_stiff_small_problems():
     Control: stabilised steps spend the same 30 000 gradients on a fifth of them and more.
     """
     ends = []
-    for seed in range(16):
+    for seed in range(8):
         rng = np.random.default_rng(seed)
         m, n = rng.integers(1, 6, 2)
         rank, depth, kappa = int(rng.integers(1, min(m, n) + 1)), int(rng.integers(2, 5)), 10.0 ** rng.uniform(3, 6)

@@ -103,7 +103,7 @@ def test_auto_reaches_critical_points_of_stiff_small_problems():
         y = rng.standard_normal((m, n)) @ x
         start = lrf.random_point(m, n, rank, rng=rng, singular_values=np.full(rank, 0.5))
         rtol = 10.0 ** -rng.integers(3, 10)
-        for kind in (lrf.losses.LeastSquares, WithoutHessian) if seed % 8 == 0 else (lrf.losses.LeastSquares,):
+        for kind in (lrf.losses.LeastSquares, WithoutHessian) if seed < 2 else (lrf.losses.LeastSquares,):
             loss = kind(x, y)
             gtol = 1e-8 * lrf.project(start, loss.gradient(start)).norm()
             for flow, w in (

@@ -60,6 +60,15 @@ def test_the_numbers_are_those_of_dense_formulas(rng):
     assert training["step over it"][0] == pytest.approx(1e-3 * training["sharpness"][0] / 2)
     assert training["moved"][0] == pytest.approx(np.linalg.norm(flat(net) - flat(first)) / np.linalg.norm(flat(first)))
     assert 0 < training["drift of the imbalances"][0] < 0.1  # of the order of the step
+    kernel = numbers(report, "kernel")
+    eye3, eye4 = np.eye(3), np.eye(4)
+    k = np.kron(w3 @ w2 @ w2.T @ w3.T, eye4) + np.kron(w3 @ w3.T, w1.T @ w1) + np.kron(eye3, w1.T @ w2.T @ w2 @ w1)
+    assert kernel["trace"][0] == pytest.approx(np.trace(k))
+    assert kernel["alike"][0] == pytest.approx(np.trace(k) ** 2 / np.linalg.norm(k) ** 2)
+    assert kernel["largest"][0] == pytest.approx(np.linalg.eigvalsh(k)[-1])
+    a1, a2, a3 = first.factors
+    k0 = np.kron(a3 @ a2 @ a2.T @ a3.T, eye4) + np.kron(a3 @ a3.T, a1.T @ a1) + np.kron(eye3, a1.T @ a2.T @ a2 @ a1)
+    assert kernel["moved"][0] == pytest.approx(np.linalg.norm(k - k0) / np.linalg.norm(k0))
     # the theorem's metric against the network's own operator, by their definitions
     g = loss.gradient(net) @ np.eye(4)
     own = w3 @ w2 @ w2.T @ w3.T @ g + w3 @ w3.T @ g @ w1.T @ w1 + g @ w1.T @ w2.T @ w2 @ w1

@@ -16,6 +16,7 @@ from .. import columns, validation
 from ..descent import step_bound
 from ..geometry import sharpness
 from ..gradients import end_to_end_operator, riemannian_gradient
+from ..kernels import tangent_kernel
 from ..landscape import Place, classify, escape, learning_coefficient, width_condition
 from ..landscape.places import NON_STRICT, STRICT
 from ..losses import Loss, facts
@@ -37,6 +38,8 @@ _LEAD = (
 )
 _BALANCED = 1e-6  # relative imbalance of factors that were balanced but for roundoff of single precision
 _SHOWN = 12  # modes in the table
+_SMALL = 400  # entries of W up to which the kernel's eigenvalues are told
+_LAZY = 0.1  # of the norm of the kernel: a move that is called small
 _ALIGNED = 0.99
 _NEAR = 1.0  # gradient over the size of its terms, beyond which no critical point is near
 
@@ -138,7 +141,7 @@ def diagnose(
     -------
     Report
         ``report.headline`` is the letter, a finding a line; ``report.tables`` hold the numbers: "chain", "joints", "modes" of the
-        square loss, "training", "theorems". Nothing is claimed: `verify_equivalence` and `place_report` do.
+        square loss, "kernel", "training", "theorems". Nothing is claimed: `verify_equivalence` and `place_report` do.
 
     Raises
     ------
@@ -171,7 +174,7 @@ def diagnose(
     it = _Patient(network, loss, initial, step_size, int(validation.as_rng(rng).integers(2**63)))
     report = Report("diagnosis", _problem(it, about), title=_TITLE, lead=_LEAD)
     letter: list[str] = []
-    parts = (_of_ranks, _of_balance, _of_modes, _of_landscape, _of_training, _of_theorems)
+    parts = (_of_ranks, _of_balance, _of_modes, _of_landscape, _of_kernel, _of_training, _of_theorems)
     for i, part in enumerate(parts):
         tell(part.__name__.removeprefix("_of_"), i / len(parts))
         found, tables = part(it)
@@ -306,6 +309,32 @@ def _of_landscape(it: _Patient) -> Found:
         f" model of as many parameters has {half:g}."
     )
     return found, []
+
+
+def _of_kernel(it: _Patient) -> Found:
+    """The neural tangent kernel, and how far it is from that of the start."""
+    kernel, size = tangent_kernel(it.network), it.network.shape[0] * it.network.shape[1]
+    trace, norm = kernel.trace(), kernel.norm()
+    alike = (trace / norm) ** 2 if norm > 0 else 0.0
+    rows: list[tuple[Cell, ...]] = [
+        ("trace", trace, "sum of the eigenvalues"),
+        ("alike", alike, f"(tr K)^2 / ||K||^2: as if so many of the {size} eigenvalues were equal and the others zero"),
+    ]
+    if size <= _SMALL:
+        values = kernel.eigenvalues()
+        rows += [("largest", float(values[0]), "eigenvalue"), ("least", float(max(values[-1], 0.0)), "eigenvalue")]
+    found = [f"The tangent kernel has the spread of {alike:.3g} equal eigenvalues of {size}."]
+    if it.initial is not None:
+        first = tangent_kernel(it.initial)
+        moved, cosine = kernel.distance(first), kernel.alignment(first)
+        rows += [
+            ("moved", moved, "distance from the kernel of the start, over its norm"),
+            ("alignment", cosine, "cosine of both kernels"),
+        ]
+        kind = "lazy" if moved < _LAZY else "rich"
+        found[0] = f"{found[0][:-1]}; since the start it has moved by {moved:.3g} of its norm: {kind} training."
+    caption = "K(Z), by which W' = -K(grad L), whatever the loss."
+    return found, [Table("kernel", "The tangent kernel", caption, ("number", "value", "what it is"), tuple(rows))]
 
 
 def _of_training(it: _Patient) -> Found:

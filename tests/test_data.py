@@ -555,7 +555,7 @@ FILES = [
      "`values` must not be empty, got shape (0, 1)."),
     ("observed", "f.mtx", b"%%MatrixMarket matrix coordinate real general\n2 2 1\n0 1 5\n",
      "`rows` must lie between 0 and 1, got -1 .. -1."),
-    ("factors", "f.npy", npy(np.eye(2)), "`factors` must end in .npz, got 'f.npy'."),
+    ("factors", "f.npy", npy(np.eye(2)), "`factors` must end in .npz or .safetensors or .pt or .pth, got 'f.npy'."),
     ("factors", "f.npz", b"PK\x03\x04", "`factors" + NPZ + "(..."),
     ("factors", "f.npz", npz(), "`factors` must be arrays W1, W2, ..., got no arrays in 'f.npz'." + SAVE),
     ("factors", "f.npz", npz(W1=np.eye(2), bias=np.eye(2)),

@@ -279,3 +279,32 @@ def test_a_run_at_the_command_line(tmp_path, monkeypatch, capsys):
     assert cli.main(["verify", "--problem", "a.json", "--quiet"]) == 2  # another run
     assert "`--run` must be what the problem names" in capsys.readouterr().err
     assert cli.main(["verify", *line, "--quiet"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+def test_weights_of_torch_are_read_and_nothing_is_run(kind, tmp_path, rng):
+    """Twelve layers, whose names sort as texts in another order; a damaged file, biases, and a pickle that is no weights."""
+    factors = [rng.standard_normal((j % 3 + 2, (j + 2) % 3 + 2)) for j in range(12)]
+    file, damaged, biased = (tmp_path / f"{name}.{kind}" for name in ("net", "damaged", "biased"))
+    state = {f"{j}.weight": f for j, f in enumerate(factors)}
+    if kind == "safetensors":
+        numpy = pytest.importorskip("safetensors.numpy")
+        save = numpy.save_file
+    else:
+        torch = pytest.importorskip("torch")
+
+        def save(arrays, path):
+            torch.save({name: torch.tensor(a) for name, a in arrays.items()}, path)
+
+        torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+        with pytest.raises(ValueError, match=r"`factors` must be weights of linear layers .* got 'module\.pt'"):
+            lrf.data.read_factors(tmp_path / "module.pt")
+    save(state, file)
+    for found, want in zip(lrf.data.read_factors(file), factors, strict=True):
+        np.testing.assert_array_equal(found, want)
+    damaged.write_bytes(b"no weights")
+    save({**state, "0.bias": np.ones(2)}, biased)
+    for path, says in ((damaged, f"got 'damaged.{kind}'"), (biased, "must have no biases, got '0.bias'")):
+        with pytest.raises(ValueError, match="`factors` must be weights of linear layers") as caught:
+            lrf.data.read_factors(path)
+        assert says in str(caught.value) and "\n" not in str(caught.value)

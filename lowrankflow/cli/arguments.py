@@ -262,7 +262,11 @@ def _add_loss(problem: argparse._ArgumentGroup) -> None:
 
 
 def _add_network(problem: argparse._ArgumentGroup) -> None:
-    problem.add_argument("--factors", metavar="FILE", help="your own trained factors, .npz with W1, W2, ...")
+    problem.add_argument(
+        "--factors",
+        metavar="FILE",
+        help="your own trained factors: .npz, .safetensors or .pt",
+    )
     _add_loss(problem)
     problem.add_argument("--depth", type=_depth, help="number of factors N: 2, 3, ... (default 3)")
     problem.add_argument(

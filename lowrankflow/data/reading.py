@@ -17,7 +17,7 @@ from scipy import sparse
 
 from .. import validation
 from ..files import require_file
-from ..foreign import as_array
+from ..foreign import as_array, from_torch
 from ..matrices.requirements import require_factors
 from ..validation import Array, reason
 from .tables import Table, choose, require_complete, table_of_frame
@@ -36,6 +36,33 @@ _EXACTLY: dict[str, dict[str, Any]] = {"read_json": {"precise_float": True}}
 _CALLED = {  # arrays of an archive that holds several
     "inputs": ("x", "inputs", "data", "features"), "targets": ("y", "targets", "labels"), "observed": ("x", "data"),
 }  # fmt: skip
+
+
+_WEIGHTS = (".safetensors", ".pt", ".pth")
+_TORCH = 'Run: pip install "lowrankflow[torch]"'
+
+
+def _weights(name: str, file: Path) -> list[Array]:
+    """Return the weights in a file of torch, of which nothing is run; numbers in their names are sorted as numbers."""
+    what = "weights of linear layers without biases, as torch.save(model.state_dict(), file) writes them"
+    try:
+        if file.suffix.lower() == ".safetensors":
+            state: Any = import_module("safetensors.numpy").load_file(file)
+        else:
+            state = import_module("torch").load(file, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise ImportError(f"`{name}` in a {file.suffix} file needs {error.name}. {_TORCH}") from None
+    except Exception:  # of kinds of their own, with advice how to run what would run code
+        raise ValueError(f"`{name}` must be {what}, got {file.name!r}: damaged, or something else.") from None
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"`{name}` must be {what}, got {validation.describe(state)} in {file.name!r}.")
+    order = sorted(
+        state, key=lambda key: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(key))]
+    )
+    try:
+        return from_torch({key: state[key] for key in order})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"`{name}` must be {what}, got {file.name!r} ({reason(error)}).") from None
 
 
 def _suffix(name: str, file: Path, *allowed: str) -> str:
@@ -368,9 +395,9 @@ def read_factors(path: str | os.PathLike[str]) -> list[Array]:
     Parameters
     ----------
     path : path
-        A .npz file with arrays ``W1, W2, ...`` (or ``factor_1, factor_2, ...``), or as
-        ``numpy.savez(file, *factors)`` writes it: ``arr_0, arr_1, ...``. Numbers are sorted as
-        numbers, so W10 follows W9.
+        A .npz file with arrays ``W1, W2, ...`` (or ``factor_1, factor_2, ...``), or as ``numpy.savez(file, *factors)`` writes
+        it: ``arr_0, arr_1, ...``; or a .safetensors file, or a .pt or .pth file of a state dict, with the weights of linear
+        layers without biases. Numbers in names are sorted as numbers, so W10 follows W9.
 
     Returns
     -------
@@ -385,7 +412,8 @@ def read_factors(path: str | os.PathLike[str]) -> list[Array]:
     """
     name = "factors"
     file = require_file(name, path)
-    _suffix(name, file, ".npz")
+    if _suffix(name, file, ".npz", *_WEIGHTS) in _WEIGHTS:
+        return list(require_factors(_weights(name, file), low=2))
     arrays = _read_npz(name, file)
     found = {key: re.fullmatch(r"(W_?|factor_?)([1-9]\d*)|(arr_)(0|[1-9]\d*)", key) for key in arrays}
     kinds = {(match[1] or match[3]) if match else None for match in found.values()}

@@ -39,7 +39,6 @@ _CALLED = {  # arrays of an archive that holds several
 
 
 _WEIGHTS = (".safetensors", ".pt", ".pth")
-_TORCH = 'Run: pip install "lowrankflow[torch]"'
 
 
 def _weights(name: str, file: Path) -> list[Array]:
@@ -51,7 +50,10 @@ def _weights(name: str, file: Path) -> list[Array]:
         else:
             state = import_module("torch").load(file, map_location="cpu", weights_only=True)
     except ImportError as error:
-        raise ImportError(f"`{name}` in a {file.suffix} file needs {error.name}. {_TORCH}") from None
+        extra = "safetensors" if file.suffix.lower() == ".safetensors" else "torch"
+        raise ImportError(
+            f'`{name}` in a {file.suffix} file needs {error.name}. Run: pip install "lowrankflow[{extra}]"'
+        ) from None
     except Exception:  # of kinds of their own, with advice how to run what would run code
         raise ValueError(f"`{name}` must be {what}, got {file.name!r}: damaged, or something else.") from None
     if not isinstance(state, dict) or not state:

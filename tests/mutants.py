@@ -84,8 +84,8 @@ MUTANTS = [
     ),
     Mutant(
         "difference-sign",
-        "np.hstack([self.left, -left])",
-        "np.hstack([self.left, left])",
+        "return self._plus(other, -1.0)",
+        "return self._plus(other, 1.0)",
         "test_matrices.py::test_product_arithmetic",
     ),
     Mutant("rebalanced-frames", "new = p @ qt", "new = p", "test_matrices.py::test_rebalanced_is_idempotent"),
@@ -283,8 +283,8 @@ MUTANTS = [
     ),
     Mutant(
         "polynomial-even-turn",
-        "np.add(vp if lower is None else vp @ lower, v @ turn, out=dv)",
-        "np.subtract(vp if lower is None else vp @ lower, v @ turn, out=dv)",
+        "symmetric @ (lower @ t), vp @ lower + v @ turn)",
+        "symmetric @ (lower @ t), vp @ lower - v @ turn)",
         "test_charts.py::test_velocity_is_the_product_rule",
     ),
     Mutant(
@@ -490,6 +490,48 @@ MUTANTS = [
         "test_flow.py::test_callback_sees_progress",
     ),
     # -- the books of a run ------------------------------------------------------------------------------------------
+    Mutant(
+        "jet-product",
+        "slope = _after(self.slope, other.value) + _before(self.value, other.slope)",
+        "slope = _after(self.slope, other.value)",
+        "test_charts.py::test_jacobians",
+    ),
+    Mutant(
+        "hessian-believed",
+        "return bool(np.linalg.norm(found - change) <= room)",
+        "return True",
+        "test_solvers.py::test_a_wrong_hessian_does_no_harm_to_a_flow_that_needs_none",
+    ),
+    Mutant(
+        "implicit-for-good",
+        "return self._to_explicit(choice, solver.t, z) if choice.votes == 2 else choice",
+        "return choice",
+        "test_solvers.py::test_auto_leaves_equations_where_they_gain_nothing",
+    ),
+    Mutant(
+        "blocks-of-one-side",
+        "gu += g[rows].T @ u[rows]",
+        "gu = g[rows].T @ u[rows]",
+        "test_gradients.py::test_both_sides_are_two_products",
+    ),
+    Mutant(
+        "replay-of-one-update",
+        "path = gradient_descent(self.loss, net, step_size=h, steps=count, keep_every=count)",
+        "path = gradient_descent(self.loss, net, step_size=h, steps=1)",
+        "test_diagnosis.py::test_a_run_of_descent_is_followed",
+    ),
+    Mutant(
+        "run-without-correction",
+        "return self._along(ModifiedFlow(self.loss, self.step),",
+        "return self._along(ModifiedFlow(self.loss, 2 * self.step),",
+        "test_diagnosis.py::test_a_run_of_descent_is_followed",
+    ),
+    Mutant(
+        "diagnosis-of-the-smaller-norm",
+        "scales = [max(a, b) for a, b in pairwise(tops)]",
+        "scales = [min(a, b) for a, b in pairwise(tops)]",
+        "test_diagnosis.py::test_the_numbers_are_those_of_dense_formulas",
+    ),
     Mutant(
         "remembered-elsewhere",
         "return self._last is not None and self._last[0] is y\n\n    def motion",

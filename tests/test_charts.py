@@ -82,7 +82,7 @@ def test_velocity_of_the_singular_frame(chart, metric, case, rng):
     assert np.abs(2 * got - want).max() > 100 * bound  # control: another clock
 
 
-@every_pair(chart=CHARTS, depth=DEPTHS, case=TAME_STARTS)
+@every_pair(chart=CHARTS, depth=[*DEPTHS, 4, 6], case=TAME_STARTS)  # even depths of the polynomial chart beyond 2 too
 def test_velocity_is_the_product_rule(chart, depth, case, rng):
     """Whole depth, all charts, and an oracle that knows no coefficients."""
     w, loss = case.draw(rng), completion(case.m, case.n, rng)

@@ -711,6 +711,20 @@ class Circle:
         return False
 
 
+def test_a_chart_that_measures_w_too_still_works():
+    """As charts of users did before: (W, Moment), with a warning."""
+
+    class Former(Circle):
+        def measure(self, y):
+            return self.point(y), super().measure(y)
+
+    flow = lrf.RiemannianFlow(lrf.losses.LeastSquares(np.eye(1), np.ones((2, 1))), EMBEDDED)
+    start = lrf.LowRankMatrix([[1.0], [0.0]], [1.0], [[1.0]])
+    with pytest.warns(DeprecationWarning, match="returns a Moment alone"):
+        path = lrf.integrate(flow, start, t_span=(0, 1), chart=Former())
+    assert path.loss.tolist() == lrf.integrate(flow, start, t_span=(0, 1), chart=Circle()).loss.tolist()
+
+
 def test_drift_is_repaired_only_when_large():
     """Above 10 rtol the state is repaired and the solver restarted; the largest defect stays near that."""
     flow = lrf.RiemannianFlow(lrf.losses.LeastSquares(np.eye(1), np.ones((2, 1))), EMBEDDED)

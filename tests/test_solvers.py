@@ -1,6 +1,7 @@
 """The choice of a method, runs to the limit, and the saddles on the way."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +81,59 @@ def test_auto_solves_equations_where_unknowns_are_few(n, rank, rtol):
     assert difference(few.points[-1], want).norm() < 20 * rtol * want.norm()
     loose = last(*stiff(1e4, n=20, rank=4, kind=lrf.losses.LeastSquares), 3e3, method="auto", rtol=1e-5)
     assert "BDF" not in loose.method
+
+
+def test_auto_leaves_equations_where_they_gain_nothing():
+    """Steps that are no longer than explicit ones could be: back to DOP853, after two looks."""
+    solver = SimpleNamespace(t_old=0.0, t=1.0, y=np.ones(2), J=np.diag([-1.0, -0.5]))
+    automatic = solvers.Automatic(1e-8, 2)
+    choice = replace(automatic.first(), name="BDF")
+    for _ in range(20):
+        choice = automatic.judge(choice, solver)
+    assert choice.name == "DOP853" and "no longer stiff, h rho = " in choice.label and choice.returns == 1
+    solver.J = np.diag([-100.0, -0.5])  # control: steps that no explicit method could take
+    choice = replace(automatic.first(), name="BDF")
+    for _ in range(60):
+        choice = automatic.judge(choice, solver)
+    assert choice.name == "BDF"
+
+
+def raises(z):
+    raise RuntimeError("not written yet")
+
+
+#: what a user may have written as a Hessian, of X X^T = C: whether it is that of the gradient
+HESSIANS = {
+    "product": (lambda z, c: z @ c, True),
+    "to_dense": (lambda z, c: z.to_dense() @ c, True),
+    "minus": (lambda z, c: -(z.to_dense() @ c), False),
+    "a tenth": (lambda z, c: 0.1 * (z.to_dense() @ c), False),
+    "zero": (lambda z, c: np.zeros(z.shape), False),
+    "nan": (lambda z, c: np.full(z.shape, np.nan), False),
+    "raises": (lambda z, c: raises(z), False),
+}
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+def test_a_wrong_hessian_does_no_harm_to_a_flow_that_needs_none(name):
+    """By the right ones "auto" solves equations; by others it goes on as without, to the same bits."""
+    flow, start = stiff(1e4, n=6, rank=2, kind=lrf.losses.LeastSquares)
+    c, (make, right) = flow.loss.hessian(start, np.eye(6)), HESSIANS[name]
+
+    class Own:
+        shape, value, gradient = flow.loss.shape, staticmethod(flow.loss.value), staticmethod(flow.loss.gradient)
+        hessian = staticmethod(lambda w, z: make(z, c))
+
+    class Without(Own):
+        hessian = None
+
+    sides = ((lrf.RiemannianFlow, flow.metric, start), (lrf.FactorFlow, None, lrf.LinearNetwork.balanced(start, 3)))
+    for kind, metric, w in sides:
+        own, without = (
+            last(kind(loss) if metric is None else kind(loss, metric), w, 1e3, rtol=1e-5) for loss in (Own(), Without())
+        )
+        assert own.status is lrf.Status.FINISHED and ("BDF" in own.method) is right
+        assert (own.loss[-1] == without.loss[-1]) is not right
 
 
 @pytest.mark.parametrize("kind", ["BDF", "Radau", "LSODA"])

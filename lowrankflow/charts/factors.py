@@ -112,7 +112,7 @@ class _FactorSystem:
         self.y0 = np.concatenate([f.ravel() for f in start.factors])
         self._imbalances = start.imbalances()
         self._last: tuple[Array, Array] | None = None  #: where the last gradient was asked for, and minus it
-        small = len(start.factors) > 1 and affordable(self._facts, self.y0.size)
+        small = len(start.factors) > 1 and affordable(self._facts, start, self.y0.size)
         self.jacobian: Callable[[Array], Array] | None = self._jacobian if small else None
 
     def velocity(self, t: float, y: Array) -> Array:

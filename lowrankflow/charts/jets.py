@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..losses import LossFacts
-from ..matrices import Product
+from ..matrices import Matrix, Product
 from ..operators import MatrixLike
 from ..validation import Array
 
@@ -80,10 +80,31 @@ def _before(a: MatrixLike, slope: Array) -> Array:
     return (a @ slope.reshape(k, b * d)).reshape(-1, b, d)
 
 
-def affordable(loss: LossFacts, unknowns: int) -> bool:
-    """Return whether there is a Jacobian, and no array of it is large."""
+def affordable(loss: LossFacts, start: Matrix, unknowns: int) -> bool:
+    """Return whether there is a Jacobian, no array of it is large, and the Hessian it is made of is that of the gradient.
+
+    That is tried at the start along one direction, because a solver with a wrong Jacobian creeps, and one that raises ends
+    a run that needs no Hessian.
+    """
     m, n = loss.loss.shape
-    return loss.hessian is not None and m * n * unknowns <= _MOST
+    if loss.hessian is None or m * n * unknowns > _MOST:
+        return False
+    left, right = start.split()
+    a, b = np.cos(np.arange(1.0, m + 1))[:, None], np.cos(np.arange(1.0, n + 1) ** 2)[:, None]
+    with np.errstate(all="ignore"):
+        h = 1e-4 * (float(np.linalg.norm(left @ (right @ b))) or 1.0) / float(np.linalg.norm(a) * np.linalg.norm(b))
+        try:
+            plus, minus = (
+                loss.loss.gradient(Product(np.hstack([left, sign * h * a]), np.vstack([right, b.T]))) @ b
+                for sign in (1, -1)
+            )
+            found = loss.hessians(Product(left, right), (a @ b.T)[:, :, None])[:, :, 0] @ b
+        except Exception:  # a method of the user's may raise anything
+            return False
+        change = (plus - minus) / (2 * h)
+        # a hundredth for the third derivative, and the roundoff of the difference
+        room = 1e-2 * np.linalg.norm(change) + 1e-12 * np.linalg.norm(plus) / h
+        return bool(np.linalg.norm(found - change) <= room)
 
 
 def jacobian(

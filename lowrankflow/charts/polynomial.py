@@ -87,7 +87,7 @@ class _PolynomialSystem(FrameSystem):
         if not self._odd:
             self._frame = _EvenFrame(start.shape, start.rank, depth, False)
             self.point = self._frame.point
-        self.jacobian = self._jacobian if affordable(self._loss_facts, self.y0.size) else None
+        self.jacobian = self._jacobian if affordable(self._loss_facts, start, self.y0.size) else None
 
     def velocity(self, t: float, y: Array) -> Array:
         return self._moved(y, self.loss.gradient)

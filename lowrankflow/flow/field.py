@@ -98,7 +98,12 @@ class Field:
 
         def counted(t: float, y: Array) -> Array:
             self.nfev += 1
-            return cast(Array, known(y))
+            self.evaluating = True
+            found: Array = known(y)
+            self.evaluating = False
+            if not np.isfinite(found).all():
+                self._not_finite[1] = True
+            return found
 
         return counted
 

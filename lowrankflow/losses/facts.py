@@ -81,12 +81,13 @@ class LossFacts:
         return None if value is None else validation.require_number("loss.curvature", value)
 
     def hessians(self, w: MatrixOrArray, zs: Array) -> Array:
-        """Return the Hessian applied to each of D directions, (m, n, D); at once where the loss says it ``stacks``."""
+        """Return the Hessian applied to each of D directions, (m, n, D); at once where the loss takes stacks of them."""
         assert self.hessian is not None
         if self.hessian_of_stacks:
             return np.moveaxis(np.asarray(self.hessian(w, np.moveaxis(zs, 2, 0))), 0, 2)
         eye = np.eye(zs.shape[1])
-        return np.stack([self.hessian(w, zs[:, :, d]) @ eye for d in range(zs.shape[2])], axis=2)
+        directions = (Product._trusted(zs[:, :, d], eye) for d in range(zs.shape[2]))  # what answers all that W does
+        return np.stack([self.hessian(w, z) @ eye for z in directions], axis=2)
 
     @cached_property
     def spectrum(self) -> Spectrum | None:

@@ -205,6 +205,8 @@ def _without_the_first_factor(right: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrong(net: Any, egrad: Any) -> Any:
         first = net.factors[0]
+        if not isinstance(first, np.ndarray):  # jets, of which Jacobians are made: they only say how to step
+            return right(net, egrad)
         other = lrf.LinearNetwork([np.linalg.norm(first, 2) * np.eye(*first.shape), *net.factors[1:]])
         return [*right(net, egrad)[:-1], right(other, egrad)[-1]]
 
@@ -363,10 +365,10 @@ _LIST = [
     Fault("gradient transposed on the Riemannian side", ("trajectory",),
           lambda: method(lrf.SingularFrame, "bind", _transposed_gradient), applies=square),
     Fault("projection in swapped frames", ("pointwise",),
-          lambda: everywhere(gradients.project, _swapped_projection), applies=square),
-    Fault("projection that forgets a term", ("pointwise",), lambda: everywhere(gradients.project, _forgetful_projection)),
+          lambda: everywhere(gradients.projected, _swapped_projection), applies=square),
+    Fault("projection that forgets a term", ("pointwise",), lambda: everywhere(gradients.projected, _forgetful_projection)),
     Fault("gradient of W_N without the factor W_1", ("gradient", "pointwise", "conservation"),
-          lambda: everywhere(gradients.pullback, _without_the_first_factor), applies=lambda p: min(p.shape) > 1),
+          lambda: everywhere(gradients.pulled_back, _without_the_first_factor), applies=lambda p: min(p.shape) > 1),
     Fault("horizontal lift times 1.001", ("lift",),
           lambda: everywhere(gradients.horizontal_lift, lambda right: lambda *args, **o: [1.001 * e for e in right(*args, **o)])),
     Fault("balanced factors 1 % off, unseen", ("pointwise", "trajectory", "factor_spectrum"), slightly_unbalanced),

@@ -1,10 +1,10 @@
 """Matrices that are never formed, networks, tangent vectors, and what each of them has to be."""
 
 from .factorisations import thin_qr, thin_svd
+from .network import LinearNetwork
 from .protocol import Matrix, MatrixOrArray
 from .representations import (
     EPS,
-    LinearNetwork,
     LowRankMatrix,
     Product,
     Tangent,

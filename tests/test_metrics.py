@@ -168,6 +168,18 @@ def test_differences_of_the_other_coefficients(metric, exact, s):
     np.testing.assert_allclose(got, want, rtol=10 * EPS, atol=1e-22 / min(s) ** 2)  # ties are parted by 1e-25
 
 
+@pytest.mark.parametrize("s", [(1.2, 0.7, 0.3), (1.0, 1.0, 0.5), (0.8, 0.8 * (1 - 1e-12), 3e-9), (0.7,), (3e8, 1e-8)])
+def test_differences_of_a_mix(s):
+    """R3MC: mix / (s_i s_k) = -2 / (s_i^2 + s_k^2), from its coefficients too."""
+    metric, s = lrf.metrics.R3MCMetric(), np.array(s)
+    exact = lambda a, b: -2 / (a**2 + b**2) if a * b else mpmath.mpf(0)  # noqa: E731
+    with mpmath.workdps(120):
+        want = differences_by_definition(exact, s)[:-1, :-1, :-1]
+    np.testing.assert_allclose(metric.mix_differences(s), want, rtol=10 * EPS, atol=0)
+    own = metric.coefficients(s).mix / (s[:, None] * s)
+    np.testing.assert_allclose(own, -2 / (s[:, None] ** 2 + s**2), rtol=10 * EPS, atol=0)
+
+
 @pytest.mark.parametrize("depth", [2.7, 3, 20])
 def test_naive_differences_fail(depth):
     """Control of the three tests above: the quotient of differences loses its digits where the values are close."""

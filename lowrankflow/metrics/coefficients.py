@@ -138,7 +138,9 @@ class Metric(Protocol):
         (up/s, vp/s), the speeds of the singular frames, where 0/0 has a limit.
     ``differences(s)``
         The divided differences (c_ik - c_jk) / (s_i^2 - s_j^2) of the coefficients, (k + 1, k + 1, k + 1), the last index
-        for s = 0: the exact Riemannian Hessian and geodesics need them.
+        for s = 0: the exact Riemannian Hessian and geodesics need them. The core must be symmetric.
+    ``mix_differences(s)``
+        Beside them, where there is a mix: those of f_ik = mix_ik / (s_i s_k), (f_ik - f_jk) / (s_i^2 - s_j^2), (k, k, k).
     ``flat_coordinates(s)``, ``from_flat_coordinates(x)``
         Coordinates of the singular values in which the geodesics between aligned matrices are straight lines, and back.
     ``name``

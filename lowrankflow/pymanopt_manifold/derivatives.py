@@ -17,6 +17,7 @@ from ..validation import Array
 __all__ = ["embedded_hessian_from_parts", "motion_of_parts", "projected_gradient_from_parts"]
 
 _CONTRADICTION = 1e-4  #: over the whole gradient: roundoff reaches it where that has fallen to 1e-12 of its terms
+_VANISHED = 1e-8  #: absolute, as the 1e-6 at which pymanopt's optimizers stop: TrustRegions goes on to roundoff from there
 
 
 def motion_of_parts(w: LowRankMatrix, z: Tangent) -> list[Array]:
@@ -36,14 +37,14 @@ def projected_gradient_from_parts(w: LowRankMatrix, gradient: Sequence[ArrayLike
     Raises
     ------
     ValueError
-        If the derivatives contradict each other: the cost is none of W.
+        If the derivatives contradict each other: the cost is none of W. Below 1e-8 they are not judged.
     """
     du, ds, dvt = (np.asarray(part) for part in gradient)
     gv, gu = du / w.s, dvt.T / w.s
     core = w.u.T @ gv
     own = ds - np.diag(core)
     # U^T G V twice: from du and from dvt; its diagonal from ds too, unless the cost uses s beside the product
-    scale = _CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds))
+    scale = max(_CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds)), _VANISHED)
     gap = np.linalg.norm(core - (w.vt @ gu).T)
     if gap > scale:
         raise ValueError(

@@ -5,18 +5,16 @@ Nothing here imports pymanopt: a manifold is any object with its methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .. import validation
-from ..matrices import EPS, LowRankMatrix
+from ..matrices import EPS
 from ..report import Control, Hypothesis, Report
 from ..statements import Measurement, Statement, claim, derived, measured
 from ..validation import Array
+from .manifold_at import ManifoldAt, reproducible, seeded_globally, size_of_parts
 from .slopes import order
 
 __all__ = ["CLAIMS", "check_manifold"]
@@ -29,7 +27,6 @@ _LEAD = (
     " not asked."
 )
 _FASTER = "fitted over five halvings; where the next term happens to vanish the order is higher"
-_MOST = 200  #: dimensions up to which the rank of the Gram matrix is counted
 
 
 @validation.quietly
@@ -55,6 +52,8 @@ def check_manifold(manifold: Any, problem: Any = None, *, point: Any = None) -> 
     ------
     TypeError
         If `manifold` lacks ``inner_product``, ``random_tangent_vector`` or ``retraction``.
+    ValueError
+        If its dimension is 0.
 
     Notes
     -----
@@ -74,136 +73,14 @@ def check_manifold(manifold: Any, problem: Any = None, *, point: Any = None) -> 
             raise TypeError(
                 f"`manifold` must be a pymanopt manifold with {name}(...), got {validation.describe(manifold)}."
             )
-    if callable(getattr(manifold, "seeded", None)) and manifold.rng is None:
-        manifold = manifold.seeded(0)
-    with _seeded():
-        check = _Check(manifold, point, problem)
+    if not int(manifold.dim) > 0:
+        raise ValueError(f"`manifold` must have tangent vectors, got {manifold}, of dimension {int(manifold.dim)}.")
+    with seeded_globally():
+        check = ManifoldAt(reproducible(manifold), point, problem)
         claims = measured(CLAIMS, check)
     about = {"manifold": str(manifold), "dimension": int(manifold.dim)}
     headline = f"{manifold}, of dimension {about['dimension']}"
     return Report("check-manifold", about, claims, title=_TITLE, lead=_LEAD, headline=headline)
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    """Seed numpy's global state, from which pymanopt's manifolds draw, and put it back."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-
-
-def _fit(manifold: Any, point: Any) -> Any:
-    """Return a problem on one of our manifolds: least squares with a residual of the size of the least singular value."""
-    return manifold.problem(_Fit(manifold.point(point)))
-
-
-class _Fit:
-    """1/2 ||(W - W_0) X - E||^2 for W_0 of any size, also where data sets may not be so small."""
-
-    def __init__(self, w: LowRankMatrix) -> None:
-        rng, self.shape = np.random.default_rng(0), w.shape
-        m, n = w.shape
-        self._x = rng.standard_normal((n, 3 * n)) / np.sqrt(3 * n)
-        self._y = w @ self._x + 0.5 * float(w.s.min()) / np.sqrt(3 * n) * rng.standard_normal((m, 3 * n))
-
-    def value(self, w: Any) -> float:
-        return 0.5 * float(np.linalg.norm(w @ self._x - self._y)) ** 2
-
-    def gradient(self, w: Any) -> Array:
-        return (w @ self._x - self._y) @ self._x.T
-
-    def hessian(self, w: Any, z: Any) -> Array:
-        return (z @ self._x) @ self._x.T
-
-
-class _Check:
-    """One manifold at one point, and the claims about it."""
-
-    def __init__(self, manifold: Any, point: Any, problem: Any) -> None:
-        self.manifold = manifold
-        self.x = manifold.random_point() if point is None else point
-        self.a, self.b, self.c = (manifold.random_tangent_vector(self.x) for _ in range(3))
-        self.step = self.within_reach(self.a)
-        # drawn here, before any claim is measured, so that none changes what another sees
-        dim = int(manifold.dim)
-        self.few = self._draw(min(8, dim))
-        self.many = self._draw(2 * dim if dim <= _MOST else 0)
-        self.basis = [z for z in map(self.lift, self._draw(4)) if z is not None]
-        own = problem is None and hasattr(manifold, "problem")
-        self.problem = _fit(manifold, self.x) if own else problem
-
-    def _draw(self, count: int) -> list[Any]:
-        return [self.manifold.random_tangent_vector(self.x) for _ in range(count)]
-
-    def within_reach(self, z: Any) -> Any:
-        """Return a tangent vector cut, at a matrix of ours, to a third of the distance to lower rank."""
-        s = getattr(self.x, "s", None)
-        if s is None or not hasattr(z, "dot") or not z.norm() > 0:
-            return z
-        return min(1.0, 0.3 * float(np.min(s)) / z.norm()) * z
-
-    def inner(self, u: Any, v: Any) -> float:
-        return float(self.manifold.inner_product(self.x, u, v))
-
-    def roundoff_of(self, value: float) -> float:
-        """Roundoff of a cost, with two digits of reserve: its residual may be as much smaller than W as s_k than s_1."""
-        s = np.asarray(getattr(self.x, "s", 1.0))
-        return float(100 * EPS * abs(value) * (10 + s.max() / s.min()))
-
-    def knows(self, name: str, *args: Any) -> Any:
-        """Return what a method returns, or None where the manifold does not have it."""
-        method = getattr(self.manifold, name, None)
-        if method is None:
-            return None
-        try:
-            return method(*args)
-        except NotImplementedError:  # how pymanopt says so; any other error is a mistake, and is shown
-            return None
-        except ValueError:  # a step beyond where it is defined
-            if name in ("exp", "log", "dist"):
-                return None
-            raise
-
-    def lift(self, z: Any) -> Array | None:
-        """Return a tangent vector as an ambient array, or None where we do not know how."""
-        ambient = self.knows("ambient", self.x, z)
-        return _dense(self.knows("embedding", self.x, z) if ambient is None else ambient)
-
-    @property
-    def roundoff(self) -> float:
-        """Roundoff of sums over the entries of a few tangent vectors."""
-        return float(1000 * EPS * np.sqrt(self.manifold.dim))
-
-    def relative(self, z: Any, to: Any) -> float:
-        """Return ||z|| / ||to|| under the metric."""
-        return float(np.sqrt(max(self.inner(z, z), 0.0) / self.inner(to, to)))
-
-    def second_order(self) -> Callable[[Any], Any] | None:
-        """Return a step of second order for the manifold's own metric, or None."""
-        own = self.knows("second_order")
-        if own is not None:
-            return lambda z: own(self.x, z)
-        if self.knows("exp", self.x, 0.01 * self.a) is not None:
-            return lambda z: self.manifold.exp(self.x, z)
-        return None
-
-    @cached_property
-    def hessian(self) -> Callable[[Any, Any], Any] | None:
-        """The Riemannian Hessian of the cost; None where there is no cost, or it has none."""
-        if self.problem is None:
-            return None
-        try:
-            operator = self.problem.riemannian_hessian
-        except TypeError:  # our way to say that there is none
-            return None
-        try:
-            operator(self.x, self.a)
-        except NotImplementedError:  # pymanopt's
-            return None
-        return operator
 
 
 @claim(
@@ -217,12 +94,13 @@ class _Check:
     hypotheses="none",
     controls="one side plus 0.1 %",
 )
-def symmetric(check: _Check) -> Measurement:
+def symmetric(check: ManifoldAt) -> Measurement:
     """g(a, b) = g(b, a), and bilinear."""
     a, b, c = check.a, check.b, check.c
     size = check.inner(a, a) + check.inner(b, b) + check.inner(c, c)
     mixed = check.inner(2 * a + c, b) - 2 * check.inner(a, b) - check.inner(c, b)
-    gap = max(abs(check.inner(a, b) - check.inner(b, a)), abs(mixed)) / size
+    imaginary = abs(np.imag(check.manifold.inner_product(check.x, a, b)))
+    gap = max(abs(check.inner(a, b) - check.inner(b, a)), abs(mixed), float(imaginary)) / size
     tilted = abs(check.inner(a, b) + 1e-3 * size - check.inner(b, a)) / size
     return Measurement(
         gap, "<=", check.roundoff, (),
@@ -241,7 +119,7 @@ def symmetric(check: _Check) -> Measurement:
     hypotheses="none",
     controls="one square with the wrong sign",
 )
-def positive(check: _Check) -> Measurement:
+def positive(check: ManifoldAt) -> Measurement:
     """The Gram matrix of random tangent vectors is positive definite."""
     gram = np.array([[check.inner(u, v) for v in check.few] for u in check.few])
     scale = 1 / np.sqrt(np.abs(np.diag(gram)))
@@ -266,7 +144,7 @@ def positive(check: _Check) -> Measurement:
     hypotheses="none",
     controls="one direction projected out",
 )
-def dimension(check: _Check) -> Measurement | None:
+def dimension(check: ManifoldAt) -> Measurement | None:
     """The Gram matrix of many random tangent vectors has rank dim."""
     dim = int(check.manifold.dim)
     if not check.many:
@@ -301,7 +179,7 @@ def dimension(check: _Check) -> Measurement | None:
     hypotheses="none",
     controls="the projection times 1.001",
 )
-def projection(check: _Check) -> Measurement | None:
+def projection(check: ManifoldAt) -> Measurement | None:
     """Tangent vectors are left as they are."""
     tangent = check.knows("to_tangent_space", check.x, check.a)
     if tangent is None:
@@ -316,22 +194,22 @@ def projection(check: _Check) -> Measurement | None:
 
 @claim(
     "closest",
-    statement="An ambient array minus its projection is orthogonal to the tangent space.",
+    statement="An ambient array minus its projection is orthogonal to the tangent space, entry by entry or in the metric.",
     source=_SOURCE,
     meaning=(
-        "Measured: the largest cosine of what the projection of a random array leaves with four tangent vectors."
-        " Bound: roundoff. Without an ambient form of tangent vectors there is no claim."
+        "Measured: the largest cosine of what the projection of a random array leaves with four tangent vectors; where it is"
+        " not roundoff and tangent vectors are arrays as they stand, the same under the inner product of the manifold. Bound:"
+        " roundoff. Without an ambient form of tangent vectors there is no claim."
     ),
     hypotheses="none",
     controls="the projection moved by 0.1 %, within the tangent space",
 )
-def closest(check: _Check) -> Measurement | None:
+def closest(check: ManifoldAt) -> Measurement | None:
     """The projection of an ambient matrix is the closest tangent vector: the rest is orthogonal to all of them."""
-    basis = check.basis
-    if not basis:
+    if not (basis := check.lifted):
         return None
-    ambient = np.random.default_rng(0).standard_normal(basis[0].shape)
-    projected = check.knows("projection", check.x, ambient)
+    given, ambient = check.ambient(np.random.default_rng(0))
+    projected = check.knows("projection", check.x, given)
     image = None if projected is None else check.lift(projected)
     if image is None:
         return None
@@ -339,7 +217,12 @@ def closest(check: _Check) -> Measurement | None:
     def overlap(image: Array) -> float:
         rest = ambient - image
         size = float(np.linalg.norm(ambient))
-        return max(float(abs((rest * b.conj()).sum().real) / (size * np.linalg.norm(b))) for b in basis)
+        plain = max(float(abs(np.vdot(b, rest).real) / (size * np.linalg.norm(b))) for b in basis)
+        if plain <= check.roundoff or not (isinstance(check.a, np.ndarray) and check.a.size == rest.size):
+            return plain
+        rest, whole = rest.reshape(check.a.shape), ambient.reshape(check.a.shape)
+        size = np.sqrt(abs(check.inner(whole, whole)))
+        return min(plain, max(abs(check.inner(rest, z)) / (size * np.sqrt(check.inner(z, z))) for z in check.basis))
 
     # the control moves the image within the tangent space, so that the rest overlaps with it
     wrong = image + 1e-3 * np.linalg.norm(ambient) / np.linalg.norm(basis[0]) * basis[0]
@@ -360,18 +243,17 @@ def closest(check: _Check) -> Measurement | None:
     hypotheses="the tangent spaces differ from point to point",
     controls="the vector left as it was",
 )
-def transport(check: _Check) -> Measurement | None:
+def transport(check: ManifoldAt) -> Measurement | None:
     """What is transported is tangent at the new point."""
     y = check.manifold.retraction(check.x, 0.3 * check.a)
     moved = check.knows("transport", check.x, y, check.b)
     again = None if moved is None else check.knows("to_tangent_space", y, moved)
     if again is None:
         return None
-    size = float(check.manifold.norm(y, again))
-    gap = float(check.manifold.norm(y, again - moved)) / size
+    gap = check.relative(again - moved, again, at=y)
     # the vector as it stands, in the frames of the old point, is not tangent at the new one
     still = check.knows("to_tangent_space", y, check.b)
-    unmoved = _norm(still - check.b) / _norm(check.b)
+    unmoved = size_of_parts(still - check.b) / size_of_parts(check.b)
     differ = Hypothesis("the tangent spaces differ from point to point", unmoved > check.roundoff, unmoved)
     return Measurement(
         gap, "<=", check.roundoff, (differ,),
@@ -390,7 +272,7 @@ def transport(check: _Check) -> Measurement | None:
     hypotheses="none",
     controls="coordinates times 1.001",
 )
-def isometry(check: _Check) -> Measurement | None:
+def isometry(check: ManifoldAt) -> Measurement | None:
     """Coordinates in which the inner product is Euclidean."""
     u, v = check.knows("vec", check.x, check.a), check.knows("vec", check.x, check.b)
     back = None if u is None else check.knows("mat", check.x, u)
@@ -422,15 +304,15 @@ def isometry(check: _Check) -> Measurement | None:
     hypotheses="remainders above roundoff; a steady order",
     controls="Z times 1.01",
 )
-def retraction(check: _Check) -> Measurement | None:
+def retraction(check: ManifoldAt) -> Measurement | None:
     """R(0) = x and D R(0) = id."""
-    lifted, start = check.lift(check.step), _dense(check.x)
+    lifted, start = check.lift(check.step), check.dense(check.x)
     if lifted is None or start is None or np.shape(lifted) != np.shape(start):
         return None
 
     def slope(factor: float) -> float:
         def rest(t: float) -> float:
-            end = _dense(check.manifold.retraction(check.x, t * check.step))
+            end = check.dense(check.manifold.retraction(check.x, t * check.step))
             return float(np.linalg.norm(end - start - factor * t * lifted))  # type: ignore[operator]
 
         return order(rest, floor=100 * EPS * float(np.linalg.norm(start)))
@@ -454,7 +336,7 @@ def retraction(check: _Check) -> Measurement | None:
     hypotheses="a length above the roundoff of the distance",
     controls="Z times 1.001",
 )
-def exponential(check: _Check) -> Measurement | None:
+def exponential(check: ManifoldAt) -> Measurement | None:
     """The distance to exp(Z) is the length of Z, and log is the inverse of exp."""
     z = 0.05 * check.step
     y = check.knows("exp", check.x, z)
@@ -486,11 +368,11 @@ def exponential(check: _Check) -> Measurement | None:
     hypotheses="remainders above roundoff; a steady order",
     controls="the gradient times 1.1",
 )
-def gradient(check: _Check) -> Measurement | None:
+def gradient(check: ManifoldAt) -> Measurement | None:
     """f(R(tZ)) - f(x) - t g(grad f, Z) is of second order."""
-    if (problem := check.problem) is None:
+    if (rgrad := check.gradient) is None:
         return None
-    value, rgrad = float(problem.cost(check.x)), problem.riemannian_gradient(check.x)
+    problem, value = check.problem, float(check.problem.cost(check.x))
     # partly along the gradient, so that the first-order term is not small by accident
     size = np.sqrt(check.inner(rgrad, rgrad)) or 1.0
     z = check.within_reach(0.5 * check.a + (0.5 / size) * rgrad)
@@ -521,7 +403,7 @@ def gradient(check: _Check) -> Measurement | None:
     hypotheses="none",
     controls="one side plus 0.1 %",
 )
-def hessian_symmetric(check: _Check) -> Measurement | None:
+def hessian_symmetric(check: ManifoldAt) -> Measurement | None:
     """The Hessian is self-adjoint."""
     if check.hessian is None:
         return None
@@ -547,12 +429,12 @@ def hessian_symmetric(check: _Check) -> Measurement | None:
     hypotheses="a retraction of second order is known; remainders above roundoff; a steady order",
     controls="the Hessian times 1.1",
 )
-def hessian(check: _Check) -> Measurement | None:
+def hessian(check: ManifoldAt) -> Measurement | None:
     """The Hessian is the second derivative."""
     if (operator := check.hessian) is None:
         return None
-    step, problem = check.second_order(), check.problem
-    value, rgrad = float(problem.cost(check.x)), problem.riemannian_gradient(check.x)
+    step, problem, rgrad = check.second_order(), check.problem, check.gradient
+    value = float(problem.cost(check.x))
     known = Hypothesis("a retraction of second order is known", step is not None, "yes" if step else "no")
     move = step or (lambda z: check.manifold.retraction(check.x, z))
 
@@ -578,18 +460,6 @@ def hessian(check: _Check) -> Measurement | None:
     )  # fmt: skip
 
 
-def _dense(value: Any) -> Array | None:
-    """Return an array from an array, a matrix of ours, or pymanopt's (u, s, vt) and (U, S, V); else None."""
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, "to_dense"):
-        return value.to_dense()
-    if isinstance(value, tuple) and len(value) == 3 and all(isinstance(part, np.ndarray) for part in value):
-        a, b, c = value
-        return (a * b) @ c if b.ndim == 1 else a @ b @ c.T
-    return None
-
-
 def _resolved(order: float, wrong: float) -> Hypothesis:
     """Whether a remainder rises above roundoff, the claim's or the control's: else that of the claim says nothing."""
     return Hypothesis("remainders above roundoff", bool(np.isfinite(order) or np.isfinite(wrong)), wrong)
@@ -600,13 +470,7 @@ def _steady(right: float) -> Hypothesis:
     return Hypothesis("a steady order", not np.isnan(right), right)
 
 
-def _norm(z: Any) -> float:
-    """Return the Euclidean norm of the parts of a tangent vector."""
-    parts = z if isinstance(z, (list, tuple)) else [z]
-    return float(np.sqrt(sum(np.vdot(part, part).real for part in parts)))
-
-
-CLAIMS: tuple[Statement[[_Check]], ...] = (
+CLAIMS: tuple[Statement[[ManifoldAt]], ...] = (
     symmetric, positive, dimension, projection, closest, retraction, transport, isometry, exponential, gradient,
     hessian_symmetric, hessian,
 )  # fmt: skip

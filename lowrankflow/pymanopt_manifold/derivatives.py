@@ -17,7 +17,9 @@ from ..validation import Array
 __all__ = ["embedded_hessian_from_parts", "motion_of_parts", "projected_gradient_from_parts"]
 
 _CONTRADICTION = 1e-4  #: over the whole gradient: roundoff reaches it where that has fallen to 1e-12 of its terms
-_VANISHED = 1e-8  #: absolute, as the 1e-6 at which pymanopt's optimizers stop: TrustRegions goes on to roundoff from there
+_VANISHED = (
+    1e-8  #: absolute, as the 1e-6 at which pymanopt's optimizers stop: TrustRegions goes on to roundoff from there
+)
 
 
 def motion_of_parts(w: LowRankMatrix, z: Tangent) -> list[Array]:
@@ -44,8 +46,8 @@ def projected_gradient_from_parts(w: LowRankMatrix, gradient: Sequence[ArrayLike
     core = w.u.T @ gv
     own = ds - np.diag(core)
     # U^T G V twice: from du and from dvt; its diagonal from ds too, unless the cost uses s beside the product
-    scale = max(_CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds)), _VANISHED)
-    gap = np.linalg.norm(core - (w.vt @ gu).T)
+    scale = max(_CONTRADICTION * sum(float(np.linalg.norm(part)) for part in (gv, gu, ds)), _VANISHED)
+    gap = float(np.linalg.norm(core - (w.vt @ gu).T))
     if gap > scale:
         raise ValueError(
             f"`cost` must be computed from the product (u * s) @ vt, and s, but its derivatives contradict each other by"

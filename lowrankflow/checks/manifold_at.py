@@ -16,13 +16,16 @@ from ..validation import Array
 __all__ = ["ManifoldAt", "parts_of", "reproducible", "seeded_globally", "size_of_parts"]
 
 _MOST = 200  #: dimensions up to which the rank of the Gram matrix is counted
+_SEED = (
+    1_618_033_989  #: nobody's: from that of a given point its own numbers would come again, as a vector that vanishes
+)
 
 
 @contextmanager
 def seeded_globally() -> Iterator[None]:
     """Seed numpy's global state, from which pymanopt's manifolds draw, and put it back."""
     state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(_SEED)  # noqa: NPY002
     try:
         yield
     finally:
@@ -35,14 +38,14 @@ def reproducible(manifold: Any) -> Any:
         other = copy(manifold)
         other.manifolds = tuple(map(reproducible, manifold.manifolds))
         return other
-    return manifold.seeded(0) if callable(getattr(manifold, "seeded", None)) and manifold.rng is None else manifold
+    return manifold.seeded(_SEED) if callable(getattr(manifold, "seeded", None)) and manifold.rng is None else manifold
 
 
 class _Fit:
     """1/2 ||(W - W_0) X - E||^2 for W_0 of any size, also where data sets may not be so small."""
 
     def __init__(self, w: LowRankMatrix) -> None:
-        rng, self.shape = np.random.default_rng(0), w.shape
+        rng, self.shape = np.random.default_rng(_SEED), w.shape
         m, n = w.shape
         self._x = rng.standard_normal((n, 3 * n)) / np.sqrt(3 * n)
         self._y = w @ self._x + 0.5 * float(w.s.min()) / np.sqrt(3 * n) * rng.standard_normal((m, 3 * n))
@@ -63,7 +66,8 @@ class ManifoldAt:
     def __init__(self, manifold: Any, point: Any, problem: Any) -> None:
         self.manifold = manifold
         self.x = manifold.random_point() if point is None else point
-        self.a, self.b, self.c = (manifold.random_tangent_vector(self.x) for _ in range(3))
+        self._weights = np.random.default_rng(_SEED)
+        self.a, self.b, self.c = self._draw(3)
         self.step = self.within_reach(self.a)
         # drawn here, before any claim is measured, so that none changes what another sees
         dim = int(manifold.dim)
@@ -75,7 +79,14 @@ class ManifoldAt:
         self.problem = manifold.problem(_Fit(manifold.point(self.x))) if own else problem
 
     def _draw(self, count: int) -> list[Any]:
-        return [self.manifold.random_tangent_vector(self.x) for _ in range(count)]
+        return [self._random() for _ in range(count)]
+
+    def _random(self) -> Any:
+        """Return a random tangent vector; of a product with parts of random lengths, where each comes with a given one."""
+        z = self.manifold.random_tangent_vector(self.x)
+        if not hasattr(self.manifold, "manifolds"):
+            return z
+        return type(z)([weight * part for weight, part in zip(self._weights.standard_normal(len(z)), z, strict=True)])
 
     def within_reach(self, z: Any) -> Any:
         """Return a tangent vector cut, at matrices of ours, to a third of the distance to lower rank."""

@@ -380,7 +380,7 @@ def _there_and_back(check: ManifoldAt, z: Any) -> Measurement | None:
         " halvings; where the next term happens to vanish it is higher. Bound: at least 1.95. Without a cost there is"
         " no claim."
     ),
-    hypotheses="remainders above roundoff; a steady order",
+    hypotheses="a gradient above roundoff; remainders above roundoff; a steady order",
     controls="the gradient times 1.1",
 )
 def gradient(check: ManifoldAt) -> Measurement | None:
@@ -400,8 +400,12 @@ def gradient(check: ManifoldAt) -> Measurement | None:
         return order(rest, floor=check.roundoff_of(value))
 
     right, wrong = remainder(1.0), remainder(1.1)
+    # at a critical point that of the control is above roundoff nowhere: 0.1 t slope against t^2 bend > floor, 2^5 halvings
+    bend = abs(float(problem.cost(check.manifold.retraction(check.x, z))) - value - slope)
+    seen = not right >= 1.95 or abs(slope) >= 1000 * np.sqrt(check.roundoff_of(value) * bend)
+    told = Hypothesis("a gradient above roundoff", bool(seen), abs(slope))
     return Measurement(
-        right, ">=", 1.95, (_resolved(right, wrong), _steady(right)),
+        right, ">=", 1.95, (told, _resolved(right, wrong), _steady(right)),
         (Control("gradient times 1.1", wrong, 1.95, ">="),),
         _FASTER,
     )  # fmt: skip

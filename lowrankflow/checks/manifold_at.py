@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..matrices import EPS, LowRankMatrix
+from ..report import Hypothesis
 from ..validation import Array
 
 __all__ = ["ManifoldAt", "parts_of", "reproducible", "seeded_globally", "size_of_parts"]
@@ -100,10 +101,27 @@ class ManifoldAt:
         """Return ||z|| / ||to|| under the metric."""
         return float(np.sqrt(max(self.inner(z, z, at), 0.0) / self.inner(to, to, at)))
 
+    @cached_property
+    def last_digits(self) -> float:
+        """What the last digits of a tangent vector do to its inner products, relative: large where the metric is stiff."""
+        rng, size = np.random.default_rng(_SEED), self.inner(self.a, self.a) + self.inner(self.b, self.b)
+        moved = [_perturbed(self.a, rng) for _ in range(4)]
+        return max(abs(self.inner(z, x) - self.inner(self.a, x)) for z in moved for x in (self.a, self.b)) / size
+
     @property
     def roundoff(self) -> float:
         """Roundoff of sums over the entries of a few tangent vectors."""
         return float(1000 * EPS * np.sqrt(self.manifold.dim))
+
+    @property
+    def roundoff_of_metric(self) -> float:
+        """Roundoff of inner products, which is larger where the metric is stiff."""
+        return max(self.roundoff, 1000 * self.last_digits)
+
+    @property
+    def told_apart(self) -> Hypothesis:
+        """Whether the metric leaves the digits in which a control differs."""
+        return Hypothesis("a metric that keeps four digits", self.roundoff_of_metric < 1e-4, self.roundoff_of_metric)
 
     def roundoff_of(self, value: float) -> float:
         """Roundoff of a cost, with two digits of reserve: its residual may be as much smaller than W as s_k than s_1."""
@@ -180,6 +198,16 @@ def size_of_parts(z: Any) -> float:
     if isinstance(z, (list, tuple)):
         return float(np.sqrt(sum(size_of_parts(part) ** 2 for part in z)))
     return float(np.linalg.norm(z))
+
+
+def _perturbed(z: Any, rng: np.random.Generator) -> Any:
+    """Return a tangent vector with other last digits."""
+    if isinstance(z, np.ndarray):
+        return z * (1 + EPS * rng.choice([-1.0, 1.0], z.shape))
+    if isinstance(z, (list, tuple)):
+        parts = [_perturbed(part, rng) for part in z]
+        return type(z)(*parts) if hasattr(z, "_fields") else type(z)(parts)
+    return z
 
 
 def _reach(x: Any, z: Any) -> float:

@@ -91,7 +91,7 @@ def check_manifold(manifold: Any, problem: Any = None, *, point: Any = None) -> 
         "Measured: the larger of the two defects for random tangent vectors, relative. Bound: 1000 eps sqrt(dim),"
         " roundoff of sums over the entries of a few tangent vectors."
     ),
-    hypotheses="none",
+    hypotheses="a metric that keeps four digits",
     controls="one side plus 0.1 %",
 )
 def symmetric(check: ManifoldAt) -> Measurement:
@@ -103,8 +103,8 @@ def symmetric(check: ManifoldAt) -> Measurement:
     gap = max(abs(check.inner(a, b) - check.inner(b, a)), abs(mixed), float(imaginary)) / size
     tilted = abs(check.inner(a, b) + 1e-3 * size - check.inner(b, a)) / size
     return Measurement(
-        gap, "<=", check.roundoff, (),
-        (Control("one side plus 0.1 %", tilted, check.roundoff),),
+        gap, "<=", check.roundoff_of_metric, (check.told_apart,),
+        (Control("one side plus 0.1 %", tilted, check.roundoff_of_metric),),
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def symmetric(check: ManifoldAt) -> Measurement:
         "Of eight random tangent vectors, each scaled to length one. Measured: the least eigenvalue. Bound: the"
         " roundoff of the inner product."
     ),
-    hypotheses="none",
+    hypotheses="a metric that keeps four digits",
     controls="one square with the wrong sign",
 )
 def positive(check: ManifoldAt) -> Measurement:
@@ -128,8 +128,8 @@ def positive(check: ManifoldAt) -> Measurement:
     flipped[0, 0] *= -1
     least = float(np.linalg.eigvalsh(gram)[0])
     return Measurement(
-        least, ">=", check.roundoff, (),
-        (Control("one square with the wrong sign", float(np.linalg.eigvalsh(flipped)[0]), check.roundoff, ">="),),
+        least, ">=", check.roundoff_of_metric, (check.told_apart,),
+        (Control("one square with the wrong sign", float(np.linalg.eigvalsh(flipped)[0]), check.roundoff_of_metric, ">="),),
     )  # fmt: skip
 
 
@@ -139,9 +139,9 @@ def positive(check: ManifoldAt) -> Measurement:
     source=_SOURCE,
     meaning=(
         "Where the dimension is at most 200. Measured: the number of eigenvalues of the Gram matrix of twice as many"
-        " random tangent vectors above 1e-10 of the largest. Bound: exactly the dimension."
+        " random tangent vectors above 1e-10 of the largest, or the roundoff of the metric. Bound: exactly the dimension."
     ),
-    hypotheses="none",
+    hypotheses="a metric that keeps four digits",
     controls="one direction projected out",
 )
 def dimension(check: ManifoldAt) -> Measurement | None:
@@ -158,11 +158,11 @@ def dimension(check: ManifoldAt) -> Measurement | None:
             gram[i, : i + 1] = [check.inner(u, v) for v in vectors[: i + 1]]
         scale = 1 / np.sqrt(np.maximum(sizes, np.finfo(np.float64).tiny))
         values = np.linalg.eigvalsh(scale[:, None] * gram * scale)  # which reads the lower triangle
-        return float((values > 1e-10 * max(1.0, values.max())).sum())
+        return float((values > max(1e-10, check.roundoff_of_metric) * max(1.0, values.max())).sum())
 
     flat = [v - check.inner(v, check.a) / check.inner(check.a, check.a) * check.a for v in check.many]
     return Measurement(
-        rank(check.many), "in", (dim, dim), (),
+        rank(check.many), "in", (dim, dim), (check.told_apart,),
         (Control("one direction projected out", rank(flat), (dim, dim), "in"),),
         f"{2 * dim} vectors; eigenvalues of their Gram matrix above 1e-10 of the largest",
     )  # fmt: skip
@@ -269,7 +269,7 @@ def transport(check: ManifoldAt) -> Measurement | None:
         "Measured: the larger of the defect of the inner product and of the round trip, relative. Bound: roundoff."
         " Without `vec` and `mat` there is no claim."
     ),
-    hypotheses="none",
+    hypotheses="a metric that keeps four digits",
     controls="coordinates times 1.001",
 )
 def isometry(check: ManifoldAt) -> Measurement | None:
@@ -288,8 +288,8 @@ def isometry(check: ManifoldAt) -> Measurement | None:
 
     measured = max(gap(u), check.relative(back - check.a, check.a))
     return Measurement(
-        measured, "<=", check.roundoff, (),
-        (Control("coordinates times 1.001", gap(1.001 * u), check.roundoff),),
+        measured, "<=", check.roundoff_of_metric, (check.told_apart,),
+        (Control("coordinates times 1.001", gap(1.001 * u), check.roundoff_of_metric),),
     )  # fmt: skip
 
 
@@ -397,7 +397,7 @@ def gradient(check: ManifoldAt) -> Measurement | None:
         def rest(t: float) -> float:
             return float(problem.cost(check.manifold.retraction(check.x, t * z))) - value - factor * t * slope
 
-        return order(rest, floor=check.roundoff_of(value))
+        return order(rest, floor=check.roundoff_of(value) + 100 * check.last_digits * abs(slope))
 
     right, wrong = remainder(1.0), remainder(1.1)
     # at a critical point that of the control is above roundoff nowhere: 0.1 t slope against t^2 bend > floor, 2^5 halvings

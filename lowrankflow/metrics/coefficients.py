@@ -53,9 +53,17 @@ class Coefficients:
         """Return the r x r block of A^{-1} applied to a tangent vector with the block `m`."""
         if self.mix is None:
             return m / self.core
-        # the pair (Z_ik, Z_ki) solves [core_ik mix_ik; mix_ki core_ki] x = z; the diagonal is core + mix
+        # the pair (Z_ik, Z_ki) solves [core_ik mix_ik; mix_ki core_ki] x = z along its eigenvectors (c, s) and (-s, c): by
+        # Cramer's rule the roundoff of the larger eigenvalue would be divided by the smaller; the diagonal is core + mix
         determinant, diagonal = self._pairs(self.mix)
-        core = (self.core.T * m - self.mix * m.T) / np.where(determinant == 0, 1.0, determinant)
+        mean, half = (self.core + self.core.T) / 2, (self.core - self.core.T) / 2
+        root = np.hypot(half, self.mix)
+        c, s = _half_angle(half, self.mix, root)
+        large = mean + root
+        small = np.where(determinant == 0, 1.0, determinant) / np.where(large == 0, 1.0, large)
+        along, across = (c * m + s * m.T) / np.where(large == 0, 1.0, large), (c * m.T - s * m) / small
+        # both entries of a pair from the same two numbers, or the roundoff of one would enter along the other
+        core = np.triu(c * along - s * across, 1) + np.triu(s * along + c * across, 1).T
         np.fill_diagonal(core, np.diag(m) / diagonal)
         return core
 
@@ -104,6 +112,15 @@ class Coefficients:
         (m, n), r = shape, self.up.size
         frames = [c.max() for c, size in ((self.up, m), (self.vp, n)) if size > r]
         return float(max([self.pair_eigenvalues().max(), *frames]))
+
+
+def _half_angle(x: Array, y: Array, r: Array) -> tuple[Array, Array]:
+    """Return cosine and sine of half the angle of (x, y), of length r; (1, 0) where that is zero."""
+    r = np.where(r == 0, 1.0, r)
+    first = np.sqrt((1 + np.abs(x) / r) / 2)  # the larger of the two
+    second = np.abs(y) / (2 * r * first)
+    c, s = np.where(x >= 0, first, second), np.where(x >= 0, second, first)
+    return c, np.where(y >= 0, s, -s)
 
 
 def _divide(part: Array, coefficients: Array) -> Array:

@@ -384,6 +384,40 @@ def test_spectrum_of_a_positive_mix():
     assert c.largest((3, 3)) == 90.0
 
 
+@pytest.mark.parametrize("s", [(1.0, 1.0), (1.0, 0.6), (0.6, 1.0), (1.0, 1.0 - 1e-12)], ids=["equal", "apart", "turned", "close"])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e5, 1e7])
+def test_vectors_of_unit_length_under_a_stiff_metric(scale, s, rng):
+    """Their entries are of size s where lengths are of size one: the inner product keeps what digits that leaves, eps s."""
+    s = scale * np.array(s)
+    c = lrf.metrics.MNMetric().coefficients(s)
+    root = c.root()
+    pairs = [[root.core_block(rng.standard_normal((2, 2))) for _ in range(2)] for _ in range(10)]
+
+    def exact(x, y):
+        """With 50 digits, from the pair block of the metric [1 + s_k^2 / 2, -s_i s_k / 2; ., 1 + s_i^2 / 2]."""
+        with mpmath.workdps(50):
+            a, b = (mpmath.mpf(float(v)) for v in s)
+            (p, q), (u, v) = ([mpmath.mpf(float(z[i])) for i in ((0, 1), (1, 0))] for z in (x, y))
+            determinant = 1 + (a**2 + b**2) / 2
+            first, second = (1 + a**2 / 2) * p + a * b / 2 * q, (1 + b**2 / 2) * q + a * b / 2 * p
+            diagonal = sum(mpmath.mpf(float(x[i, i])) * mpmath.mpf(float(y[i, i])) for i in (0, 1))
+            return float((first * u + second * v) / determinant + diagonal)
+
+    def cramer(x):
+        found = (c.core.T * x - c.mix * x.T) / c.determinant
+        np.fill_diagonal(found, np.diag(x))
+        return found
+
+    def worst(product):
+        return max(abs(product(x, y) - exact(x, y)) / np.sqrt(exact(x, x) * exact(y, y)) for x, y in pairs)
+
+    close = 20 * EPS * scale
+    assert worst(lambda x, y: np.vdot(c.solve_core(x), y)) < close
+    assert worst(lambda x, y: np.vdot(root.solve_core(x), root.solve_core(y))) < close
+    if scale > 1e4:  # control: divided by the determinant after the entries have cancelled
+        assert worst(lambda x, y: np.vdot(cramer(x), y)) > 5 * close
+
+
 @pytest.mark.parametrize("scale", [1e3, 1e6, 1e9])
 def test_mn_metric_at_large_singular_values(scale, rng):
     """core_ik core_ki - mix^2 = 1 + (s_i^2 + s_k^2) / 2 cancels to nothing there: the metric brings it along.

@@ -17,9 +17,8 @@ from ..validation import Array
 __all__ = ["ManifoldAt", "parts_of", "reproducible", "seeded_globally", "size_of_parts"]
 
 _MOST = 200  #: dimensions up to which the rank of the Gram matrix is counted
-_SEED = (
-    1_618_033_989  #: nobody's: from that of a given point its own numbers would come again, as a vector that vanishes
-)
+#: nobody's: from that of a given point its own numbers would come again, as a tangent vector that vanishes
+_SEED = 1_618_033_989
 
 
 @contextmanager
@@ -90,7 +89,7 @@ class ManifoldAt:
         return type(z)([weight * part for weight, part in zip(self._weights.standard_normal(len(z)), z, strict=True)])
 
     def within_reach(self, z: Any) -> Any:
-        """Return a tangent vector cut, at matrices of ours, to a third of the distance to lower rank."""
+        """Return a tangent vector, at matrices of ours as long as a third of the distance to lower rank."""
         return min(_reach(x, part) for _, x, part in parts_of(self.manifold, self.x, z)) * z
 
     def inner(self, u: Any, v: Any, at: Any = None) -> float:
@@ -211,10 +210,11 @@ def _perturbed(z: Any, rng: np.random.Generator) -> Any:
 
 
 def _reach(x: Any, z: Any) -> float:
+    """Return the multiple of a tangent vector that is a third of the distance to lower rank; 1 where that is not known."""
     s = getattr(x, "s", None)
     if s is None or not hasattr(z, "dot") or not z.norm() > 0:
         return 1.0
-    return min(1.0, 0.3 * float(np.min(s)) / z.norm())
+    return 0.3 * float(np.min(s)) / z.norm()
 
 
 def _known(manifold: Any, name: str, *args: Any) -> Any:

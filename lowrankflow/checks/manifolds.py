@@ -245,7 +245,7 @@ def closest(check: ManifoldAt) -> Measurement | None:
 )
 def transport(check: ManifoldAt) -> Measurement | None:
     """What is transported is tangent at the new point."""
-    y = check.manifold.retraction(check.x, 0.3 * check.a)
+    y = check.manifold.retraction(check.x, 0.3 * check.step)
     moved = check.knows("transport", check.x, y, check.b)
     again = None if moved is None else check.knows("to_tangent_space", y, moved)
     if again is None:

@@ -17,9 +17,8 @@ from ..validation import Array
 __all__ = ["embedded_hessian_from_parts", "motion_of_parts", "projected_gradient_from_parts"]
 
 _CONTRADICTION = 1e-4  #: over the whole gradient: roundoff reaches it where that has fallen to 1e-12 of its terms
-_VANISHED = (
-    1e-8  #: absolute, as the 1e-6 at which pymanopt's optimizers stop: TrustRegions goes on to roundoff from there
-)
+#: absolute, as the 1e-6 at which pymanopt's optimizers stop: TrustRegions goes on to roundoff from there
+_VANISHED = 1e-8
 
 
 def motion_of_parts(w: LowRankMatrix, z: Tangent) -> list[Array]:

@@ -92,13 +92,13 @@ class ManifoldAt:
         """Return a tangent vector, at matrices of ours as long as a third of the distance to lower rank."""
         return min(_reach(x, part) for _, x, part in parts_of(self.manifold, self.x, z)) * z
 
-    def inner(self, u: Any, v: Any, at: Any = None) -> float:
+    def inner(self, u: Any, v: Any) -> float:
         """Return the inner product of two tangent vectors; some manifolds return complex numbers without imaginary part."""
-        return float(np.real(self.manifold.inner_product(self.x if at is None else at, u, v)))
+        return float(np.real(self.manifold.inner_product(self.x, u, v)))
 
-    def relative(self, z: Any, to: Any, at: Any = None) -> float:
+    def relative(self, z: Any, to: Any) -> float:
         """Return ||z|| / ||to|| under the metric."""
-        return float(np.sqrt(max(self.inner(z, z, at), 0.0) / self.inner(to, to, at)))
+        return float(np.sqrt(max(self.inner(z, z), 0.0) / self.inner(to, to)))
 
     @cached_property
     def last_digits(self) -> float:

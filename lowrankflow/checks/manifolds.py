@@ -237,7 +237,7 @@ def closest(check: ManifoldAt) -> Measurement | None:
     statement="A transported vector is tangent at the new point.",
     source=_SOURCE,
     meaning=(
-        "Measured: the length of what a projection at the new point takes away, relative. Bound: roundoff. Without"
+        "Measured: the size of what a projection at the new point takes away, entry by entry, relative. Bound: roundoff. Without"
         " `transport` there is no claim."
     ),
     hypotheses="the tangent spaces differ from point to point",
@@ -250,7 +250,8 @@ def transport(check: ManifoldAt) -> Measurement | None:
     again = None if moved is None else check.knows("to_tangent_space", y, moved)
     if again is None:
         return None
-    gap = check.relative(again - moved, again, at=y)
+    # entry by entry: a stiff metric would magnify the roundoff of the entries
+    gap = size_of_parts(again - moved) / size_of_parts(again)
     # the vector as it stands, in the frames of the old point, is not tangent at the new one
     still = check.knows("to_tangent_space", y, check.b)
     unmoved = size_of_parts(still - check.b) / size_of_parts(check.b)

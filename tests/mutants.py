@@ -122,8 +122,8 @@ MUTANTS = [
     ),
     Mutant(
         "mix-solve",
-        "core = (self.core.T * m - self.mix * m.T)",
-        "core = (self.core * m - self.mix * m.T)",
+        "along, across = (c * m + s * m.T)",
+        "along, across = (c * m - s * m.T)",
         "test_metrics.py::test_solve_inverts_apply",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Read the checkpoints of a training run: a folder of files, each with the factors after so many updates."""
+"""Read the checkpoints of a training run: a folder of files, each with the network after so many updates."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import validation
-from ..validation import Array
-from .reading import read_factors
+from ..matrices import AffineNetwork, LinearNetwork
+from .networks import read_network
 
 __all__ = ["checkpoint_files", "read_run"]
 
@@ -48,19 +48,19 @@ def checkpoint_files(folder: str | os.PathLike[str]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read_run(folder: str | os.PathLike[str]) -> tuple[NDArray[np.int64], list[list[Array]]]:
-    """Return after how many updates each checkpoint was made, and its factors, each file read once.
+def read_run(folder: str | os.PathLike[str]) -> tuple[NDArray[np.int64], list[LinearNetwork | AffineNetwork]]:
+    """Return after how many updates each checkpoint was made, and its network, each file read once.
 
     Raises
     ------
     ValueError, TypeError
-        As `checkpoint_files` and `read_factors` do; the message names the file.
+        As `checkpoint_files` and `read_network` do; the message names the file.
     """
     files = checkpoint_files(folder)
-    factors = []
+    networks = []
     for file in files.values():
         try:
-            factors.append(read_factors(file))
+            networks.append(read_network(file))
         except (ValueError, TypeError) as error:
             raise type(error)(f"{validation.reason(error)} (in {file.name!r} of `run`)") from None
-    return np.array(list(files), dtype=np.int64), factors
+    return np.array(list(files), dtype=np.int64), networks

@@ -536,3 +536,17 @@ def test_bad_input_is_one_line(rng):
             call()
         assert "\n" not in str(caught.value)
     assert losses.with_constant(x.T, samples="rows").tolist() == losses.with_constant(x).T.tolist()
+
+
+def test_the_learning_coefficient_has_the_last_bias(rng):
+    """Half for each entry of the last bias, nothing for a hidden one, which is flat."""
+    x, y = rng.standard_normal((4, 12)), rng.standard_normal((2, 12))
+    plain = lrf.LinearNetwork.gaussian((2, 4), 2, widths=3, rng=rng)
+    said = []
+    for net, loss in (
+        (plain, losses.LeastSquares(x, y)), (AffineNetwork(plain.factors, [np.ones(3), np.ones(2)]), square(x, y)),
+        (AffineNetwork(plain.factors, [None, np.ones(2)]), square(x, y)),
+    ):  # fmt: skip
+        words = next(line for line in diagnose(net, loss).headline.splitlines() if "learning coefficient" in line).split()
+        said.append(float(words[words.index("coefficient") + 3].rstrip(",")))
+    assert said[1] - said[0] == said[2] - said[0] == 1.0

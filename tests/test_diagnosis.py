@@ -297,7 +297,7 @@ def test_weights_of_torch_are_read_and_nothing_is_run(kind, tmp_path, rng):
             torch.save({name: torch.tensor(a) for name, a in arrays.items()}, path)
 
         torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-        with pytest.raises(ValueError, match=r"`factors` must be weights of linear layers .* got 'module\.pt'"):
+        with pytest.raises(ValueError, match=r"`factors` must be weights of linear layers, .* got 'module\.pt'"):
             lrf.data.read_factors(tmp_path / "module.pt")
     save(state, file)
     for found, want in zip(lrf.data.read_factors(file), factors, strict=True):

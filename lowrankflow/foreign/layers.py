@@ -20,13 +20,13 @@ __all__ = ["Entry", "Layer", "from_listed", "from_named"]
 _ROLES = {"weight": "weight", "W": "weight", "kernel": "kernel", "w": "kernel", "bias": "bias", "b": "bias"}
 _ROLE = re.compile(r"(weight|kernel|bias|W|w|b)(?:_?(\d+))?")
 
-_REFUSED = (  # what a name tells of a layer that is no plain linear one, and the way out
+_REFUSED = (  # what a name tells, and the way out; the first that any name tells
     (r"lora_|base_layer", "LoRA factors", "Merge them into the weight first."),
     (r"parametrizations|weight_[guv]$|weight_orig", "a parametrised weight", "Remove the parametrisation first."),
     (r"_packed_params|zero_point", "a quantised layer", "Take the weights before quantisation."),
     (r"running_(mean|var)|num_batches|(^|[./])(mean|var|scale|ema)$", "a normalisation layer", "Leave it out."),
-    (r"embed", "an embedding", "Leave it out."),
-    (r"^(param_groups|state)([./]|$)", "the state of an optimizer", "Take model.state_dict()."),
+    (r"embed", "an embedding", "Leave it out, or give a list of weights where it is a linear layer."),
+    (r"^(param_groups|state)$", "the state of an optimizer", "Take model.state_dict()."),
 )
 
 Entry = tuple[tuple[str | int, ...], Any]  #: the way to an array, and the array
@@ -58,14 +58,12 @@ def from_named(name: str, entries: Iterable[Entry], *, ordered: bool) -> list[La
     ValueError, TypeError
         If an array is of no linear layer, a bias has no weight, or the order is not known.
     """
+    named = [("/".join(map(str, path)), path, value) for path, value in entries]
+    _refuse_others(name, [shown for shown, _, _ in named])
     found: dict[tuple[str, ...], dict[str, tuple[str, Any]]] = {}
-    for path, value in entries:
-        shown = "/".join(map(str, path))
+    for shown, path, value in named:
         parts = [part for piece in path for part in re.split(r"[./]", str(piece))]
         match = _ROLE.fullmatch(parts[-1])
-        what = next((refused for refused in _REFUSED if re.search(refused[0], shown)), None)
-        if what is not None:
-            raise ValueError(f"`{name}` must be a chain of linear layers, got {what[1]}, {shown!r}. {what[2]}")
         if match is None:
             raise ValueError(
                 f"`{name}` must have names that end in weight, kernel or bias, got {shown!r}. Give a list, W_1 first."
@@ -80,7 +78,17 @@ def from_named(name: str, entries: Iterable[Entry], *, ordered: bool) -> list[La
     return [_layer(name, found[key]) for key in keys]
 
 
-def from_listed(name: str, arrays: Sequence[Any], *, transposed: bool = False, at: str = "") -> list[Layer]:
+def _refuse_others(name: str, names: Sequence[str]) -> None:
+    """Refuse what a name tells of a layer that is no plain linear one."""
+    for pattern, what, fix in _REFUSED:
+        shown = next((each for each in names if re.search(pattern, each)), None)
+        if shown is not None:
+            raise ValueError(f"`{name}` must be a chain of linear layers, got {what}, {shown!r}. {fix}")
+
+
+def from_listed(
+    name: str, arrays: Sequence[Any], *, transposed: bool = False, names: Sequence[str] | None = None
+) -> list[Layer]:
     """Return the layers of weights in the order in which they act, each followed by its bias, where it has one.
 
     Parameters
@@ -91,15 +99,16 @@ def from_listed(name: str, arrays: Sequence[Any], *, transposed: bool = False, a
         W_1, b_1, W_2, ...
     transposed : bool
         Whether the weights are (in, out).
-    at : str
-        What the names of the layers begin with.
+    names : sequence of str, optional
+        What messages call the arrays; None: their numbers.
     """
     layers: list[dict[str, tuple[str, Any]]] = []
     for i, array in enumerate(arrays):
-        role = "bias" if np.ndim(array) == 1 and layers and "bias" not in layers[-1] else "weight"
-        if role == "weight":
-            layers.append({})
-        layers[-1]["kernel" if transposed and role == "weight" else role] = f"{at}{i}", array
+        shown = str(i) if names is None else names[i]
+        if np.ndim(array) == 1 and layers and "bias" not in layers[-1]:
+            layers[-1]["bias"] = shown, array
+        else:
+            layers.append({"kernel" if transposed else "weight": (shown, array)})
     _refuse_shared(name, [found for layer in layers for role, found in layer.items() if role != "bias"])
     return [_layer(name, layer) for layer in layers]
 
@@ -147,7 +156,7 @@ def _layer(name: str, arrays: dict[str, tuple[str, Any]]) -> Layer:
 
 def _numbers(name: str, shown: str, value: Any) -> NDArray[np.float64]:
     """Return the numbers of a layer, as an array of its own."""
-    if getattr(value, "is_meta", False) or "Uninitialized" in type(value).__name__:
+    if _without_data(value):
         raise ValueError(
             f"`{name}` must hold numbers, got {shown!r} without data (a meta tensor). Load the weights first."
         )
@@ -166,6 +175,11 @@ def _numbers(name: str, shown: str, value: Any) -> NDArray[np.float64]:
     return np.array(array, dtype=np.float64)
 
 
+def _without_data(value: Any) -> bool:
+    """Whether a tensor of torch has a place and no numbers yet."""
+    return getattr(value, "is_meta", False) or type(value).__name__ == "UninitializedParameter"
+
+
 def _refuse_shared(name: str, weights: Sequence[tuple[str, Any]]) -> None:
     """Refuse two weights that are one in memory: an update of one would be one of the other."""
     seen: dict[Any, str] = {}
@@ -181,7 +195,7 @@ def _refuse_shared(name: str, weights: Sequence[tuple[str, Any]]) -> None:
 
 def _address(value: Any) -> Any:
     """Return what two arrays have in common that are one in memory, and no others."""
-    if getattr(value, "is_meta", False) or 0 in getattr(value, "shape", (0,)):
+    if _without_data(value) or 0 in getattr(value, "shape", (0,)):
         return id(value)
     if callable(getattr(value, "data_ptr", None)):
         try:

@@ -36,8 +36,15 @@ def from_torch(module: Any, name: str = "module") -> list[Layer]:
         )
     if hasattr(module, "named_modules"):
         found = _layers(name, module)
-        parts = [part for _, layer in found for part in (layer.weight, layer.bias) if part is not None]
-        layers = [each._replace(name=label) for each, (label, _) in zip(from_listed(name, parts), found, strict=True)]
+        named = [
+            (f"{path}.{role}" if path else role, part)
+            for path, layer in found
+            for role, part in (("weight", layer.weight), ("bias", layer.bias))
+            if part is not None
+        ]
+        parts = [part for _, part in named]
+        layers = from_listed(name, parts, names=[shown for shown, _ in named])
+        layers = [each._replace(name=_label(*one)) for each, one in zip(layers, found, strict=True)]
         if layers and not _is_sequential(module):
             _require_chain(name, module, layers, max(map(precision, parts)))
         return _require_some(name, layers)
@@ -72,18 +79,18 @@ def _is_array(value: Any) -> bool:
 
 
 def _layers(name: str, module: Any) -> list[tuple[str, Any]]:
-    """Return the linear layers of a module and what messages call them; refuse what else it is made of."""
+    """Return the linear layers of a module with their paths; refuse what else it is made of."""
     nn = sys.modules["torch"].nn
     found = []
     for path, layer in module.named_modules(remove_duplicate=False):
-        label = f"{_kind(layer)} {path!r}" if path else _kind(layer)
+        label = _label(path, layer)
         if isinstance(layer, nn.Linear):
             if nn.utils.parametrize.is_parametrized(layer) or not isinstance(layer.weight, nn.Parameter):
                 raise ValueError(
                     f"`{name}` must train its weights themselves, got {label}, whose weight is a parametrised one."
                     " Remove the parametrisation first."
                 )
-            found.append((label, layer))
+            found.append((path, layer))
         elif isinstance(layer, nn.Dropout) and (layer.p == 0 or not layer.training):
             continue
         elif not isinstance(layer, (nn.Identity, nn.Sequential)) and (
@@ -95,16 +102,12 @@ def _layers(name: str, module: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _kind(layer: Any) -> str:
-    """Return what a layer is called: by its class, and that of another library, or of a quantised layer, by its home too."""
+def _label(path: str, layer: Any) -> str:
+    """Return what a layer is called: its class, with its home where that is no one's of torch.nn, and its path."""
     kind = type(layer)
-    if "quantized" in kind.__module__:
-        return f"quantised {kind.__name__}"
-    return (
-        kind.__name__
-        if kind.__module__.startswith("torch.nn.") or kind.__name__ != "Linear"
-        else f"{kind.__module__}.Linear"
-    )
+    text = kind.__name__ if kind.__module__.startswith("torch.nn.") else f"{kind.__module__}.{kind.__name__}"
+    text = f"quantised {kind.__name__}" if "quantized" in kind.__module__ else text
+    return f"{text} {path!r}" if path else text
 
 
 def _is_sequential(module: Any) -> bool:

@@ -161,6 +161,7 @@ def test_what_the_flow_conserves_has_the_bias_term(which, kind, rng):
     )
     bound = 1e3 * 1e-10 * max(np.linalg.norm(w) ** 2 for w in net.weights)  # the solver's error, accumulated
     assert moved < bound and control > 1e3 * bound
+    assert path.defect < 1e-7  # what decides on repairs does not see the constants either
 
 
 def test_frozen_layers_lose_their_conservation_law_and_no_other(rng):
@@ -174,6 +175,7 @@ def test_frozen_layers_lose_their_conservation_law_and_no_other(rng):
     others = np.delete(np.delete(d, 1, 0), 1, 1)
     assert np.abs(others).max() < 1e-7 and np.abs(d[1]).max() > 1e-3
     assert np.array_equal(path.points[-1].factors[0][1], net.factors[0][1])
+    assert path.defect < 1e-7 < np.abs(d).max()
     with pytest.raises(ValueError, match="`trained` must hold an array of True and False for each factor, got 2 for 3"):
         lrf.integrate(lrf.FactorFlow(loss, trained=trained[:2]), net, t_span=(0, 1))
     with pytest.raises(TypeError, match=r"`trained\[0\]` must be an array of True and False, got an array"):

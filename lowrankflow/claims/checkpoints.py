@@ -291,8 +291,8 @@ def distance(x: Followed) -> Measurement:
     meaning=(
         "An update changes D_j by h^2 (grad_{j+1}^T grad_{j+1} - grad_j grad_j^T), and lowers the loss by h (1 - h lambda / 2)"
         " ||grad||^2 at least. Measured: the largest change of any D_j since the first checkpoint, in the spectral norm, less the"
-        " roundoff of the checkpoints, over h times the fall of the loss. Bound: 2, for steps up to half of the edge. With"
-        " biases D_j has the term -b_j b_j^T."
+        " roundoff of the checkpoints and of the updates, over h times the fall of the loss. Bound: 2, for steps up to half of the"
+        " edge. With biases D_j has the term -b_j b_j^T."
     ),
     hypotheses="a step of at most half of the edge of stability; the loss falls",
     controls="the last checkpoint with its first layer ten times as large",
@@ -305,7 +305,8 @@ def drift(x: Followed) -> Measurement:
     def moved_by(net: LinearNetwork, k: int) -> float:
         moved = max((float(linalg.norm(a - b, 2)) for a, b in zip(x.imbalances(net), first, strict=True)), default=0.0)
         sizes = (float(linalg.norm(f[free])) for f, free in zip(net.factors, x.masks, strict=True))
-        noise = 10 * x.precision * max(sizes) ** 2
+        # the checkpoint's own roundoff, and that of every update, half a unit of each entry of both layers of a joint
+        noise = (10 + float(x.updates[k] - x.updates[0])) * x.precision * max(sizes) ** 2
         return max(moved - noise, 0.0) / (x.step * fall[k]) if fall[k] > 0 else math.inf if moved > noise else 0.0
 
     measured = max(moved_by(net, k) for k, net in enumerate(x.networks) if k)

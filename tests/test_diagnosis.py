@@ -89,6 +89,9 @@ def test_what_is_known_is_said(rng):
     assert [row[2] for row in theorems.values()] == ["yes", "yes", "no", "no"]  # too narrow, and too long a step
     saddle = diagnose(lrf.landscape.saddle(loss, 3, widths=4, rank=1), loss)
     assert "saddle" in saddle.headline and "It would leave that saddle along" in saddle.headline
+    tall = [1e-9 * rng.standard_normal((b, a)) for a, b in pairwise((6, 4, 4, 5, 1))]  # next to a saddle that no line leaves
+    steep = lrf.losses.LeastSquares(0.015 * rng.standard_normal((6, 7)), 3e5 * rng.standard_normal((1, 7)))
+    assert "Curves leave that saddle" in diagnose(lrf.LinearNetwork(tall), steep).headline
     zero = diagnose(lrf.LinearNetwork([np.zeros((4, 4))] * 3), loss)
     assert "W is zero." in zero.headline and "order 3" in zero.headline
     far = diagnose(lrf.LinearNetwork([100 * np.eye(4)] * 2), loss)

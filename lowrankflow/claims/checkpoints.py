@@ -291,8 +291,8 @@ def distance(x: Followed) -> Measurement:
     meaning=(
         "An update changes D_j by h^2 (grad_{j+1}^T grad_{j+1} - grad_j grad_j^T), and lowers the loss by h (1 - h lambda / 2)"
         " ||grad||^2 at least. Measured: the largest change of any D_j since the first checkpoint, in the spectral norm, less the"
-        " roundoff of the checkpoints and of the updates, over h times the fall of the loss. Bound: 2, for steps up to half of the"
-        " edge. With biases D_j has the term -b_j b_j^T."
+        " roundoff of the checkpoints and of the updates, over h times the fall of the loss. Bound: 2, for steps up to half of"
+        " the edge. With biases D_j has the term -b_j b_j^T."
     ),
     hypotheses="a step of at most half of the edge of stability; the loss falls",
     controls="the last checkpoint with its first layer ten times as large",

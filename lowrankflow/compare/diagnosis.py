@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg
 
 from .. import columns, validation
-from ..landscape import escape, learning_coefficient, width_condition
+from ..landscape import Place, escape, learning_coefficient, width_condition
 from ..landscape.places import NON_STRICT, STRICT
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss
@@ -263,9 +263,7 @@ def _of_landscape(it: Patient) -> Found:
         )
     saddle, at = (here, it.network) if here.nearby is None else (here.nearby, here.nearby.network)
     if saddle.exact and saddle.kind in (STRICT, NON_STRICT) and at is not None:
-        out = escape(at, it.loss, place=saddle)  # type: ignore[arg-type]
-        way = "a direction of negative curvature" if saddle.kind == STRICT else f"a direction of order {out.order}"
-        found.append(f"It would leave that saddle along {way}: L falls by {out.descent:.3g} t^{out.order}.")
+        found.append(_way_out(at, it.loss, saddle))
     coefficient = learning_coefficient((it.network.shape[1], *it.network.widths, it.network.shape[0]), it.rank)
     half = sum(a.size for a in it.arrays()) / 2
     # L = L_c + p/2 ||r||^2 in coordinates of their own, see AffinePatient: half for each entry of r, none for hidden biases
@@ -275,6 +273,16 @@ def _of_landscape(it: Patient) -> Found:
         f" model of as many parameters has {half:g}."
     )
     return found, []
+
+
+def _way_out(network: LinearNetwork, loss: Loss, saddle: Place) -> str:
+    """Say along which line a saddle would be left."""
+    try:
+        out = escape(network, loss, place=saddle)  # type: ignore[arg-type]
+    except ValueError:  # its documented case
+        return "Curves leave that saddle, and no line that was found."
+    way = "a direction of negative curvature" if saddle.kind == STRICT else f"a direction of order {out.order}"
+    return f"It would leave that saddle along {way}: L falls by {out.descent:.3g} t^{out.order}."
 
 
 def _of_kernel(it: Patient) -> Found:

@@ -210,8 +210,8 @@ class AffineNetwork:
         """
         factors = []
         for j, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), 1):
-            (d, before), last = weight.shape, j == self.depth
-            factor = np.zeros((d + (not last), before + 1))
+            d, before = weight.shape
+            factor = np.zeros((d + (j < self.depth), before + 1))
             factor[:d, :before] = weight
             factor[:d, before] = 0.0 if bias is None else bias
             factor[d:, before] = 1.0
@@ -222,9 +222,10 @@ class AffineNetwork:
     def trained(self) -> tuple[NDArray[np.bool_], ...]:
         """Which entries of the factors of `augmented` are weights and biases, an array a factor; the others are constants."""
         found = []
-        for factor, weight, bias in zip(self.augmented.factors, self.weights, self.biases, strict=True):
-            free = np.zeros(factor.shape, dtype=bool)
-            free[: len(weight), : weight.shape[1] + (bias is not None)] = True
+        for j, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), 1):
+            d, before = weight.shape
+            free = np.zeros((d + (j < self.depth), before + 1), dtype=bool)
+            free[:d, : before + (bias is not None)] = True
             found.append(free)
         return tuple(found)
 

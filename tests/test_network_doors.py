@@ -72,6 +72,8 @@ def test_numbers_in_names_are_numbers(rng):
     for name in ("Dense_{}", "layer{}", "{}", "encoder/layers_{}", "l_{}_x"):
         tree = {name.format(3 * j): layer for j, layer in enumerate(layers)}
         assert same(AffineNetwork.from_jax(dict(sorted(tree.items()))), net), name
+    nested = ("0/0", "0/1", "2", "3/5/1", "3/10", *map(str, range(4, 11)))  # a Sequential of Sequentials
+    assert same(AffineNetwork.from_jax(dict(sorted(zip(nested, layers, strict=True)))), net)
     named = {"encoder": next(iter(layers)), "decoder": list(layers)[1]}
     with pytest.raises(ValueError, match="`tree` must have layers whose names differ by numbers alone") as caught:
         AffineNetwork.from_jax(named)
@@ -167,7 +169,10 @@ def test_a_module_with_biases_and_back():
     x = torch.randn(7, 4)
     # roundoff of single precision, three layers with sums of at most seven terms of size one
     assert np.abs(net(x.numpy().T) - module(x).detach().numpy().T).max() < 3 * 7 * 2.0**-23
-    others = (module.state_dict(), {"epoch": 3, "model": module.state_dict()}, module.parameters(), net.to_torch())
+    state = module.state_dict()
+    others = (
+        state, {"epoch": torch.tensor(1), "state_dict": state}, {"epoch": 3, "model": state}, module.parameters(), net.to_torch(),
+    )  # fmt: skip
     assert all(same(AffineNetwork.from_torch(other), net) for other in others)
     assert net.to_torch(dtype=torch.float32)[0].bias.dtype == torch.float32
     kept = net.biases[0].copy()

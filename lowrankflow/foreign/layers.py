@@ -115,7 +115,7 @@ def from_listed(
 
 def _in_order(name: str, keys: list[tuple[str, ...]], ordered: bool) -> list[tuple[str, ...]]:
     """Return the names of layers in the order in which they act; "dense_2" follows "dense" and comes before "dense_10"."""
-    if len({tuple(re.sub(r"_?\d+", "", part) for part in key) for key in keys}) <= 1:
+    if len({re.sub(r"(^|[_/])?\d+", "", "/".join(key)) for key in keys}) <= 1:
         number = re.compile(r"_?(\d+)")
         return sorted(keys, key=lambda key: [number.sub(lambda m: "\0" + m[1].zfill(20), part) for part in key])
     if ordered:

@@ -63,19 +63,18 @@ def _require_some(name: str, layers: list[Layer]) -> list[Layer]:
 def _state_in(name: str, state: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Return a state dict, or the one that a checkpoint holds among other things."""
     inner = {key: value for key, value in state.items() if isinstance(value, Mapping)}
-    if "param_groups" in state or not inner:
+    if "param_groups" in state or not inner or _has_weights(state):
         return state
-    holding = [
-        key for key, value in inner.items() if any(np.ndim(array) == 2 for array in value.values() if _is_array(array))
-    ]
+    holding = [key for key, value in inner.items() if _has_weights(value)]
     if len(holding) != 1:
         got = " and ".join(map(repr, holding[:2])) if holding else "none"
         raise ValueError(f"`{name}` must hold one state dict, got {got}. Take the one of the model.")
     return inner[holding[0]]
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+def _has_weights(state: Mapping[Any, Any]) -> bool:
+    """Whether a matrix stands directly in a mapping."""
+    return any(hasattr(value, "dtype") and np.ndim(value) == 2 for value in state.values())
 
 
 def _layers(name: str, module: Any) -> list[tuple[str, Any]]:

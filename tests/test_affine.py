@@ -477,7 +477,7 @@ def test_at_the_command_line(tmp_path, monkeypatch, capsys, rng):
     data = ["--inputs", "x.npy", "--targets", "y.npy", "--preprocess", "none"]
     line = [*data, "--factors", "end.npz"]
     assert cli.main(["diagnose", *line, "--initial", "start.npz", "--step", repr(h), "--json", "a.json", "--out", "page"]) == 0
-    assert "[W b] on (x, 1)" in capsys.readouterr().out
+    assert "on inputs with a constant appended." in capsys.readouterr().out
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["headline"] == diagnose(kept[-1], loss, initial=first, step_size=h).headline
     assert found["problem"]["data"]["biases"] == "a constant is appended to the inputs"

@@ -45,7 +45,7 @@ def test_layouts_are_told_by_names(rng):
         h = h @ layer["kernel"] + layer.get("bias", 0)
     np.testing.assert_allclose(h.T, net(x), rtol=0, atol=1e-13)
     ours = [{"weight": w} | ({} if b is None else {"bias": b}) for w, b in zip(net.weights, net.biases, strict=True)]
-    haiku = {f"mlp/~/linear_{j}".replace("_0", ""): {"w": w.T} | ({} if b is None else {"b": b})
+    haiku = {f"mlp/~/linear_{j}" if j else "mlp/~/linear": {"w": w.T} | ({} if b is None else {"b": b})
              for j, (w, b) in enumerate(zip(net.weights, net.biases, strict=True))}  # fmt: skip
     pairs = [(w,) if b is None else (w, b) for w, b in zip(net.weights, net.biases, strict=True)]
     flat = [part for pair in pairs for part in pair]

@@ -168,7 +168,10 @@ def _of_ranks(it: Patient) -> Found:
     caption = "From the input on. Stable rank: the squared Frobenius norm over the squared spectral norm."
     heads: tuple[str, ...] = ("layer", "shape", "Frobenius norm", "spectral norm", "rank", "stable rank")
     if isinstance(it, AffinePatient):
-        found.insert(1, f"It is f(x) = W x + b, ||b|| = {float(linalg.norm(it.affine.offset)):.4g}: [W b] on (x, 1).")
+        found.insert(
+            1,
+            f"It is f(x) = W x + b, ||b|| = {float(linalg.norm(it.affine.offset)):.4g}, on inputs with a constant appended.",
+        )
         norms = (None if b is None else float(linalg.norm(b)) for b in it.affine.biases)
         heads += ("norm of the bias",)
         rows = [(*row, norm) for row, norm in zip(rows, norms, strict=True)]

@@ -522,7 +522,7 @@ def test_bad_input_is_one_line(rng):
         (lambda: AffineNetwork([np.eye(2)], []), "`biases` must be a vector or None a layer, got 0 for 1 layers"),
         (lambda: AffineNetwork([np.eye(2)], None), "`biases` must be a vector or None a layer, got None"),
         (lambda: AffineNetwork([np.eye(2)], [[np.nan, 1]]), r"`biases\[0\]` must be finite"),
-        (lambda: AffineNetwork([np.eye(2), np.ones((2, 3))], [None, None]), "do not chain"),
+        (lambda: AffineNetwork([np.eye(2), np.ones((2, 3))], [None, None]), r"`weights` do not chain: weights\[1\]"),
         (lambda: net(np.ones((3, 2))), "`x` must have 4 rows"),
         (lambda: diagnose(net, plain), r"`network` has biases and shape \(2, 4\).* losses.with_constant"),
         (lambda: follow_run([net, net], plain, 0.1), r"`networks\[0\]` has biases"),

@@ -338,7 +338,7 @@ def test_what_is_no_chain_of_torch_is_named():
             got = in_lines(caught)
             biased = door is not AffineNetwork.from_torch and "must have no biases" in got
             assert biased or says in got, (name, got)
-            assert got.startswith(("`module` must", "`factors` do")), (name, got)
+            assert got.startswith(("`module` must", "`factors` do", "`weights` do")), (name, got)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

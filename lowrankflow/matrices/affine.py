@@ -62,7 +62,7 @@ class AffineNetwork:
     shape: tuple[int, int]
 
     def __init__(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike | None]) -> None:
-        self.weights = require_factors(weights)
+        self.weights = require_factors(weights, name="weights")
         self.biases = require_biases(biases, self.weights)
         self.shape = (self.weights[-1].shape[0], self.weights[0].shape[1])
 

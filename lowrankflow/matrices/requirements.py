@@ -94,25 +94,25 @@ def require_widths(widths: int | Iterable[int] | None, depth: int, rank: int) ->
     return values
 
 
-def require_factors(factors: Iterable[ArrayLike], *, low: int = 1) -> tuple[Array, ...]:
+def require_factors(factors: Iterable[ArrayLike], *, low: int = 1, name: str = "factors") -> tuple[Array, ...]:
     """Return the factors W_1, ..., W_N as finite matrices that chain."""
     single = isinstance(factors, (np.ndarray, Mapping, Set)) or is_foreign(factors) or hasattr(factors, "to_dense")
     items = None if single else validation.as_tuple(factors)
     if items is None:
-        raise TypeError(f"`factors` must be a list of matrices [W_1, ..., W_N], got {validation.describe(factors)}.")
+        raise TypeError(f"`{name}` must be a list of matrices [W_1, ..., W_N], got {validation.describe(factors)}.")
     factors = items
     if len(factors) < low:
         raise ValueError(
-            f"`factors` must hold at least {low} {'matrix' if low == 1 else 'matrices'}, got {len(factors)}."
+            f"`{name}` must hold at least {low} {'matrix' if low == 1 else 'matrices'}, got {len(factors)}."
         )
-    arrays = tuple(validation.as_matrix(f"factors[{j}]", f) for j, f in enumerate(factors))
+    arrays = tuple(validation.as_matrix(f"{name}[{j}]", f) for j, f in enumerate(factors))
     for j in range(1, len(arrays)):
         if arrays[j].shape[1] != arrays[j - 1].shape[0]:
             reverse = all(arrays[i - 1].shape[1] == arrays[i].shape[0] for i in range(1, len(arrays)))
-            hint = " Are they in reverse order? factors[0] is W_1, the one that acts first." if reverse else ""
+            hint = f" Are they in reverse order? {name}[0] is W_1, the one that acts first." if reverse else ""
             raise ValueError(
-                f"`factors` do not chain: factors[{j}] has shape {arrays[j].shape} but"
-                f" factors[{j - 1}] has {arrays[j - 1].shape[0]} rows.{hint}"
+                f"`{name}` do not chain: {name}[{j}] has shape {arrays[j].shape} but"
+                f" {name}[{j - 1}] has {arrays[j - 1].shape[0]} rows.{hint}"
             )
     return arrays
 

@@ -44,7 +44,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .compare import CLAIMS as CLAIMS
     from .compare import Interrupted as Interrupted
     from .compare import compare_metrics as compare_metrics
+    from .compare import diagnose as diagnose
     from .compare import explain as explain
+    from .compare import follow_run as follow_run
     from .compare import natural_time_unit as natural_time_unit
     from .compare import verify_equivalence as verify_equivalence
     from .descent import gradient_descent as gradient_descent
@@ -84,7 +86,7 @@ _ROOMS = {  # and the names of the package that live there
     "batched": "",
     "charts": "Factors Lifted SingularFrame",
     "checks": "check_loss check_manifold check_metric",
-    "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",
+    "compare": "CLAIMS Interrupted compare_metrics diagnose explain follow_run natural_time_unit verify_equivalence",
     "data": "",
     "columns": "",
     "descent": "gradient_descent",

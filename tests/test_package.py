@@ -383,7 +383,7 @@ def blocks(name):
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
     "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/batched.md", "docs/sweeps.md", "docs/notebooks.md",
-    "docs/data.md", "docs/networks.md",
+    "docs/data.md", "docs/losses.md", "docs/networks.md",
 ]  # fmt: skip
 
 

@@ -238,8 +238,8 @@ def _of_balance(it: _Patient) -> Found:
         rows.append((f"W_{j + 1} on W_{j}", relative, float(d[0]), float(d[-1]), float(aligned)))
     worst = int(np.argmax([row[1] for row in rows])) + 1  # type: ignore[arg-type]
     caption = (
-        "Imbalance D_j = W_(j+1)^T W_(j+1) - W_j W_j^T, which the gradient flow conserves: its largest eigenvalue in absolute"
-        " value over the larger squared norm beside it, and its extreme eigenvalues. Alignment: ||W_(j+1) W_j|| over the product"
+        "Imbalance D_j = W_{j+1}^T W_{j+1} - W_j W_j^T, which the gradient flow conserves: its largest eigenvalue in absolute"
+        " value over the larger squared norm beside it, and its extreme eigenvalues. Alignment: ||W_{j+1} W_j|| over the product"
         " of the norms, 1 where top singular vectors meet."
     )
     if it.imbalance <= _BALANCED:

@@ -308,3 +308,18 @@ def test_weights_of_torch_are_read_and_nothing_is_run(kind, tmp_path, rng):
         with pytest.raises(ValueError, match="`factors` must be weights of linear layers") as caught:
             lrf.data.read_factors(path)
         assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e60, 1e100])
+def test_a_network_that_has_diverged_is_refused(size):
+    """Finite factors, a gradient that Huber's misfit keeps finite, and a W whose square is none; the control is let through."""
+    rng = np.random.default_rng(0)
+    loss = lrf.losses.Measured(lrf.losses.Inputs(rng.standard_normal((4, 9)), 3), lrf.losses.Huber(rng.standard_normal((3, 9))))
+    net = lrf.LinearNetwork.gaussian((3, 4), 3, widths=3, rng=rng)
+    large = lrf.LinearNetwork([size * f for f in net.factors])
+    for arguments in ((large, loss), (net, loss, large)):
+        name = "network" if len(arguments) == 2 else "initial"
+        with pytest.raises(ValueError, match=rf"^`{name}` must be of a size that can be squared, got one that has diverged\."):
+            diagnose(*arguments[:2], **dict(zip(["initial"], arguments[2:], strict=False)))
+    diagnose(lrf.LinearNetwork([1e8 * f for f in net.factors]), loss)

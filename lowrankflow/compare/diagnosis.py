@@ -15,7 +15,7 @@ from scipy import linalg
 from .. import columns, validation
 from ..descent import step_bound
 from ..geometry import sharpness
-from ..gradients import end_to_end_operator, riemannian_gradient
+from ..gradients import end_to_end_operator, raw_factor_gradients, riemannian_gradient, squared_norm
 from ..kernels import tangent_kernel
 from ..landscape import Place, classify, escape, learning_coefficient, width_condition
 from ..landscape.places import NON_STRICT, STRICT
@@ -167,6 +167,9 @@ def diagnose(
             raise ValueError(
                 f"`initial` must have the widths of the network, got {_chain(initial)} instead of {_chain(network)}."
             )
+    _require_numbers("network", network, loss)
+    if initial is not None:
+        _require_numbers("initial", initial, loss)
     if step_size is not None:
         step_size = validation.require_number("step_size", step_size)
     validation.require_callable("progress", progress)
@@ -184,6 +187,17 @@ def diagnose(
     report.attachments["place"] = it.place
     tell("done", 1.0)
     return report
+
+
+def _require_numbers(name: str, net: LinearNetwork, loss: Loss) -> None:
+    """Refuse a network of which the square of the velocity that its factors give W is beyond the numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        largest = np.max([squared_norm([f]) for f in net.factors])
+        sizes = largest ** (2 * net.depth), squared_norm(raw_factor_gradients(loss, net)) * largest**net.depth
+    if not np.isfinite(sizes).all():
+        raise ValueError(
+            f"`{name}` must be of a size that can be squared, got one that has diverged. Take an earlier one."
+        )
 
 
 Found = tuple[list[str], list[Table]]

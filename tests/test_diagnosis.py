@@ -323,3 +323,21 @@ def test_a_network_that_has_diverged_is_refused(size):
         with pytest.raises(ValueError, match=rf"^`{name}` must be of a size that can be squared, got one that has diverged\."):
             diagnose(*arguments[:2], **dict(zip(["initial"], arguments[2:], strict=False)))
     diagnose(lrf.LinearNetwork([1e8 * f for f in net.factors]), loss)
+
+
+def test_following_a_thousand_checkpoints_reads_each_once(tmp_path, monkeypatch, capsys):
+    from lowrankflow.data import checkpoints
+
+    read, plain = Counter(), checkpoints.read_factors
+    monkeypatch.setattr(checkpoints, "read_factors", lambda file: (read.update([file.name]), plain(file))[1])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    x = np.random.default_rng(0).standard_normal((30, 3))
+    np.save("x.npy", x)
+    loss = lrf.losses.LeastSquares(x, x, samples="rows", reduction="mean")
+    run = lrf.gradient_descent(loss, lrf.LinearNetwork.gaussian((3, 3), 2, widths=2, rng=0), step_size=0.01, steps=999, keep_every=1)
+    for k, net in enumerate(run.points):
+        np.savez(f"run/step_{k}.npz", W1=net.factors[0], W2=net.factors[1])
+    assert cli.main(["verify", "--inputs", "x.npy", "--preprocess", "none", "--run", "run", "--step", "0.01"]) == 0
+    assert "1000 checkpoints, 999 updates" in capsys.readouterr().out
+    assert len(read) == 1000 and set(read.values()) == {1}

@@ -335,7 +335,8 @@ def test_following_a_thousand_checkpoints_reads_each_once(tmp_path, monkeypatch,
     x = np.random.default_rng(0).standard_normal((30, 3))
     np.save("x.npy", x)
     loss = lrf.losses.LeastSquares(x, x, samples="rows", reduction="mean")
-    run = lrf.gradient_descent(loss, lrf.LinearNetwork.gaussian((3, 3), 2, widths=2, rng=0), step_size=0.01, steps=999, keep_every=1)
+    start = lrf.LinearNetwork.gaussian((3, 3), 2, widths=2, rng=0)
+    run = lrf.gradient_descent(loss, start, step_size=0.01, steps=999, keep_every=1)
     for k, net in enumerate(run.points):
         np.savez(f"run/step_{k}.npz", W1=net.factors[0], W2=net.factors[1])
     assert cli.main(["verify", "--inputs", "x.npy", "--preprocess", "none", "--run", "run", "--step", "0.01"]) == 0

@@ -29,3 +29,9 @@ def one_blas_thread():
 def rng(request):
     """A generator of its own for each test and case, the same in every run (crc32, not the salted hash)."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+def pytest_runtest_setup(item):
+    """Torch is gigabytes: the tests that need it are run in an environment of their own."""
+    if item.get_closest_marker("torch"):
+        pytest.importorskip("torch")

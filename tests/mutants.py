@@ -1283,6 +1283,36 @@ MUTANTS = [
         "u[:, :, 0] *= (abs(wanted) * sign)[:, None]",
         "test_batched.py::TestAlmostEveryStart::test_almost_every_start",
     ),
+    # sweeps, and runs that are kept
+    Mutant(
+        "torn record read",
+        "if len(body) < length or length <= _KEY or zlib.crc32(body) != check:",
+        "if len(body) < length or length <= _KEY:",
+        "test_sweeps.py::test_a_torn_record_is_as_if_it_were_not_there",
+    ),
+    Mutant(
+        "failed hides done", "        self.failed -= self.done\n", "        self.done -= self.failed\n",
+        "test_sweeps.py",
+    ),
+    Mutant(
+        "full disk leaves half", "            os.ftruncate(self._file, before)\n", "",
+        "test_sweeps.py::test_a_full_disk_is_one_line_and_loses_nothing",
+    ),
+    Mutant(
+        "samples one off", "return [low + int(u * (high - low + 1)) for u in share]",
+        "return [low + int(u * (high - low)) for u in share]", "test_sweeps.py",
+    ),
+    Mutant(
+        "first result overwritten", "if found is None or state[found] == 1:", "if found is None:", "test_sweeps.py",
+    ),
+    Mutant(
+        "recorder one late", "if self._count % self._every == 0:", "if self._count % self._every == 1:",
+        "test_recording.py",
+    ),
+    Mutant(
+        "run not handed over", "            path = error.trajectory = run()", "            path = run()",
+        "test_resume.py::test_an_exception_takes_the_run_along",
+    ),
 ]
 
 

@@ -314,3 +314,37 @@ def test_weights_of_torch_are_read_and_nothing_is_run(kind, tmp_path, rng):
         with pytest.raises(ValueError, match=says) as caught:
             lrf.data.read_factors(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e60, 1e100])
+def test_a_network_that_has_diverged_is_refused(size):
+    """Finite factors, a gradient that Huber's misfit keeps finite, and a W whose square is none; the control is let through."""
+    rng = np.random.default_rng(0)
+    loss = lrf.losses.Measured(lrf.losses.Inputs(rng.standard_normal((4, 9)), 3), lrf.losses.Huber(rng.standard_normal((3, 9))))
+    net = lrf.LinearNetwork.gaussian((3, 4), 3, widths=3, rng=rng)
+    large = lrf.LinearNetwork([size * f for f in net.factors])
+    for arguments in ((large, loss), (net, loss, large)):
+        name = "network" if len(arguments) == 2 else "initial"
+        with pytest.raises(ValueError, match=rf"^`{name}` must be of a size that can be squared, got one that has diverged\."):
+            diagnose(*arguments[:2], **dict(zip(["initial"], arguments[2:], strict=False)))
+    diagnose(lrf.LinearNetwork([1e8 * f for f in net.factors]), loss)
+
+
+def test_following_a_thousand_checkpoints_reads_each_once(tmp_path, monkeypatch, capsys):
+    from lowrankflow.data import checkpoints
+
+    read, plain = Counter(), checkpoints.read_network
+    monkeypatch.setattr(checkpoints, "read_network", lambda file: (read.update([file.name]), plain(file))[1])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    x = np.random.default_rng(0).standard_normal((30, 3))
+    np.save("x.npy", x)
+    loss = lrf.losses.LeastSquares(x, x, samples="rows", reduction="mean")
+    start = lrf.LinearNetwork.gaussian((3, 3), 2, widths=2, rng=0)
+    run = lrf.gradient_descent(loss, start, step_size=0.01, steps=999, keep_every=1)
+    for k, net in enumerate(run.points):
+        np.savez(f"run/step_{k}.npz", W1=net.factors[0], W2=net.factors[1])
+    assert cli.main(["verify", "--inputs", "x.npy", "--preprocess", "none", "--run", "run", "--step", "0.01"]) == 0
+    assert "1000 checkpoints, 999 updates" in capsys.readouterr().out
+    assert len(read) == 1000 and set(read.values()) == {1}

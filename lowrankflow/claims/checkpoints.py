@@ -27,7 +27,7 @@ __all__ = ["RUN", "Followed", "Replay"]
 _SEGMENTS, _UPDATES = 12, 100  # intervals between checkpoints that are replayed, and updates of one, at most
 _SAME = 1e-2  # of the way between two checkpoints: what passes for the same update
 _SEEN = 1e3  # roundoff of the checkpoints that a move has to exceed to be seen
-_RTOL = 1e-9
+_RTOL = 1e-9  # of the flows; between their steps interpolation is 300 times as far off at most, of 80 random ones
 _BUDGET = 200_000
 _ALONG = 0.99  # cosine from which two ways are one
 _HALF = 0.5  # of the distance that is predicted; of the edge of stability
@@ -103,7 +103,7 @@ class Followed:
         end = float(self.times[-1])
         path: Trajectory = integrate(
             flow, self.networks[0], t_span=(0.0, end), rtol=_RTOL, max_evaluations=_BUDGET,
-            save=Save(times=self.times[1:], exact=True, steps=False),
+            save=Save(times=self.times[1:], steps=False),
             callback=lambda p: self.tell(stage, p.t / end),
         )  # fmt: skip
         if path.status is Status.INTERRUPTED:

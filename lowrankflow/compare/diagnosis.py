@@ -10,6 +10,7 @@ import numpy as np
 from scipy import linalg
 
 from .. import columns, validation
+from ..gradients import raw_factor_gradients, squared_norm
 from ..landscape import Place, escape, learning_coefficient, width_condition
 from ..landscape.places import NON_STRICT, STRICT
 from ..losses import Loss, facts
@@ -99,6 +100,9 @@ def diagnose(
             raise ValueError(
                 f"`initial` must have the widths of the network, got {_layout(initial)} instead of {_layout(network)}."
             )
+    _require_numbers("network", network, loss)
+    if initial is not None:
+        _require_numbers("initial", initial, loss)
     if step_size is not None:
         step_size = validation.require_number("step_size", step_size)
     validation.require_callable("progress", progress)
@@ -117,6 +121,18 @@ def diagnose(
         report.attachments["place"] = it.place
     tell("done", 1.0)
     return report
+
+
+def _require_numbers(name: str, given: LinearNetwork | AffineNetwork, loss: Loss) -> None:
+    """Refuse a network of which the square of the velocity that its factors give W is beyond the numbers."""
+    net = given.augmented if isinstance(given, AffineNetwork) else given
+    with np.errstate(over="ignore", invalid="ignore"):
+        largest = np.max([squared_norm([f]) for f in net.factors])
+        sizes = largest ** (2 * net.depth), squared_norm(raw_factor_gradients(loss, net)) * largest**net.depth
+    if not np.isfinite(sizes).all():
+        raise ValueError(
+            f"`{name}` must be of a size that can be squared, got one that has diverged. Take an earlier one."
+        )
 
 
 Found = tuple[list[str], list[Table]]
@@ -187,8 +203,8 @@ def _of_balance(it: Patient) -> Found:
         rows.append((f"W_{j + 1} on W_{j}", relative, float(d[0]), float(d[-1]), float(aligned)))
     worst = int(np.argmax([row[1] for row in rows])) + 1  # type: ignore[arg-type]
     caption = (
-        "Imbalance D_j = W_(j+1)^T W_(j+1) - W_j W_j^T, which the gradient flow conserves: its largest eigenvalue in absolute"
-        " value over the larger squared norm beside it, and its extreme eigenvalues. Alignment: ||W_(j+1) W_j|| over the product"
+        "Imbalance D_j = W_{j+1}^T W_{j+1} - W_j W_j^T, which the gradient flow conserves: its largest eigenvalue in absolute"
+        " value over the larger squared norm beside it, and its extreme eigenvalues. Alignment: ||W_{j+1} W_j|| over the product"
         " of the norms, 1 where top singular vectors meet."
     )
     if isinstance(it, AffinePatient):

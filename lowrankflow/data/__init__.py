@@ -8,7 +8,7 @@ how to get back.
 """
 
 from .bundled import available, load
-from .checkpoints import checkpoint_files, read_run
+from .checkpoints import Recorder, checkpoint_files, read_run
 from .networks import read_factors, read_network
 from .preparation import RANGE, STEPS, ObservedPreparation, Preparation, as_steps, prepare, prepare_observed
 from .reading import read_inputs, read_observed
@@ -22,6 +22,7 @@ __all__ = [
     "Observations",
     "ObservedPreparation",
     "Preparation",
+    "Recorder",
     "as_steps",
     "available",
     "checkpoint_files",

@@ -48,8 +48,7 @@ def read_network(path: str | os.PathLike[str]) -> LinearNetwork | AffineNetwork:
     """
     layers = _layers(require_file(_NAME, path))
     weights = require_factors([layer.weight for layer in layers], low=2)
-    biases = [layer.bias for layer in layers]
-    return LinearNetwork(weights) if all(b is None for b in biases) else AffineNetwork(weights, biases)
+    return AffineNetwork(weights, [layer.bias for layer in layers]).simplest()
 
 
 def read_factors(path: str | os.PathLike[str]) -> list[Array]:

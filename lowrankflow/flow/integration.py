@@ -118,6 +118,8 @@ def integrate(
         problem.
     CheckpointFailed
         If a checkpoint cannot be written; the run so far is in its ``trajectory``.
+    Exception
+        What a function of the caller's raises, with the run so far in its ``trajectory``.
 
     Notes
     -----

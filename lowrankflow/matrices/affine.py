@@ -194,6 +194,10 @@ class AffineNetwork:
         """The network of the weights alone, W = W_N ... W_1."""
         return LinearNetwork._trusted(self.weights)
 
+    def simplest(self) -> LinearNetwork | AffineNetwork:
+        """Return the network of the weights where no layer has a bias, else this one."""
+        return self.linear if all(b is None for b in self.biases) else self
+
     @property
     def offset(self) -> Array:
         r"""The total bias :math:`b = \sum_j W_N \cdots W_{j+1} b_j`, (m,)."""

@@ -498,8 +498,8 @@ def test_modules_that_are_no_chain_are_refused_by_name():
 
     for module, words in (
         (nn.Sequential(shared, nn.ReLU(), nn.Linear(4, 2, bias=False)), "got ReLU '1'"),
-        (nn.Sequential(nn.Linear(4, 3)), "got Linear '0' with one. Use bias=False"),
-        (nn.Linear(4, 3).state_dict(), "got 'bias'"),
+        (nn.Sequential(nn.Linear(4, 3)), "got Linear '0' with one. Use matrices.AffineNetwork.from_torch."),
+        (nn.Linear(4, 3).state_dict(), "got weight with one"),
         (nn.Sequential(nn.Conv1d(1, 1, 1)), "got Conv1d '0'"),
         (nn.Sequential(shared, shared), "a weight of its own"),
         (Backwards(), "in the order in which it defines them"),

@@ -87,10 +87,10 @@ def test_a_folder_is_what_memory_holds_and_the_shell_follows_it(torch, tmp_path,
     model.load_state_dict(first)
     written = train(torch, model, torch.nn.MSELoss(), a, b, 0.05, folder="run")
     assert written.networks == [] and written.updates == kept.updates
-    updates, factors = read_run("run")
+    updates, networks = read_run("run")
     assert updates.tolist() == kept.updates
-    for found, net in zip(factors, kept.networks, strict=True):
-        assert all(map(np.array_equal, found, net.factors))
+    for found, net in zip(networks, kept.networks, strict=True):
+        assert all(map(np.array_equal, found.factors, net.factors))
     line = ["--inputs", "x.npy", "--targets", "y.npy", "--preprocess", "none", "--run", "run", "--step", repr(0.05 * 2 / 3)]
     assert cli.main(["verify", *line]) == 0
     assert "7 checkpoints, 120 updates" in capsys.readouterr().out
@@ -102,3 +102,19 @@ def test_a_folder_is_what_memory_holds_and_the_shell_follows_it(torch, tmp_path,
     with pytest.raises(ValueError, match="`module` must be a chain of Linear layers, got ReLU"):
         Recorder(torch.nn.ReLU(), folder="other")
     assert not (tmp_path / "other").exists()
+
+
+def test_biases_are_kept_in_memory_and_in_a_folder(torch, tmp_path):
+    x, y = (np.random.default_rng(3).standard_normal((COUNT, d)) for d in (5, 3))
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Linear(4, 3, bias=False)).double()
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    a, b = torch.tensor(x), torch.tensor(y)
+    kept = train(torch, model, torch.nn.MSELoss(), a, b, 0.05)
+    model.load_state_dict(first)
+    train(torch, model, torch.nn.MSELoss(), a, b, 0.05, folder=tmp_path)
+    _, networks = read_run(tmp_path)
+    for found, net in zip(networks, kept.networks, strict=True):
+        assert all(map(np.array_equal, found.weights, net.weights)) and np.array_equal(found.biases[0], net.biases[0])
+        assert found.biases[1] is net.biases[1] is None
+    loss = losses.LeastSquares(losses.with_constant(x, samples="rows"), y, samples="rows", reduction="mean")
+    lrf.follow_run(kept.networks, loss, 0.05 * 2 / 3, updates=kept.updates).raise_if_failed()

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from .. import validation
 from ..files import require_output_folder, write_arrays
-from ..matrices import LinearNetwork
-from ..validation import Array
-from .reading import read_factors
+from ..matrices import AffineNetwork, LinearNetwork
+from .networks import read_network
 
 __all__ = ["Recorder", "checkpoint_files", "read_run"]
 
@@ -25,7 +24,7 @@ class Recorder:
     Parameters
     ----------
     module : torch.nn.Module
-        A chain of linear layers, as `LinearNetwork.from_torch` reads it.
+        A chain of linear layers, as `LinearNetwork.from_torch` reads it, or with biases `AffineNetwork.from_torch`.
     every : int
         Updates from one checkpoint to the next.
     folder : path, optional
@@ -34,7 +33,7 @@ class Recorder:
 
     Attributes
     ----------
-    networks : list of LinearNetwork
+    networks : list of LinearNetwork or AffineNetwork
         The checkpoints, in double precision; empty where they are written to a folder.
     updates : list of int
         After how many updates each was made; the first is 0.
@@ -52,9 +51,9 @@ class Recorder:
     def __init__(self, module: Any, *, every: int = 1, folder: str | os.PathLike[str] | None = None) -> None:
         self._every = validation.require_integer("every", every, low=1)
         self._module, self._count = module, 0
-        self.networks: list[LinearNetwork] = []
+        self.networks: list[LinearNetwork | AffineNetwork] = []
         self.updates: list[int] = []
-        first = LinearNetwork.from_torch(module)
+        first = AffineNetwork.from_torch(module)
         self._folder = None if folder is None else require_output_folder(folder)
         if self._folder is not None and any(self._folder.iterdir()):
             raise ValueError(f"`folder` must be empty, got {str(folder)!r} with files. Choose another, or empty it.")
@@ -64,14 +63,15 @@ class Recorder:
         """Count an update, and keep the network where it is one of those that are kept."""
         self._count += 1
         if self._count % self._every == 0:
-            self._keep(LinearNetwork.from_torch(self._module))
+            self._keep(AffineNetwork.from_torch(self._module))
 
-    def _keep(self, network: LinearNetwork) -> None:
+    def _keep(self, network: AffineNetwork) -> None:
         if self._folder is None:
-            self.networks.append(network)
+            self.networks.append(network.simplest())
         else:
-            factors = {f"W{j}": factor for j, factor in enumerate(network.factors, start=1)}
-            write_arrays(self._folder / f"step_{self._count:06d}.npz", factors)
+            arrays = {f"W{j}": weight for j, weight in enumerate(network.weights, start=1)}
+            arrays |= {f"b{j}": bias for j, bias in enumerate(network.biases, start=1) if bias is not None}
+            write_arrays(self._folder / f"step_{self._count:06d}.npz", arrays)
         self.updates.append(self._count)
 
     def __repr__(self) -> str:
@@ -111,19 +111,19 @@ def checkpoint_files(folder: str | os.PathLike[str]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read_run(folder: str | os.PathLike[str]) -> tuple[NDArray[np.int64], list[list[Array]]]:
-    """Return after how many updates each checkpoint was made, and its factors, each file read once.
+def read_run(folder: str | os.PathLike[str]) -> tuple[NDArray[np.int64], list[LinearNetwork | AffineNetwork]]:
+    """Return after how many updates each checkpoint was made, and its network, each file read once.
 
     Raises
     ------
     ValueError, TypeError
-        As `checkpoint_files` and `read_factors` do; the message names the file.
+        As `checkpoint_files` and `read_network` do; the message names the file.
     """
     files = checkpoint_files(folder)
-    factors = []
+    networks = []
     for file in files.values():
         try:
-            factors.append(read_factors(file))
+            networks.append(read_network(file))
         except (ValueError, TypeError) as error:
             raise type(error)(f"{validation.reason(error)} (in {file.name!r} of `run`)") from None
-    return np.array(list(files), dtype=np.int64), factors
+    return np.array(list(files), dtype=np.int64), networks

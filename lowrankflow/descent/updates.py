@@ -63,8 +63,8 @@ def gradient_descent(
     steps : int
         Updates at most, at least 1.
     rule : Rule, optional
-        What makes directions of gradients: `HeavyBall`, `Nesterov`, `Adam`, `WeightDecay`, `LayerRates`, or your own; None: the
-        gradients themselves.
+        What makes directions of gradients: `HeavyBall`, `Nesterov`, `Adam`, `WeightDecay`, `LayerRates`, `Only`, or your own;
+        None: the gradients themselves.
     batches : callable, optional
         ``batches(k) -> Loss`` whose gradient the update k takes, such as `MiniBatches`; what is kept and tested is of `loss`.
     stop : callable or sequence of them

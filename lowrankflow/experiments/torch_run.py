@@ -56,7 +56,8 @@ def train(torch: Any, x: np.ndarray, loss: lrf.losses.LeastSquares, name: str, s
         optimizer.zero_grad()
         torch.nn.functional.mse_loss(model(batch), batch).backward()
         optimizer.step()
-    return Followed(loss, recorder.networks, np.array(recorder.updates), step / halved, lambda stage, fraction: None)
+    networks = [net for net in recorder.networks if isinstance(net, lrf.LinearNetwork)]  # without biases: all of them
+    return Followed(loss, networks, np.array(recorder.updates), step / halved, lambda stage, fraction: None)
 
 
 def measure(quick: bool, tell: Tell) -> Result:

@@ -904,7 +904,7 @@ MUTANTS = [
     ),
     Mutant(
         "table-not-finite",
-        "tuple(_NOT_FINITE.get(v, v) if isinstance(v, str) else v for v in row)",
+        "tuple(NOT_FINITE.get(v, v) if isinstance(v, str) else v for v in row)",
         "tuple(row)",
         "test_report.py::test_tables_are_printed_written_and_read_back",
     ),

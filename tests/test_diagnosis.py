@@ -284,7 +284,7 @@ def test_a_run_at_the_command_line(tmp_path, monkeypatch, capsys):
     assert cli.main(["verify", *line, "--quiet"]) == 1
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+@pytest.mark.parametrize("kind", ["safetensors", pytest.param("pt", marks=pytest.mark.frameworks)])
 def test_weights_of_torch_are_read_and_nothing_is_run(kind, tmp_path, rng):
     """Twelve layers, whose names sort as texts in another order; a damaged file, biases, and a pickle that is no weights."""
     factors = [rng.standard_normal((j % 3 + 2, (j + 2) % 3 + 2)) for j in range(12)]

@@ -121,8 +121,7 @@ def test_a_weight_that_is_shared_is_refused_wherever_it_is():
         AffineNetwork.from_jax([w], layout="io")
 
 
-def test_trees_of_flax_and_arrays_of_jax(rng):
-    jax = pytest.importorskip("jax")
+def test_trees_of_flax_and_arrays_of_jax(rng, jax):
     linen, nnx = pytest.importorskip("flax.linen"), pytest.importorskip("flax.nnx")
     frozen = pytest.importorskip("flax.core").freeze
 
@@ -159,9 +158,7 @@ def test_trees_of_flax_and_arrays_of_jax(rng):
 # torch
 
 
-def test_a_module_with_biases_and_back():
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
+def test_a_module_with_biases_and_back(torch):
     nn = torch.nn
     module = nn.Sequential(nn.Linear(4, 6), nn.Identity(), nn.Sequential(nn.Linear(6, 5, bias=False), nn.Linear(5, 3)))
     net = AffineNetwork.from_torch(module)
@@ -201,9 +198,7 @@ def test_a_module_with_biases_and_back():
         AffineNetwork.from_torch(Doubled())
 
 
-def test_gradients_of_autograd_are_those_of_what_is_trained():
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
+def test_gradients_of_autograd_are_those_of_what_is_trained(torch):
     nn = torch.nn
     module = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 5, bias=False), nn.Linear(5, 3)).double()
     x, y = torch.randn(9, 4).double(), torch.randn(9, 3).double()
@@ -220,9 +215,7 @@ def test_gradients_of_autograd_are_those_of_what_is_trained():
         assert np.abs(g - want)[free].max() < 1e-12 * np.abs(g).max()  # roundoff of sums of nine terms, three layers
 
 
-def test_a_loop_of_torch_is_followed_and_a_faulty_one_is_not(tmp_path, monkeypatch, capsys):
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(1)
+def test_a_loop_of_torch_is_followed_and_a_faulty_one_is_not(tmp_path, monkeypatch, capsys, torch):
     nn = torch.nn
     x, y = torch.randn(30, 4) + 1, torch.randn(30, 3) - 1
     loss = losses.LeastSquares(losses.with_constant(x.numpy().T), y.numpy().T, reduction="mean")
@@ -328,9 +321,7 @@ def bad_modules(torch):
 
 
 @pytest.mark.filterwarnings("ignore")  # torch deprecates its own quantisation
-def test_what_is_no_chain_of_torch_is_named():
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
+def test_what_is_no_chain_of_torch_is_named(torch):
     for name, (module, says) in bad_modules(torch).items():
         for door in (AffineNetwork.from_torch, lrf.LinearNetwork.from_torch):
             with pytest.raises((ValueError, TypeError)) as caught:
@@ -358,7 +349,7 @@ def by_name(net, style):
 
 
 @pytest.mark.parametrize("style", ["torch", "flax", "ours"])
-@pytest.mark.parametrize("kind", ["npz", "safetensors", "pt"])
+@pytest.mark.parametrize("kind", ["npz", "safetensors", pytest.param("pt", marks=pytest.mark.frameworks)])
 def test_files_with_biases(kind, style, tmp_path, rng):
     net, file = drawn(rng, rng.integers(1, 5, 13), rng.random(12) < 0.6), tmp_path / f"net.{kind}"
     arrays = by_name(net, style)
@@ -398,9 +389,8 @@ def test_archives_that_are_no_chain(arrays, says, tmp_path):
     assert says in in_lines(caught) and str(caught.value).startswith(("`factors", "`biases"))
 
 
-def test_files_of_torch_that_are_no_weights(tmp_path, monkeypatch):
+def test_files_of_torch_that_are_no_weights(tmp_path, monkeypatch, torch):
     """A pickled module, an optimizer, code: nothing of them is run."""
-    torch = pytest.importorskip("torch")
 
     class Bomb:
         def __reduce__(self):

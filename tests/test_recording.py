@@ -9,17 +9,7 @@ import lowrankflow as lrf
 from lowrankflow import cli, losses
 from lowrankflow.data import Recorder, read_run
 
-pytestmark = pytest.mark.torch
-
 SIZES, COUNT = (5, 4, 3), 60
-
-
-@pytest.fixture
-def torch():
-    torch = pytest.importorskip("torch")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield torch
 
 
 def network(torch):

@@ -42,7 +42,7 @@ def every_number(value):
         yield value
 
 
-NEEDED = {"torch_run": pytest.mark.torch}
+NEEDED = {"torch_run": pytest.mark.frameworks}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDED.get(name, ())) for name in EXPERIMENTS])

@@ -64,7 +64,7 @@ def bounds(net: lrf.LinearNetwork, imbalances: list[Any]) -> np.ndarray:
     """
     found = []
     for (a, b), d in zip(pairwise(net.factors), imbalances, strict=True):
-        low, *_, high = np.linalg.eigvalsh(d)
+        low, high = np.linalg.eigvalsh(d)[[0, -1]]
         s, r = np.linalg.svd(a, compute_uv=False), np.linalg.svd(b, compute_uv=False)
         gap = s[0] ** 2 + (high + low) / 2 - (r[1] if r.size > 1 else 0.0) ** 2
         spread = high - low

@@ -22,8 +22,8 @@ SIZE = (12.0, 4.2)
 CAPTION = (
     "Left: the mean of tau K in the density exp(-tau K - |w - w*|^2 / 2) of the factors w of widths d_0-...-d_N, over the"
     " learning coefficient lambda, against tau = n / ln n; K = |W - W*|^2 / 2, the excess loss of many white samples, W* of the"
-    " rank r named. Circles: chains with exact conditionals, bars of two standard errors over chains; lines: quadrature (solid) or,"
-    " fitted from 10^6 on, lambda - p'(ln tau) / p(ln tau), p of degree m - 1, m the multiplicity (dashed); stars: SGLD with"
+    " rank r named. Circles: chains with exact conditionals, bars of two standard errors over chains; lines: quadrature (solid)"
+    " or, fitted from 10^6 on, lambda - p'(ln tau) / p(ln tau), p of degree m - 1, m the multiplicity (dashed); stars: SGLD with"
     " batches of 64 of 10 000 samples. Right: lambda (bars) beside what is fitted with lambda free (circles, two standard"
     " errors) and half the number of parameters (crosses). In the setting of Watanabe (2013) and Lau et al. (arXiv 2308.12108);"
     " lambda and m as in Aoyagi (2024); sampler and quadrature are derived here."
@@ -140,7 +140,9 @@ def integrated(widths: Sequence[int], tau: float) -> float:
     """
     d0, d1, d2 = widths
     size = min(d0, d1)
-    u = np.linspace(-80.0, 6.0, 6000 if size == 1 else 1500)  # ln x; the trapezoidal rule of an analytic peak
+    u = np.linspace(
+        -80.0, 6.0, 6000 if size == 1 else 1500
+    )  # ln x; to roundoff for one, to 2e-5 for two, which meet in a kink
     x = np.exp(u)
     log = (abs(d0 - d1) + 1) / 2 * u - x / 2 - d2 / 2 * np.log1p(tau * x)
     mean, weight = 0.5 * d2 * tau * x / (1 + tau * x), np.exp(log - log.max())

@@ -303,7 +303,7 @@ def test_learning_coefficients_are_those_of_the_algebra(made):
     assert set(numbers) == set(known)
     for name, value in known.items():
         run = numbers[name]
-        assert run["lambda"] == value and run["fit"] == pytest.approx(value, abs=4 * run["fit error"])
+        assert run["lambda"] == value and run["fit"] == pytest.approx(value, abs=5 * run["fit error"])
         assert run["fit error"] < 0.02 * value and run["half"] - run["fit"] > 10 * run["fit error"]
     # one by one: Z = exp(z) K_0(z) / sqrt(tau) with z = 1 / (4 tau), a Bessel function
     run = numbers["1-1-1, r = 0"]["exact"]

@@ -40,7 +40,7 @@ LINE = np.geomspace(1e3, 1e12, 37)
 LARGE = 1e6  #: from here on powers of 1 / tau, such as tau^(-1/2), are below the errors
 SAMPLES, BATCH, STEP = 10_000, 64, 0.06  #: of SGLD; its step is in units of 1 / tau
 SPREAD = 5.0  #: of the numbers of the size of ln tau that a fit has
-ERRORS = 4.0  #: standard errors that a number may be off: one in 16 000
+ERRORS = 5.0  #: standard errors that a number may be off: one in two million
 
 
 def name_of(widths: Sequence[int], rank: int) -> str:

@@ -41,10 +41,11 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .checks import check_loss as check_loss
     from .checks import check_manifold as check_manifold
     from .checks import check_metric as check_metric
-    from .compare import CLAIMS as CLAIMS
     from .compare import Interrupted as Interrupted
     from .compare import compare_metrics as compare_metrics
+    from .compare import diagnose as diagnose
     from .compare import explain as explain
+    from .compare import follow_run as follow_run
     from .compare import natural_time_unit as natural_time_unit
     from .compare import verify_equivalence as verify_equivalence
     from .descent import gradient_descent as gradient_descent
@@ -77,14 +78,13 @@ if TYPE_CHECKING:  # for type checkers and editors; the tables below say the sam
     from .report import Control as Control
     from .report import Hypothesis as Hypothesis
     from .report import Report as Report
-    from .report import Table as Table
     from .sweeps import sweep as sweep
 
 _ROOMS = {  # and the names of the package that live there
     "batched": "",
     "charts": "Factors Lifted SingularFrame",
     "checks": "check_loss check_manifold check_metric",
-    "compare": "CLAIMS Interrupted compare_metrics explain natural_time_unit verify_equivalence",
+    "compare": "Interrupted compare_metrics diagnose explain follow_run natural_time_unit verify_equivalence",
     "data": "",
     "columns": "",
     "descent": "gradient_descent",
@@ -102,18 +102,20 @@ _ROOMS = {  # and the names of the package that live there
     "problems": "Problem",
     "pymanopt_manifold": "",
     "render": "write_html",
-    "report": "Claim ClaimFailed Control Hypothesis Report Table",
+    "report": "Claim ClaimFailed Control Hypothesis Report",
     "scalar": "",
     "separation": "",
     "steppers": "",
     "sweeps": "sweep",
 }
 _MOVED = {  # names of the package before 1.0: a DeprecationWarning says where they live
+    "compare": "CLAIMS",
     "flow": "CheckpointFailed Passage",
     "geometry": "RiemannianHessian embedded_hessian geodesic_acceleration",
     "gradients": "convert_gradient inner_product log_volume product_rule pullback tangent_kernel_spectrum tangent_norm",
     "metrics": "BuresWassersteinMetric KappaBalancedMetric LambdaBalancedMetric MNMetric PolarMetric ScaledGDMetric"
     " SubspaceProjectionMetric TwoFactorMetric",
+    "report": "Table",
     "separation": "Separation follow_margin least_margin",
 }
 _MOVED_ROOMS = ("html_report", "plotting")  # whose names live in another, which they say when they are asked for

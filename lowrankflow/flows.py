@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import validation
 from .losses import Loss
@@ -39,9 +39,17 @@ class RiemannianFlow:
 
 @dataclass(frozen=True)
 class FactorFlow:
-    """The flow W_j' = -grad_{W_j} L(W_N ... W_1) of the factors: gradient descent with vanishing steps."""
+    """The flow W_j' = -grad_{W_j} L(W_N ... W_1) of the factors: gradient descent with vanishing steps.
+
+    Parameters
+    ----------
+    loss : Loss
+    trained : sequence of arrays of bool, optional
+        Which entries of the factors move, an array a factor, such as `AffineNetwork.trained`; None: all.
+    """
 
     loss: Loss
+    trained: Sequence[NDArray[np.bool_]] | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         require_loss(self.loss)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from . import validation
-from .matrices import LinearNetwork
+from .matrices import AffineNetwork, LinearNetwork
 from .matrices.requirements import require_network
 from .validation import Array
 
@@ -134,7 +134,7 @@ def _commute(terms: tuple[Term, ...]) -> bool:
     return all(sum(not np.array_equal(a, np.eye(len(a))) for a in side) <= 1 for side in zip(*terms, strict=True))
 
 
-def tangent_kernel(network: LinearNetwork) -> TangentKernel:
+def tangent_kernel(network: LinearNetwork | AffineNetwork) -> TangentKernel:
     r"""Return the neural tangent kernel of a network, as the operator by which its product moves, W' = -K(grad L).
 
     .. math:: K = \sum_{j=1}^N (W_N \cdots W_{j+1})(W_N \cdots W_{j+1})^T \otimes
@@ -142,8 +142,9 @@ def tangent_kernel(network: LinearNetwork) -> TangentKernel:
 
     Parameters
     ----------
-    network : LinearNetwork, (m, n)
-        Balanced or not.
+    network : LinearNetwork or AffineNetwork, (m, n)
+        Balanced or not; with biases K moves [W b], (m, n + 1), and has the matrix that makes (h_{j-1}, 1) of (x, 1) in the place
+        of :math:`W_{j-1} \cdots W_1`, without the row of the one where layer j has no bias.
 
     Returns
     -------
@@ -165,10 +166,13 @@ def tangent_kernel(network: LinearNetwork) -> TangentKernel:
     >>> kernel.to_dense().tolist()  # 3^2 + 2^2
     [[13.0]]
     """
-    require_network("network", network)
-    m, n = network.shape
-    left = list(accumulate(reversed(network.factors[1:]), matmul, initial=np.eye(m)))[::-1]
-    right = accumulate(network.factors[:-1], lambda chain, f: f @ chain, initial=np.eye(n))
+    if not isinstance(network, AffineNetwork):
+        require_network("network", network)
+    linear, moved = (network.linear, network.augmented) if isinstance(network, AffineNetwork) else (network, network)
+    left = list(accumulate(reversed(linear.factors[1:]), matmul, initial=np.eye(linear.shape[0])))[::-1]
+    right = list(accumulate(moved.factors[:-1], lambda chain, f: f @ chain, initial=np.eye(moved.shape[1])))
+    if isinstance(network, AffineNetwork):  # the last row is that of the constant
+        right = [b[:-1] if bias is None else b for b, bias in zip(right, network.biases, strict=True)]
     return TangentKernel((a @ a.T, b.T @ b) for a, b in zip(left, right, strict=True))
 
 

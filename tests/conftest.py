@@ -29,3 +29,29 @@ def one_blas_thread():
 def rng(request):
     """A generator of its own for each test and case, the same in every run (crc32, not the salted hash)."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def torch():
+    """PyTorch with a seed of its own."""
+    torch = pytest.importorskip("torch")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield torch
+
+
+@pytest.fixture
+def jax():
+    return pytest.importorskip("jax")
+
+
+def pytest_collection_modifyitems(items):
+    """Frameworks are gigabytes: what needs them is run in an environment of its own."""
+    for item in items:
+        if {"torch", "jax"}.intersection(item.fixturenames):
+            item.add_marker("frameworks")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("frameworks") and not {"torch", "jax"}.intersection(item.fixturenames):
+        pytest.importorskip("torch")

@@ -39,6 +39,31 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # -- biases ------------------------------------------------------------------------------------------------------
+    Mutant("no-bias-term", "- w @ w.T - (0.0 if b is None else np.outer(b, b))", "- w @ w.T",
+           "test_affine.py::test_what_the_flow_conserves_has_the_bias_term"),
+    Mutant("constants-move", "return g if self._free is None else self._free * g", "return g",
+           "test_affine.py::test_the_flow_is_that_of_the_chain_rule"),
+    Mutant("modified-constants", "(turned if self._free is None else self._free * turned)", "turned",
+           "test_affine.py::test_descent_and_what_it_shadows"),
+    Mutant("frozen-units-count", "np.flatnonzero(~(a.any(axis=1) | b.any(axis=0)))", "np.flatnonzero(~a.any(axis=1) | True)",
+           "test_affine.py::test_frozen_layers_lose_their_conservation_law_and_no_other"),
+    Mutant("kernel-of-a-missing-bias", "[b[:-1] if bias is None else b for", "[b for",
+           "test_affine.py::test_the_tangent_kernel_is_that_of_weights_and_biases"),
+    Mutant("bias-left-of-centre", "y - np.outer(y @ e, e), float(", "y, float(",
+           "test_affine.py::test_the_loss_is_that_on_centred_data_and_a_square"),
+    Mutant("hidden-biases-are-regular", "(it.network.shape[0] / 2 if reduced else 0.0)", "0.0",
+           "test_affine.py::test_the_learning_coefficient_has_the_last_bias"),
+    Mutant("balanced-with-biases", "yes[it.imbalance <= _BALANCED and not affine]", "yes[it.imbalance <= _BALANCED]",
+           "test_affine.py::test_the_numbers_are_those_of_dense_formulas"),
+    Mutant("kernels-as-they-are", 'np.ascontiguousarray(weight.T) if role == "kernel" else weight', "weight",
+           "test_network_doors.py::test_layouts_are_told_by_names"),
+    Mutant("tree-in-the-order-of-the-alphabet", 'lambda m: "\\0" + m[1].zfill(20)', "lambda m: m[0]",
+           "test_network_doors.py::test_numbers_in_names_are_numbers"),
+    Mutant("untold-overflow", 'if kind in ("float16", "bfloat16") and', "if False and",
+           "test_network_doors.py::test_trees_that_are_no_chain"),
+    Mutant("constant-not-appended", "make.fit(losses.with_constant(inputs) if biased else inputs, targets)",
+           "make.fit(inputs, targets)", "test_affine.py::test_at_the_command_line"),
     # -- arguments, files --------------------------------------------------------------------------------------------
     Mutant("depth-one", "if number <= 1:", "if number < 1:", "test_metrics.py::test_depth_one_is_refused"),
     Mutant(
@@ -534,20 +559,20 @@ MUTANTS = [
     ),
     Mutant(
         "replay-of-one-update",
-        "path = gradient_descent(self.loss, net, step_size=h, steps=count, keep_every=count)",
-        "path = gradient_descent(self.loss, net, step_size=h, steps=1)",
+        "path = gradient_descent(self.loss, net, step_size=h, steps=count, rule=rule, keep_every=count)",
+        "path = gradient_descent(self.loss, net, step_size=h, steps=1, rule=rule)",
         "test_diagnosis.py::test_a_run_of_descent_is_followed",
     ),
     Mutant(
         "run-without-correction",
-        "return self._along(ModifiedFlow(self.loss, self.step),",
-        "return self._along(ModifiedFlow(self.loss, 2 * self.step),",
+        "ModifiedFlow(self.loss, self.step, trained=self.trained)",
+        "ModifiedFlow(self.loss, 2 * self.step, trained=self.trained)",
         "test_diagnosis.py::test_a_run_of_descent_is_followed",
     ),
     Mutant(
         "diagnosis-of-the-smaller-norm",
-        "scales = [max(a, b) for a, b in pairwise(tops)]",
-        "scales = [min(a, b) for a, b in pairwise(tops)]",
+        "scales = [max(a, b) for a, b in pairwise(self._squares())]",
+        "scales = [min(a, b) for a, b in pairwise(self._squares())]",
         "test_diagnosis.py::test_the_numbers_are_those_of_dense_formulas",
     ),
     Mutant(
@@ -738,8 +763,8 @@ MUTANTS = [
     ),
     Mutant(
         "modified-flow",
-        "return -(g + self._step / 2 * (factor_hessian(self.loss, net) @ g))",
-        "return -(g + self._step * (factor_hessian(self.loss, net) @ g))",
+        "return -(g + self._step / 2 * (turned if self._free is None else self._free * turned))",
+        "return -(g + self._step * (turned if self._free is None else self._free * turned))",
         "test_descent_bounds.py::test_descent_is_closer_to_the_modified_flow_by_an_order",
     ),
     Mutant("two-cycle", "half = (h * sigma + 1) / 2", "half = h * sigma", "test_descent_edge.py::test_the_two_cycle_is_one"),
@@ -897,7 +922,7 @@ MUTANTS = [
     ),
     Mutant(
         "table-not-finite",
-        "tuple(_NOT_FINITE.get(v, v) if isinstance(v, str) else v for v in row)",
+        "tuple(NOT_FINITE.get(v, v) if isinstance(v, str) else v for v in row)",
         "tuple(row)",
         "test_report.py::test_tables_are_printed_written_and_read_back",
     ),
@@ -1241,7 +1266,7 @@ MUTANTS = [
            "test_problems.py::test_arrays_in_memory_are_named_and_handed_over_again"),
     Mutant("used-up", "rng=deepcopy(built.rng), chart", "rng=built.rng, chart",
            "test_problems.py::test_python_and_shell_measure_the_same"),
-    Mutant("unsealed", "replace(problem, sha256=numbers.found)", "problem",
+    Mutant("unsealed", "replace(problem, sha256=numbers.found | hashes)", "problem",
            "test_problems.py::test_files_that_changed_are_refused"),
     Mutant("half-a-line", "isinstance(value, InMemory) or f.name not in taken:", "isinstance(value, InMemory):",
            "test_problems.py::test_the_command_line_states_the_problem_or_nothing"),
@@ -1299,6 +1324,36 @@ MUTANTS = [
         "u[:, :, 0] *= (wanted * sign)[:, None]",
         "u[:, :, 0] *= (abs(wanted) * sign)[:, None]",
         "test_batched.py::TestAlmostEveryStart::test_almost_every_start",
+    ),
+    # sweeps, and runs that are kept
+    Mutant(
+        "torn record read",
+        "if len(body) < length or length <= _KEY or zlib.crc32(body) != check:",
+        "if len(body) < length or length <= _KEY:",
+        "test_sweeps.py::test_a_torn_record_is_as_if_it_were_not_there",
+    ),
+    Mutant(
+        "failed hides done", "        self.failed -= self.done\n", "        self.done -= self.failed\n",
+        "test_sweeps.py",
+    ),
+    Mutant(
+        "full disk leaves half", "            os.ftruncate(self._file, before)\n", "",
+        "test_sweeps.py::test_a_full_disk_is_one_line_and_loses_nothing",
+    ),
+    Mutant(
+        "samples one off", "return [low + int(u * (high - low + 1)) for u in share]",
+        "return [low + int(u * (high - low)) for u in share]", "test_sweeps.py",
+    ),
+    Mutant(
+        "first result overwritten", "if found is None or state[found] == 1:", "if found is None:", "test_sweeps.py",
+    ),
+    Mutant(
+        "recorder one late", "if self._count % self._every == 0:", "if self._count % self._every == 1:",
+        "test_recording.py",
+    ),
+    Mutant(
+        "run not handed over", "            path = error.trajectory = run()", "            path = run()",
+        "test_resume.py::test_an_exception_takes_the_run_along",
     ),
 ]
 

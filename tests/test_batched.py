@@ -331,7 +331,7 @@ def torch(array):
 
 
 class TestArrays:
-    @pytest.mark.parametrize("to", [strict, torch])
+    @pytest.mark.parametrize("to", [strict, pytest.param(torch, marks=pytest.mark.frameworks)])
     def test_other_arrays_give_the_same_runs(self, to):
         """The same code, so the same numbers but for roundoff; what comes back last is of the kind that was given."""
         rng = np.random.default_rng(0)

@@ -474,7 +474,7 @@ REFUSED = {
     "empty name": (
         lambda: named_metrics("2,,3"), ValueError, "`metrics` must be names separated by commas, got '2,,3'."),
     "ragged table": (
-        lambda: lrf.Table("a", "b", "c", ("x", "y"), ((1.0,),)), ValueError,
+        lambda: lrf.report.Table("a", "b", "c", ("x", "y"), ((1.0,),)), ValueError,
         "`rows` must have one value for each of the 2 columns, got 1."),
 }  # fmt: skip
 

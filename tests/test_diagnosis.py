@@ -89,6 +89,9 @@ def test_what_is_known_is_said(rng):
     assert [row[2] for row in theorems.values()] == ["yes", "yes", "no", "no"]  # too narrow, and too long a step
     saddle = diagnose(lrf.landscape.saddle(loss, 3, widths=4, rank=1), loss)
     assert "saddle" in saddle.headline and "It would leave that saddle along" in saddle.headline
+    tall = [1e-9 * rng.standard_normal((b, a)) for a, b in pairwise((6, 4, 4, 5, 1))]  # next to a saddle that no line leaves
+    steep = lrf.losses.LeastSquares(0.015 * rng.standard_normal((6, 7)), 3e5 * rng.standard_normal((1, 7)))
+    assert "Curves leave that saddle" in diagnose(lrf.LinearNetwork(tall), steep).headline
     zero = diagnose(lrf.LinearNetwork([np.zeros((4, 4))] * 3), loss)
     assert "W is zero." in zero.headline and "order 3" in zero.headline
     far = diagnose(lrf.LinearNetwork([100 * np.eye(4)] * 2), loss)
@@ -281,7 +284,7 @@ def test_a_run_at_the_command_line(tmp_path, monkeypatch, capsys):
     assert cli.main(["verify", *line, "--quiet"]) == 1
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+@pytest.mark.parametrize("kind", ["safetensors", pytest.param("pt", marks=pytest.mark.frameworks)])
 def test_weights_of_torch_are_read_and_nothing_is_run(kind, tmp_path, rng):
     """Twelve layers, whose names sort as texts in another order; a damaged file, biases, and a pickle that is no weights."""
     factors = [rng.standard_normal((j % 3 + 2, (j + 2) % 3 + 2)) for j in range(12)]
@@ -297,14 +300,51 @@ def test_weights_of_torch_are_read_and_nothing_is_run(kind, tmp_path, rng):
             torch.save({name: torch.tensor(a) for name, a in arrays.items()}, path)
 
         torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-        with pytest.raises(ValueError, match=r"`factors` must be weights of linear layers .* got 'module\.pt'"):
+        with pytest.raises(ValueError, match=r"`factors` must be weights of linear layers, .* got 'module\.pt'"):
             lrf.data.read_factors(tmp_path / "module.pt")
     save(state, file)
     for found, want in zip(lrf.data.read_factors(file), factors, strict=True):
         np.testing.assert_array_equal(found, want)
     damaged.write_bytes(b"no weights")
     save({**state, "0.bias": np.ones(2)}, biased)
-    for path, says in ((damaged, f"got 'damaged.{kind}'"), (biased, "must have no biases, got '0.bias'")):
-        with pytest.raises(ValueError, match="`factors` must be weights of linear layers") as caught:
+    for path, says in (
+        (damaged, f"`factors` must be weights of linear layers, .* got 'damaged.{kind}'"),
+        (biased, r"`factors` must have no biases, got 0\.weight with one\. Use read_network\."),
+    ):
+        with pytest.raises(ValueError, match=says) as caught:
             lrf.data.read_factors(path)
-        assert says in str(caught.value) and "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e60, 1e100])
+def test_a_network_that_has_diverged_is_refused(size):
+    """Finite factors, a gradient that Huber's misfit keeps finite, and a W whose square is none; the control is let through."""
+    rng = np.random.default_rng(0)
+    loss = lrf.losses.Measured(lrf.losses.Inputs(rng.standard_normal((4, 9)), 3), lrf.losses.Huber(rng.standard_normal((3, 9))))
+    net = lrf.LinearNetwork.gaussian((3, 4), 3, widths=3, rng=rng)
+    large = lrf.LinearNetwork([size * f for f in net.factors])
+    for arguments in ((large, loss), (net, loss, large)):
+        name = "network" if len(arguments) == 2 else "initial"
+        with pytest.raises(ValueError, match=rf"^`{name}` must be of a size that can be squared, got one that has diverged\."):
+            diagnose(*arguments[:2], **dict(zip(["initial"], arguments[2:], strict=False)))
+    diagnose(lrf.LinearNetwork([1e8 * f for f in net.factors]), loss)
+
+
+def test_following_a_thousand_checkpoints_reads_each_once(tmp_path, monkeypatch, capsys):
+    from lowrankflow.data import checkpoints
+
+    read, plain = Counter(), checkpoints.read_network
+    monkeypatch.setattr(checkpoints, "read_network", lambda file: (read.update([file.name]), plain(file))[1])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    x = np.random.default_rng(0).standard_normal((30, 3))
+    np.save("x.npy", x)
+    loss = lrf.losses.LeastSquares(x, x, samples="rows", reduction="mean")
+    start = lrf.LinearNetwork.gaussian((3, 3), 2, widths=2, rng=0)
+    run = lrf.gradient_descent(loss, start, step_size=0.01, steps=999, keep_every=1)
+    for k, net in enumerate(run.points):
+        np.savez(f"run/step_{k}.npz", W1=net.factors[0], W2=net.factors[1])
+    assert cli.main(["verify", "--inputs", "x.npy", "--preprocess", "none", "--run", "run", "--step", "0.01"]) == 0
+    assert "1000 checkpoints, 999 updates" in capsys.readouterr().out
+    assert len(read) == 1000 and set(read.values()) == {1}

@@ -424,7 +424,7 @@ def test_errors_of_the_loss_itself_are_raised(method, rng):
 
     start = lrf.random_point(4, 4, 2, rng=rng, singular_values=[0.3, 0.2])
     flow = lrf.RiemannianFlow(Raising(np.eye(4), np.diag([3.0, 2.0, 1.0, 0.5])), lrf.DepthMetric(3))
-    with pytest.raises(ValueError, match=r"^mine$"):
+    with pytest.raises(ValueError, match=r"^mine\nThe run so far, to t=[0-9.]+, is in `trajectory` of this exception\.$"):
         lrf.integrate(flow, start, t_span=(0, 9), method=method, rtol=1e-2)
 
 

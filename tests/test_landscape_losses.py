@@ -449,7 +449,7 @@ def test_the_adversary_reports_values_within_the_box(rng):
 def test_subgradient_descent_never_escapes_and_a_smooth_loss_always_does():
     example = kinked_example()
     smooth = example.smoothed(0.1)
-    for seed in range(20):
+    for seed in range(10):
         net = example.perturbed(0.2 if seed % 2 else 0.05, rng=seed)
         options = dict(step_size=0.01, steps=6000)
         assert example.loss.value(subgradient_descent(example.loss, net, **options)) >= 0.999

@@ -57,7 +57,7 @@ def small_report():
         lrf.Claim("one", "1 < 2.", "derived", 1e-9, "<=", 1e-6, controls=(control,)),
         lrf.Claim("two", "W_2", "derived", 0.5, "in", (0.1, 0.2), hypotheses=hypotheses),
     ]
-    table = lrf.Table("t", "A <title>", "caption", ("name", "x"), (("<i>", 1.5), ("b", None)))
+    table = lrf.report.Table("t", "A <title>", "caption", ("name", "x"), (("<i>", 1.5), ("b", None)))
     return lrf.Report("verify", {"n": 3}, claims, tables=[table], headline="data <x>\nmore", repeats="lowrankflow verify")
 
 

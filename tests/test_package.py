@@ -23,7 +23,7 @@ PACKAGE = Path(lrf.__file__).parent
 FLOORS = {
     "_version": 0, "validation": 0, "files": 0, "entries": 0, "operators": 0, "loading": 0, "foreign": 0, "markup": 0,
     "workers": 0,
-    "matrices": 1, "report": 1, "statements": 1,
+    "matrices": 1, "findings": 1, "report": 1, "statements": 1,
     "metrics": 2, "losses": 2, "data": 2, "steppers": 2, "flows": 2, "problems": 2, "exact": 2, "kernels": 2,
     "gradients": 3, "geometry": 3, "charts": 3, "columns": 3,
     "flow": 4, "descent": 4, "batched": 4, "separation": 4, "checks": 4, "claims": 4, "landscape": 4, "scalar": 4,
@@ -383,7 +383,7 @@ def blocks(name):
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/running.md", "docs/problems.md", "docs/landscape.md", "docs/reproduce.md",
     "docs/descent.md", "docs/exact.md", "docs/scalar.md", "docs/batched.md", "docs/sweeps.md", "docs/notebooks.md",
-    "docs/data.md", "docs/networks.md", "docs/pymanopt.md",
+    "docs/data.md", "docs/losses.md", "docs/networks.md", "docs/pymanopt.md",
 ]  # fmt: skip
 
 

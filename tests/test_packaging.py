@@ -99,8 +99,8 @@ def test_every_requirement_has_a_floor_and_every_floor_is_given_once():
 
 def test_the_tests_have_every_extra_of_a_user():
     (all_of_them,) = (each for each in EXTRAS["test"] if each.startswith("lowrankflow["))
-    assert set(all_of_them[len("lowrankflow[") : -1].split(",")) == set(EXTRAS) - {"test", "lint", "torch"}
-    # torch is gigabytes: its tests are skipped where it is not there
+    assert set(all_of_them[len("lowrankflow[") : -1].split(",")) == set(EXTRAS) - {"test", "lint", "torch", "jax"}
+    # these are large: their tests are skipped where they are not there
 
 
 def test_messages_name_extras_that_exist():

@@ -127,7 +127,7 @@ def test_figures_follow_dark_mode_and_narrow_screens_scroll(page):
 
 def test_columns_with_text_stand_to_the_left():
     columns = ("name", "value", "number")
-    table = lrf.Table("t", "t", "c", columns, (("a", "declared", 1.0), ("b", 2.5, 2.0)))
+    table = lrf.report.Table("t", "t", "c", columns, (("a", "declared", 1.0), ("b", 2.5, 2.0)))
     assert [table.has_words(i) for i in range(3)] == [True, True, False]
     html = to_html(lrf.Report("verify", {}, tables=[table]))
     assert '<th scope="col" class="words">value</th>' in html and '<th scope="col">number</th>' in html

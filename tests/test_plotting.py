@@ -13,7 +13,8 @@ import pytest
 
 from lowrankflow import render
 from lowrankflow.cli.output import write
-from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report, position
+from lowrankflow.findings import position
+from lowrankflow.report import Claim, Control, Curve, Figure, Hypothesis, Report
 
 SPECIAL = '<b>5 > 4</b> & "quoted" </script><script>alert(1)</script>'
 

@@ -9,8 +9,9 @@ import pytest
 
 import lowrankflow as lrf
 from lowrankflow.cli.output import show
+from lowrankflow.findings import holds
 from lowrankflow.pymanopt_manifold import FixedRank
-from lowrankflow.report import Claim, ClaimFailed, Control, Curve, Figure, Hypothesis, Report, Table, holds
+from lowrankflow.report import Claim, ClaimFailed, Control, Curve, Figure, Hypothesis, Report, Table
 
 
 def claim(measured=0.5, relation="<=", bound=1.0, met=True, control=2.0, name="c"):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -410,3 +411,64 @@ def test_ctrl_c_leaves_a_readable_trajectory(tmp_path):
         np.testing.assert_allclose(path.loss[-1], loss.value(path.points[-1]), rtol=1e-12)
         gap = np.linalg.norm(path.points[-1].to_dense() - whole(path.t[-1]).to_dense())
         assert gap < 1e-5  # DOP853's interpolant is good to about 1000 rtol
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what a function of the caller's raises
+
+
+class Fails:
+    """A function that works so many times."""
+
+    def __init__(self, function, times):
+        self.function, self.left = function, times
+
+    def __call__(self, *args):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyError("mine")
+        return self.function(*args)
+
+
+def failing_gradient(loss, times):
+    return SimpleNamespace(shape=loss.shape, value=loss.value, gradient=Fails(loss.gradient, times))
+
+
+@pytest.mark.parametrize("where", ["gradient", "column", "event", "callback"])
+@pytest.mark.parametrize("kind", ["flow", "descent"])
+@pytest.mark.parametrize("times", [1, 2, 9, 30, 47])
+def test_an_exception_takes_the_run_along(kind, where, times):
+    """The rows are those of the run that goes on, and the exception is the caller's own."""
+    loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
+    start = lrf.random_point(3, 3, 2, rng=0)
+
+    def run(loss, column, event, callback):
+        columns = {"norm": column}
+        if kind == "flow":
+            return lrf.integrate(
+                lrf.RiemannianFlow(loss, lrf.DepthMetric(3)), start, t_span=(0, 20), method="DOP853",
+                save=lrf.Save(columns=columns), events=lrf.Event("e", event), callback=callback,
+            )  # fmt: skip
+        net = lrf.LinearNetwork.balanced(start, 3)
+        return lrf.gradient_descent(
+            loss, net, step_size=0.01, steps=60, columns=columns, callback=callback, stop=lambda at: event(at.t, at.network) < 0,
+        )  # fmt: skip
+
+    functions = {"column": lambda t, w: w.norm(), "event": lambda t, w: 1.0, "callback": lambda step: None}
+    whole = run(loss, *functions.values())
+    changed = {name: Fails(f, times) if name == where else f for name, f in functions.items()}
+    try:
+        run(failing_gradient(loss, times) if where == "gradient" else loss, *changed.values())
+    except KeyError as error:
+        assert error.args == ("mine",)
+        path = getattr(error, "trajectory", None)
+        if path is None:  # nothing had been done
+            assert times <= 2 or (where == "gradient" and times < 13)
+            return
+        assert path.status is lrf.Status.INTERRUPTED and path.t[0] == 0.0
+        for name in ("t", "loss", "singular_values"):
+            np.testing.assert_array_equal(getattr(path, name), getattr(whole, name)[: len(path.t)])
+        assert len(path.points) == len(path.columns["norm"]) == len(path.t)
+        assert error.__notes__ == [f"The run so far, to t={path.t[-1]:.6g}, is in `trajectory` of this exception."]
+    else:
+        assert times > whole.nsteps  # it was never reached

@@ -247,11 +247,11 @@ def test_reports_by_their_claims_tables_and_places(tmp_path):
 
 
 def test_a_rerun_does_what_is_missing_and_nothing_else(tmp_path):
-    calls = []
+    calls, mended = [], []
 
     def counted(**fields):
         calls.append(fields)
-        return tenth(**fields)
+        return {"sum": -1.0} if mended else tenth(**fields)
 
     first = sweep(numbers(a=3, b=14), tmp_path, function=counted)
     assert len(calls) == 42 and first.count("done") == 39 and first.count("failed") == 3 and not first.complete
@@ -267,6 +267,10 @@ def test_a_rerun_does_what_is_missing_and_nothing_else(tmp_path):
     assert more.values["text"][2, 3] == "odd" and more.values["text"][2, 13] == ""
     sweep(numbers(a=4, b=15), tmp_path, function=counted, retry=True)
     assert len(calls) == 64
+    mended.append(True)
+    last = sweep(numbers(a=4, b=15), tmp_path, function=counted, retry=True)
+    assert len(calls) == 68 and last.complete and (last.values["sum"][:, 13] == -1).all()
+    assert sweep(numbers(a=4, b=15), tmp_path, function=counted, retry=True).complete and len(calls) == 68
 
 
 def test_another_grid_is_refused_and_nothing_is_changed(tmp_path):

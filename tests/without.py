@@ -20,6 +20,9 @@ PACKAGES = {
     "data": ("sklearn",),  # pandas comes with xarray too
     "dist": ("dask", "distributed"),
     "io": ("xarray", "h5netcdf", "h5py"),
+    "jax": ("jax", "flax"),
+    "safetensors": ("safetensors",),
+    "torch": ("torch",),
 }
 ONLY_WITH = {"lowrankflow.sweeps.cluster": "dist"}  #: modules that an extra alone imports
 
@@ -44,13 +47,21 @@ def sweep(folder, to, **options):
     return lrf.sweeps.sweep(lrf.sweeps.Grid.of(problem=problem, grid={"depth": [2, 3]}), to, **options)
 
 
+def weights(path):
+    path.write_bytes(b"weights")
+    return lrf.data.read_network(path)
+
+
 def needing(extra, folder):
     """What cannot be done without an extra; None where all can be done, and is slower."""
     return {
         "data": lambda: lrf.data.load("digits"),
         "io": lambda: small_run().to_netcdf(folder / "path.nc"),
         "dist": lambda: sweep(folder, folder / "cluster", scheduler="tcp://127.0.0.1:1"),
+        "safetensors": lambda: weights(folder / "net.safetensors"),
+        "torch": lambda: weights(folder / "net.pt"),
         "accel": None,
+        "jax": None,  # trees are dicts
     }[extra]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg
 
 from .. import validation
@@ -17,7 +19,7 @@ from ..gradients import projected, pulled_back, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_gradient, require_loss
 from ..matrices import LinearNetwork, LowRankMatrix, singular_values
-from ..matrices.requirements import require_depth
+from ..matrices.requirements import as_trained, require_depth
 from ..metrics import DepthMetric
 from ..validation import Array
 from .jets import affordable, jacobian
@@ -48,8 +50,8 @@ class Factors:
                 " Use LinearNetwork.balanced(start, depth)."
             )
         if isinstance(flow, ModifiedFlow):
-            return _ModifiedSystem(flow.loss, start, flow.step_size)
-        return _FactorSystem(flow.loss, start)
+            return _ModifiedSystem(flow.loss, start, flow.step_size, flow.trained)
+        return _FactorSystem(flow.loss, start, flow.trained)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class _Layout:
 class _FactorSystem:
     """y = all factors, one after the other."""
 
-    def __init__(self, loss: Loss, start: LinearNetwork) -> None:
+    def __init__(self, loss: Loss, start: LinearNetwork, trained: Sequence[Any] | None = None) -> None:
         require_loss(loss)
         validation.require_shape("start", start.shape, loss.shape)
         require_gradient(loss.gradient(start), start.shape)
@@ -110,22 +112,32 @@ class _FactorSystem:
         self.network = self._layout.network
         self.point: Callable[[Array], Point] = self._layout.copy
         self.y0 = np.concatenate([f.ravel() for f in start.factors])
-        self._imbalances = start.imbalances()
+        free = None if trained is None else as_trained(trained, start.factors)
+        self._free = (
+            None if free is None else _flat(f.astype(np.float64) for f in free)
+        )  #: 1 where y moves, 0 where it does not
+        self._kept: list[Any] = [slice(None)] * (start.depth - 1) if free is None else _conserved_units(start, free)
+        self._imbalances = self._conserved(start)
         self._last: tuple[Array, Array] | None = None  #: where the last gradient was asked for, and minus it
         small = len(start.factors) > 1 and affordable(self._facts, start, self.y0.size)
         self.jacobian: Callable[[Array], Array] | None = self._jacobian if small else None
 
+    def _gradient(self, net: LinearNetwork, egrad: Any) -> Array:
+        """Return the gradient in y, of what moves."""
+        g = _flat(pulled_back(net, egrad))
+        return g if self._free is None else self._free * g
+
     def velocity(self, t: float, y: Array) -> Array:
         net = self.network(y)
-        dy = -_flat(pulled_back(net, self.loss.gradient(net)))
+        dy = -self._gradient(net, self.loss.gradient(net))
         self._last = y, dy
         return dy
 
     def motion(self, t: float, y: Array) -> tuple[Array, Motion]:
         net = self.network(y)
-        gradients = pulled_back(net, self.loss.gradient(net))
-        dy = -_flat(gradients)
-        return dy, Motion(t, net, gradients, self.network(dy).factors, float(dy @ dy))
+        dy = -self._gradient(net, self.loss.gradient(net))
+        gradients, velocity = (list(self.network(v).factors) for v in (-dy, dy))
+        return dy, Motion(t, net, gradients, velocity, float(dy @ dy))
 
     def remembers(self, y: Array) -> bool:
         return self._last is not None and self._last[0] is y
@@ -136,7 +148,7 @@ class _FactorSystem:
             value, power = self.loss.value(net), squared_norm([self._last[1]])
         else:
             value, egrad = self._facts.value_and_gradient(net)
-            power = squared_norm(pulled_back(net, egrad))
+            power = squared_norm([self._gradient(net, egrad)])
         return Moment(float(value), math.sqrt(power), power, self._singular_values(y))
 
     def _singular_values(self, y: Array) -> Array:
@@ -149,19 +161,27 @@ class _FactorSystem:
             net = LinearNetwork._trusted(blocks)
             return [-1.0 * jet for jet in pulled_back(net, gradient(net))]
 
-        return jacobian(velocity, self.network(y).factors, self._facts)
+        found = jacobian(velocity, self.network(y).factors, self._facts)
+        return found if self._free is None else self._free[:, None] * found
+
+    def _moving(self, y: Array) -> LinearNetwork:
+        """Return the factors with zeros for what does not move."""
+        return self.network(y if self._free is None else self._free * y)
+
+    def _conserved(self, net: LinearNetwork) -> list[Array]:
+        """Return the imbalances of the units of each hidden layer that keep theirs."""
+        return [d[units][:, units] for d, units in zip(net.imbalances(), self._kept, strict=True)]
 
     def defect(self, y: Array) -> float:
-        net = self.network(y)
-        scale = max(float(np.vdot(f, f)) for f in net.factors)
-        drift = (linalg.norm(a - b) for a, b in zip(net.imbalances(), self._imbalances, strict=True))
+        scale = max(float(np.vdot(f, f)) for f in self._moving(y).factors)
+        drift = (linalg.norm(a - b) for a, b in zip(self._conserved(self.network(y)), self._imbalances, strict=True))
         return float(max(drift, default=0.0)) / scale if scale > 0 else 0.0
 
     def repair(self, y: Array) -> Array:
         return y  # the drift of the invariants is a result here, not something to hide
 
     def tolerances(self, y: Array, rtol: float, atol: float) -> tuple[float, Array]:
-        scale = max(float(linalg.norm(f)) for f in self.network(y).factors)
+        scale = max(float(linalg.norm(f)) for f in self._moving(y).factors)
         return weighted([(y.size, scale)], rtol, atol)
 
     def rank_lost(self, before: Array, after: Array) -> bool:
@@ -189,8 +209,8 @@ class _FactorSystem:
 class _ModifiedSystem(_FactorSystem):
     """y = all factors, along the flow that descent with a step shadows."""
 
-    def __init__(self, loss: Loss, start: LinearNetwork, step: float) -> None:
-        super().__init__(loss, start)
+    def __init__(self, loss: Loss, start: LinearNetwork, step: float, trained: Sequence[Any] | None = None) -> None:
+        super().__init__(loss, start, trained)
         self._step, self.jacobian = step, None
 
     def velocity(self, t: float, y: Array) -> Array:
@@ -209,7 +229,8 @@ class _ModifiedSystem(_FactorSystem):
     def _shadowed(self, net: LinearNetwork, g: Array) -> Array:
         if not np.isfinite(g @ g):  # a trial step that blew up: let the step control reject it
             return np.full_like(g, np.nan)
-        return -(g + self._step / 2 * (factor_hessian(self.loss, net) @ g))
+        turned = factor_hessian(self.loss, net) @ g
+        return -(g + self._step / 2 * (turned if self._free is None else self._free * turned))
 
     def spectral_bound(self, y: Array) -> float | None:
         return None
@@ -235,6 +256,16 @@ class _LiftedSystem(_FactorSystem):
 
     def repair(self, y: Array) -> Array:
         return _flat(self.network(y).rebalanced(self._rank).factors)
+
+
+def _conserved_units(net: LinearNetwork, trained: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.intp]]:
+    """Return of each hidden layer the units whose imbalances the flow conserves.
+
+    W_{j+1}^T grad_{j+1} = grad_j W_j^T, so that D_j changes by products of frozen entries with gradients alone: not for units
+    whose row of W_j and column of W_{j+1} have no frozen entry but zeros.
+    """
+    held = [(f != 0) & ~free for f, free in zip(net.factors, trained, strict=True)]
+    return [np.flatnonzero(~(a.any(axis=1) | b.any(axis=0))) for a, b in pairwise(held)]
 
 
 def _flat(factors: Iterable[Array]) -> Array:

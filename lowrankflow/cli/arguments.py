@@ -265,7 +265,7 @@ def _add_network(problem: argparse._ArgumentGroup) -> None:
     problem.add_argument(
         "--factors",
         metavar="FILE",
-        help="your own trained factors: .npz, .safetensors or .pt",
+        help="your own trained factors: .npz, .safetensors or .pt; diagnose takes biases too",
     )
     _add_loss(problem)
     problem.add_argument("--depth", type=_depth, help="number of factors N: 2, 3, ... (default 3)")

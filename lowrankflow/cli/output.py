@@ -123,7 +123,7 @@ def show(
     written : sequence of Path
         The files.
     quiet : bool
-        The summary alone.
+        The summary alone; of what claims nothing, the headline.
     beside : bool
         On standard error, as standard output has the JSON.
     words : callable
@@ -133,11 +133,12 @@ def show(
 
     stream = sys.stderr if beside else sys.stdout
     console = Console(file=stream, width=None if stream.isatty() else 120, highlight=False, force_jupyter=False)
+    if report.headline and not (quiet and report.claims):
+        console.print(words(report.headline), markup=False)
     if not quiet:
-        if report.headline:
-            console.print(words(report.headline), markup=False)
-        console.print(replace(report, claims=[_in(words, claim) for claim in report.claims]))
-    console.print(report.summary())
+        console.print(replace(report, headline="", claims=[_in(words, claim) for claim in report.claims]))
+    if report.claims or report.interrupted or not report.headline:
+        console.print(report.summary())
     for path in written:
         if not quiet and path.suffix in (".html", ".json", ".npz"):
             print(f"wrote {path}", file=stream)

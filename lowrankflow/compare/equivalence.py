@@ -169,7 +169,7 @@ def verify_equivalence(
     Returns
     -------
     Report
-        Claims by name (`lowrankflow.CLAIMS` explains each); ``report.attachments["trajectory"]`` is the
+        Claims by name (`lowrankflow.compare.CLAIMS` explains each); ``report.attachments["trajectory"]`` is the
         Riemannian reference path. For the square loss ``report.problem["ended at"]`` says at which critical point the
         Riemannian flow ended, and ``report.attachments["plateaus"]`` which ones it passed (`landscape.place`, `follow`).
 

@@ -13,10 +13,11 @@ from ..claims.checkpoints import RUN, Followed
 from ..gradients import raw_factor_gradients, squared_norm
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss
-from ..matrices import LinearNetwork
+from ..matrices import AffineNetwork, LinearNetwork
 from ..matrices.requirements import require_network
 from ..report import Cell, Report, Table
 from .equivalence import Interrupted
+from .patients import require_defined
 from .progress import silent
 
 __all__ = ["follow_run"]
@@ -30,7 +31,7 @@ _LEAD = (
 
 
 def follow_run(
-    networks: Iterable[LinearNetwork],
+    networks: Iterable[LinearNetwork | AffineNetwork],
     loss: Loss,
     step_size: float,
     *,
@@ -42,10 +43,11 @@ def follow_run(
 
     Parameters
     ----------
-    networks : iterable of LinearNetwork, (m, n)
-        The checkpoints in their order, two at least, of the same widths.
+    networks : iterable of LinearNetwork or AffineNetwork, (m, n)
+        The checkpoints in their order, two at least, of the same widths and with biases in the same layers.
     loss : Loss
-        What was trained for, in the normalisation of the training.
+        What was trained for, in the normalisation of the training; for networks with biases on inputs with a constant appended,
+        `losses.with_constant`.
     step_size : float
         The learning rate; an update is that much flow time.
     updates : array_like of int, optional
@@ -78,12 +80,12 @@ def follow_run(
     ['passed', 'passed', 'passed']
     """
     require_loss(loss)
-    found = _checkpoints(networks, loss)
+    found, affine = _checkpoints(networks, loss)
     h = validation.require_number("step_size", step_size)
     counts = np.arange(len(found), dtype=np.int64) if updates is None else _updates(updates, len(found))
     validation.require_callable("progress", progress)
-    x = Followed(loss, found, counts, h, progress or silent)
-    net = found[0]
+    x = Followed(loss, found, counts, h, progress or silent, None if affine is None else affine.trained)
+    net = found[0] if affine is None else affine
     problem: dict[str, Any] = {
         "data": dict(about or {}), "loss": facts(loss).normalisation, "shape": list(net.shape), "depth": net.depth,
         "widths": list(net.widths), "checkpoints": len(found), "updates": int(counts[-1] - counts[0]), "step": h,
@@ -101,22 +103,32 @@ def follow_run(
         f"{len(found)} checkpoints, {problem['updates']} updates with step {h:g}, {x.edge:.2g} of the edge of stability; loss"
         f" {x.losses[0]:.6g} to {x.losses[-1]:.6g}"
     )
+    if affine is not None:
+        problem["biases"] = repr(affine)
+        report.headline += "; biases are trained, on inputs with a constant appended"
     return report
 
 
-def _checkpoints(networks: Iterable[LinearNetwork], loss: Loss) -> list[LinearNetwork]:
-    """Return the networks, of one chain of shapes."""
-    found = validation.as_tuple(networks)
-    if found is None or len(found) < 2:
-        got = validation.describe(networks) if found is None else f"{len(found)} of them"
+def _checkpoints(networks: Iterable[Any], loss: Loss) -> tuple[list[LinearNetwork], AffineNetwork | None]:
+    """Return the networks, of one chain of shapes, and the first of those that have biases; they are augmented."""
+    given = validation.as_tuple(networks)
+    if given is None or len(given) < 2:
+        got = validation.describe(networks) if given is None else f"{len(given)} of them"
         raise ValueError(f"`networks` must be two checkpoints at least, in a list, got {got}.")
-    for i, net in enumerate(found):
-        require_network(f"networks[{i}]", net)
-        shapes, first = [f.shape for f in net.factors], [f.shape for f in found[0].factors]
+    affine = given[0] if isinstance(given[0], AffineNetwork) else None
+    found = []
+    for i, net in enumerate(given):
+        if isinstance(net, AffineNetwork) != (affine is not None) or (affine and _biased(net) != _biased(affine)):
+            raise ValueError(
+                f"`networks` must have biases in the same layers, got {net!r} after {given[0]!r}, number {i}."
+            )
+        found.append(net.augmented if isinstance(net, AffineNetwork) else net)
+        require_network(f"networks[{i}]", found[i])
+        shapes, first = [f.shape for f in found[i].factors], [f.shape for f in found[0].factors]
         if shapes != first:
             raise ValueError(f"`networks` must have the same shapes, got {shapes} after {first}, in number {i}.")
-    validation.require_shape("networks[0]", found[0].shape, loss.shape)
-    if found[0].depth < 2:
+    require_defined("networks[0]", given[0], loss)
+    if given[0].depth < 2:
         raise ValueError("`networks` must have two factors at least, got one.")
     for i, net in enumerate(found):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -126,7 +138,12 @@ def _checkpoints(networks: Iterable[LinearNetwork], loss: Loss) -> list[LinearNe
                 f"`networks` must have finite gradients, got one that has not, number {i}: the run has diverged. Leave it out,"
                 " and what follows."
             )
-    return list(found)
+    return found, affine
+
+
+def _biased(net: AffineNetwork) -> list[bool]:
+    """Return which layers have biases."""
+    return [b is not None for b in net.biases]
 
 
 def _updates(updates: ArrayLike, count: int) -> NDArray[np.int64]:

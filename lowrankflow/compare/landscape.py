@@ -55,7 +55,7 @@ def verify_landscape(
     Returns
     -------
     Report
-        ``lowrankflow.CLAIMS`` explains each claim under its name with "landscape " before it.
+        ``lowrankflow.compare.CLAIMS`` explains each claim under its name with "landscape " before it.
 
     Raises
     ------

@@ -248,11 +248,12 @@ def diagnose_problem(problem: Problem | Built, *, progress: Progress | None = No
         As `Problem.build` and `diagnose` do.
     """
     built, p = _built(problem)
-    rng, network, initial = deepcopy(built.rng), built.network, built.initial
+    rng, network, initial = deepcopy(built.rng), built.given, built.initial
     if network is None:
         path = _run(built, p, rng, progress)
-        initial, network = path.points[0], path.points[-1]
-        assert isinstance(network, LinearNetwork)
+        first, last = path.points[0], path.points[-1]
+        assert isinstance(first, LinearNetwork) and isinstance(last, LinearNetwork)
+        initial, network = first, last
     tell = None if progress is None else (lambda stage, part: progress(stage, 0.5 + part / 2))
     return _signed(
         partial(

@@ -8,9 +8,10 @@ how to get back.
 """
 
 from .bundled import available, load
-from .checkpoints import checkpoint_files, read_run
+from .checkpoints import Recorder, checkpoint_files, read_run
+from .networks import read_factors, read_network
 from .preparation import RANGE, STEPS, ObservedPreparation, Preparation, as_steps, prepare, prepare_observed
-from .reading import read_factors, read_inputs, read_observed
+from .reading import read_inputs, read_observed
 from .text import require_delimiter
 from .values import DataSet, Observations
 
@@ -21,6 +22,7 @@ __all__ = [
     "Observations",
     "ObservedPreparation",
     "Preparation",
+    "Recorder",
     "as_steps",
     "available",
     "checkpoint_files",
@@ -29,6 +31,7 @@ __all__ = [
     "prepare_observed",
     "read_factors",
     "read_inputs",
+    "read_network",
     "read_observed",
     "read_run",
     "require_delimiter",

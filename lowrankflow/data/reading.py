@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
@@ -17,14 +16,13 @@ from scipy import sparse
 
 from .. import validation
 from ..files import require_file
-from ..foreign import as_array, from_torch
-from ..matrices.requirements import require_factors
-from ..validation import Array, reason
+from ..foreign import as_array
+from ..validation import reason
 from .tables import Table, choose, require_complete, table_of_frame
 from .text import COMPRESSED, open_file, read_text, require_delimiter
 from .values import DataSet, Observations
 
-__all__ = ["read_factors", "read_inputs", "read_observed"]
+__all__ = ["read_inputs", "read_observed"]
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
 _FRAMES = {  # suffixes that pandas reads; none that runs what it reads, such as .pkl
@@ -38,42 +36,7 @@ _CALLED = {  # arrays of an archive that holds several
 }  # fmt: skip
 
 
-_WEIGHTS = (".safetensors", ".pt", ".pth")
-
-
-def _weights(name: str, file: Path) -> list[Array]:
-    """Return the weights in a file of torch, of which nothing is run; numbers in their names are sorted as numbers."""
-    what = "weights of linear layers without biases, as torch.save(model.state_dict(), file) writes them"
-    try:
-        if file.suffix.lower() == ".safetensors":
-            state: Any = import_module("safetensors.numpy").load_file(file)
-        else:
-            state = import_module("torch").load(file, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        extra = "safetensors" if file.suffix.lower() == ".safetensors" else "torch"
-        raise ImportError(
-            f'`{name}` in a {file.suffix} file needs {error.name}. Run: pip install "lowrankflow[{extra}]"'
-        ) from None
-    except Exception:  # of kinds of their own, with advice how to run what would run code
-        raise ValueError(f"`{name}` must be {what}, got {file.name!r}: damaged, or something else.") from None
-    if not isinstance(state, dict) or not state:
-        raise ValueError(f"`{name}` must be {what}, got {validation.describe(state)} in {file.name!r}.")
-    order = sorted(
-        state, key=lambda key: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(key))]
-    )
-    try:
-        return from_torch({key: state[key] for key in order})
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"`{name}` must be {what}, got {file.name!r} ({reason(error)}).") from None
-
-
-def _suffix(name: str, file: Path, *allowed: str) -> str:
-    if file.suffix.lower() not in allowed:
-        raise ValueError(f"`{name}` must end in {' or '.join(allowed)}, got {file.name!r}.")
-    return file.suffix.lower()
-
-
-def _unreadable(name: str, file: Path, what: str, error: Exception) -> ValueError:
+def unreadable(name: str, file: Path, what: str, error: Exception) -> ValueError:
     """Return the one line for a damaged file; numpy, scipy and zipfile raise a dozen kinds of exception for it."""
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return ValueError(f"`{name}` must be {what}, got {file.name!r} ({reason.rstrip('.')}).")
@@ -84,10 +47,10 @@ def _read_npy(name: str, file: Path) -> Any:
         with open_file(file) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:
-        raise _unreadable(name, file, "a .npy file of numbers, as numpy.save writes it", error) from None
+        raise unreadable(name, file, "a .npy file of numbers, as numpy.save writes it", error) from None
 
 
-def _read_npz(name: str, file: Path) -> dict[str, Any]:
+def read_npz(name: str, file: Path) -> dict[str, Any]:
     try:
         with open(file, "rb") as stream:  # given a path, numpy leaves a damaged file open
             content = np.load(stream, allow_pickle=False)
@@ -96,7 +59,7 @@ def _read_npz(name: str, file: Path) -> dict[str, Any]:
             with content:
                 return {key: content[key] for key in content.files}
     except Exception as error:
-        raise _unreadable(name, file, "a .npz file of numbers, as numpy.savez writes it", error) from None
+        raise unreadable(name, file, "a .npz file of numbers, as numpy.savez writes it", error) from None
 
 
 def _read_mat(name: str, file: Path) -> dict[str, Any]:
@@ -107,7 +70,7 @@ def _read_mat(name: str, file: Path) -> dict[str, Any]:
             content = loadmat(cast(Any, stream))
     except Exception as error:
         what = "a .mat file of version 7.2 or older"
-        raise _unreadable(name, file, what, error) from None
+        raise unreadable(name, file, what, error) from None
     return {key: as_array(name, value) for key, value in content.items() if not key.startswith("__")}
 
 
@@ -119,7 +82,7 @@ def _one_of(name: str, file: Path, arrays: dict[str, Any]) -> Any:
     called = [key for key in plain if key.lower() in _CALLED.get(name, ())]
     if len(called) != 1:
         wanted = " or ".join(_CALLED.get(name, ()))
-        raise ValueError(f"`{name}` must be one array, or called {wanted}, got {_listed(arrays)} in {file.name!r}.")
+        raise ValueError(f"`{name}` must be one array, or called {wanted}, got {listed(arrays)} in {file.name!r}.")
     return plain[called[0]]
 
 
@@ -136,7 +99,7 @@ def _read_frame(name: str, file: Path, reader: str) -> Table:
     except ImportError as error:
         raise ImportError(f"`{name}` {file.name!r} is read by pandas, which asks for more: {reason(error)}.") from None
     except Exception as error:
-        raise _unreadable(name, file, f"a file that pandas.{reader} reads", error) from None
+        raise unreadable(name, file, f"a file that pandas.{reader} reads", error) from None
     return table_of_frame(frame)
 
 
@@ -153,7 +116,7 @@ def _read_table(name: str, path: str | os.PathLike[str], delimiter: str | None) 
     if kind == ".npy":
         array = _read_npy(name, file)
     elif kind in (".npz", ".mat") and not packed:
-        array = _one_of(name, file, (_read_npz if kind == ".npz" else _read_mat)(name, file))
+        array = _one_of(name, file, (read_npz if kind == ".npz" else _read_mat)(name, file))
     else:
         known = ", ".join([".npy", ".npz", ".mat", *_TEXT])
         raise ValueError(f"`{name}` must end in {known}, perhaps .gz, or in a suffix of pandas, got {file.name!r}.")
@@ -260,7 +223,7 @@ def read_observed(path: str | os.PathLike[str], *, columns: Any = None, delimite
     file = require_file(name, path)
     kind, packed = _kind(file)
     said = ""
-    if not packed and (kind == ".mtx" or (kind == ".npz" and _is_sparse(_read_npz(name, file)))):
+    if not packed and (kind == ".mtx" or (kind == ".npz" and _is_sparse(read_npz(name, file)))):
         for option, value in (("columns", columns), ("delimiter", delimiter)):
             if value is not None:
                 raise ValueError(f"`{option}` is of tables, got {file.name!r}.")
@@ -349,7 +312,7 @@ def _triplets_mtx(name: str, file: Path) -> tuple[Any, Any, Any, tuple[int, int]
             sign = {"general": 0.0, "symmetric": 1.0, "skew-symmetric": -1.0}[symmetry.strip()]
     except Exception as error:
         what = "a Matrix Market file, matrix coordinate, real, integer or pattern"
-        raise _unreadable(name, file, what, error) from None
+        raise unreadable(name, file, what, error) from None
     rows, cols = table[:, 0] - 1, table[:, 1] - 1
     values = table[:, 2] if width == 3 else np.ones(count)
     if sign:  # one triangle is stored
@@ -360,7 +323,7 @@ def _triplets_mtx(name: str, file: Path) -> tuple[Any, Any, Any, tuple[int, int]
 
 
 def _triplets_npz(name: str, file: Path) -> tuple[Any, Any, Any, tuple[int, int] | None]:
-    arrays = _read_npz(name, file)
+    arrays = read_npz(name, file)
     if {"rows", "cols", "values"} <= arrays.keys():
         shape = arrays.get("shape")
         if shape is not None and np.shape(shape) != (2,):
@@ -370,7 +333,7 @@ def _triplets_npz(name: str, file: Path) -> tuple[Any, Any, Any, tuple[int, int]
     if "format" not in arrays:
         raise ValueError(
             f"`{name}` must hold rows, cols, values, or a matrix of scipy.sparse.save_npz;"
-            f" got {_listed(arrays)} in {file.name!r}."
+            f" got {listed(arrays)} in {file.name!r}."
         )
     try:
         with open(file, "rb") as stream:
@@ -382,50 +345,10 @@ def _triplets_npz(name: str, file: Path) -> tuple[Any, Any, Any, tuple[int, int]
         coo: Any = sparse.coo_array(matrix)
         rows, cols = coo.coords
     except Exception as error:
-        raise _unreadable(name, file, "a csr, csc or coo matrix of scipy.sparse.save_npz", error) from None
+        raise unreadable(name, file, "a csr, csc or coo matrix of scipy.sparse.save_npz", error) from None
     return rows, cols, coo.data, matrix.shape
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") if names else "no arrays"
-
-
-def read_factors(path: str | os.PathLike[str]) -> list[Array]:
-    """Read the factors of a network, W_1 (which acts first) first.
-
-    Parameters
-    ----------
-    path : path
-        A .npz file with arrays ``W1, W2, ...`` (or ``factor_1, factor_2, ...``), or as ``numpy.savez(file, *factors)`` writes
-        it: ``arr_0, arr_1, ...``; or a .safetensors file, or a .pt or .pth file of a state dict, with the weights of linear
-        layers without biases. Numbers in names are sorted as numbers, so W10 follows W9.
-
-    Returns
-    -------
-    list of ndarray
-        At least two factors that chain.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the file is missing, empty, of another kind or unreadable; if it holds anything else, or a
-        number is missing; if a factor is not a finite real matrix; if the factors do not chain.
-    """
-    name = "factors"
-    file = require_file(name, path)
-    if _suffix(name, file, ".npz", *_WEIGHTS) in _WEIGHTS:
-        return list(require_factors(_weights(name, file), low=2))
-    arrays = _read_npz(name, file)
-    found = {key: re.fullmatch(r"(W_?|factor_?)([1-9]\d*)|(arr_)(0|[1-9]\d*)", key) for key in arrays}
-    kinds = {(match[1] or match[3]) if match else None for match in found.values()}
-    fix = " Save them with numpy.savez(file, W1=..., W2=...), W1 the one that acts first."
-    if len(kinds) != 1 or None in kinds:
-        raise ValueError(f"`{name}` must be arrays W1, W2, ..., got {_listed(arrays)} in {file.name!r}.{fix}")
-    number = {int(match[2] or match[4]): key for key, match in found.items() if match}
-    start = 0 if kinds == {"arr_"} else 1
-    gap = next((j for j in range(start, start + len(number)) if j not in number), None)
-    if gap is not None:
-        lost = f"{kinds.pop()}{gap}"
-        raise ValueError(f"`{name}` must be numbered without gaps, {lost} is missing in {file.name!r}.{fix}")
-    return list(require_factors([arrays[number[j]] for j in sorted(number)], low=2))

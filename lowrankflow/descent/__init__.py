@@ -1,7 +1,7 @@
 """Gradient descent on the factors, as people run it: which way, how far, how long.
 
 - `gradient_descent` runs it and returns a `Trajectory`, as `integrate` does.
-- Which way: `Gradient`, `HeavyBall`, `Nesterov`, `Adam`, `WeightDecay`, `LayerRates`, any `Rule`.
+- Which way: `Gradient`, `HeavyBall`, `Nesterov`, `Adam`, `WeightDecay`, `LayerRates`, `Only` for some entries, any `Rule`.
 - Of which samples: `MiniBatches`.
 - How far: a number, a schedule (`Decreasing`), `EdgeFraction`.
 - What theory says of it: `step_bound`, the step that is proved; `certificate`, a bound of its distance to the flow.
@@ -13,7 +13,7 @@ from ..geometry import sharpness
 from .batches import MiniBatches
 from .bounds import StepBound, step_bound
 from .edge import bifurcation, mode_edge, two_cycle
-from .rules import Adam, Gradient, HeavyBall, LayerRates, Nesterov, Rule, WeightDecay
+from .rules import Adam, Gradient, HeavyBall, LayerRates, Nesterov, Only, Rule, WeightDecay
 from .shadowing import Certificate, certificate
 from .steps import Decreasing, EdgeFraction, StepRule
 from .stops import GradientBelow, Iterate, LossBelow, TimeReached
@@ -32,6 +32,7 @@ __all__ = [
     "LossBelow",
     "MiniBatches",
     "Nesterov",
+    "Only",
     "Rule",
     "StepBound",
     "StepRule",

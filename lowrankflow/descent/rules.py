@@ -6,17 +6,20 @@ that a run can be put down and taken up again to the bit.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import validation
 from ..matrices import LinearNetwork
+from ..matrices.requirements import as_trained
 from ..validation import Array
 
-__all__ = ["Adam", "Gradient", "HeavyBall", "LayerRates", "Memory", "Nesterov", "Rule", "WeightDecay"]
+__all__ = ["Adam", "Gradient", "HeavyBall", "LayerRates", "Memory", "Nesterov", "Only", "Rule", "WeightDecay"]
 
 Memory = Mapping[str, Sequence[Array]]  #: names to arrays, one of the shape of each factor
 
@@ -245,6 +248,53 @@ class LayerRates:
         """Return the directions of the rule, each times its rate."""
         d, memory = self.rule.directions(k, egrads, factors, memory)
         return [rate * e for rate, e in zip(self.rates, d, strict=True)], memory
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Only:
+    r"""Some entries alone: :math:`D_j` of a rule for those that are trained, zero for the others, which stay as they are.
+
+    Parameters
+    ----------
+    trained : sequence of arrays of bool
+        Which entries of the factors, an array a factor, such as `AffineNetwork.trained`.
+    rule : Rule
+        What the gradients go through.
+    """
+
+    trained: Sequence[NDArray[np.bool_]]
+    rule: Rule = field(default_factory=Gradient)
+
+    def __post_init__(self) -> None:
+        values = validation.as_tuple(self.trained)
+        if not values:
+            got = validation.describe(self.trained)
+            raise TypeError(f"`trained` must hold an array of True and False for each factor, got {got}.")
+        object.__setattr__(self, "trained", values)
+        require_rule("rule", self.rule)
+
+    def start(self, factors: Sequence[Array]) -> Memory:
+        """Return the memory of the rule.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `trained` does not fit the factors.
+        """
+        as_trained(self.trained, factors)
+        return self.rule.start(factors)
+
+    def directions(
+        self, k: int, egrads: Sequence[Array], factors: Sequence[Array], memory: Memory
+    ) -> tuple[Sequence[Array], Memory]:
+        """Return the directions of the rule where there is something to train."""
+        d, memory = self.rule.directions(k, egrads, factors, memory)
+        return [np.where(free, e, 0.0) for free, e in zip(self.trained, d, strict=True)], memory
+
+    def __repr__(self) -> str:  # by which a checkpoint knows it again
+        free = np.concatenate([np.ravel(each) for each in self.trained])
+        digest = hashlib.sha256(np.packbits(free).tobytes()).hexdigest()[:12]
+        return f"Only({int(free.sum())} of {free.size} entries, {digest}, {self.rule!r})"
 
 
 def require_rule(name: str, rule: object) -> None:

@@ -14,6 +14,7 @@ from ..columns import named
 from ..files import require_path
 from ..flow import Status, Step, Trajectory
 from ..flow.record import Row, as_column
+from ..flow.trajectory import hand_over
 from ..flows import Moment, Save
 from ..gradients import pulled_back, raw_factor_gradients, squared_norm
 from ..losses import Loss
@@ -62,8 +63,8 @@ def gradient_descent(
     steps : int
         Updates at most, at least 1.
     rule : Rule, optional
-        What makes directions of gradients: `HeavyBall`, `Nesterov`, `Adam`, `WeightDecay`, `LayerRates`, or your own; None: the
-        gradients themselves.
+        What makes directions of gradients: `HeavyBall`, `Nesterov`, `Adam`, `WeightDecay`, `LayerRates`, `Only`, or your own;
+        None: the gradients themselves.
     batches : callable, optional
         ``batches(k) -> Loss`` whose gradient the update k takes, such as `MiniBatches`; what is kept and tested is of `loss`.
     stop : callable or sequence of them
@@ -95,6 +96,8 @@ def gradient_descent(
         If an argument breaks its rule, or the checkpoint is damaged or of another problem.
     CheckpointFailed
         If a checkpoint cannot be written; the run so far is in its ``trajectory``.
+    Exception
+        What a function of the caller's raises, with the run so far in its ``trajectory``.
 
     Notes
     -----
@@ -189,7 +192,7 @@ class Descent:
     ) -> State:
         """Return the last state; call `keep` every so many updates, with all that is needed to go on.
 
-        A KeyboardInterrupt is an end too, at the last update that was done.
+        A KeyboardInterrupt is an end too, at the last update that was done; other exceptions take the run along.
         """
         ahead = self.constant * self.steps if self.constant is not None else np.nan
         try:
@@ -206,6 +209,11 @@ class Descent:
                         keep(state)
         except KeyboardInterrupt:
             return replace(state, status=Status.INTERRUPTED)
+        except Exception as error:
+            if state.k:
+                kept = replace(state, t=self.rows[-1].t)
+                hand_over(error, lambda: self.trajectory(state), lambda: self.trajectory(kept))
+            raise
         return state
 
     def _updated(self, state: State) -> State:

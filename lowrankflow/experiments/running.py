@@ -21,9 +21,9 @@ __all__ = ["EXPERIMENTS", "Reproduced", "reproduce", "titles"]
 #: in the order of the paper
 EXPERIMENTS = (
     "saddle_staircase", "hessian_inertia", "weight_decay_switch", "counterexamples", "kick_and_descend",
-    "mode_curves", "lazy_to_rich", "step_sizes", "descent_beside_flow", "edge_of_stability", "imbalance_of_rules",
-    "escape_histogram", "exponential_time", "exponential_time_matrices", "phase_diagram", "time_to_loss",
-    "order_of_learning",
+    "mode_curves", "lazy_to_rich", "adaptation", "layer_alignment", "rate_bounds", "step_sizes", "descent_beside_flow",
+    "edge_of_stability", "imbalance_of_rules", "escape_histogram", "learning_coefficient", "exponential_time",
+    "exponential_time_matrices", "phase_diagram", "time_to_loss", "order_of_learning", "torch_run",
 )  # fmt: skip
 _SCHEMA = 1
 

@@ -6,6 +6,7 @@ our steppers become too.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +118,8 @@ def integrate(
         problem.
     CheckpointFailed
         If a checkpoint cannot be written; the run so far is in its ``trajectory``.
+    Exception
+        What a function of the caller's raises, with the run so far in its ``trajectory``.
 
     Notes
     -----
@@ -165,7 +168,7 @@ def integrate(
         if path is None:
             return loop.trajectory(loop.go(loop.first(), callback))
         problem = {
-            "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None)), *_step_of(flow)],
+            "flow": [type(flow).__name__, _identity(getattr(flow, "metric", None)), *_details_of(flow)],
             "chart": _identity(chart),
             "method": "auto" if chosen is None else [chosen.name, chosen.step_size],
             "t_span[0]": limits.t_start,
@@ -246,9 +249,12 @@ def _require_events(events: object) -> tuple[Event, ...]:
     return found
 
 
-def _step_of(flow: Flow) -> list[float]:
-    """Return the step of a flow that has one."""
-    return [flow.step_size] if isinstance(flow, ModifiedFlow) else []
+def _details_of(flow: Flow) -> list[float | str]:
+    """Return the step of a flow that has one, and a digest of what is trained where that is not all."""
+    found: list[float | str] = [flow.step_size] if isinstance(flow, ModifiedFlow) else []
+    if isinstance(flow, FactorFlow) and flow.trained is not None:
+        found.append(hashlib.sha256(b"".join(np.packbits(free).tobytes() for free in flow.trained)).hexdigest())
+    return found
 
 
 def _identity(value: Any) -> str:

@@ -16,7 +16,7 @@ from .field import Field
 from .methods import Methods
 from .record import Record
 from .state import State
-from .trajectory import Status, Step, Trajectory
+from .trajectory import Status, Step, Trajectory, hand_over
 
 __all__ = ["Limits", "Loop"]
 
@@ -75,7 +75,7 @@ class Loop:
     ) -> State:
         """Return the last state; call `keep` every so many steps, with all that is needed to go on.
 
-        A KeyboardInterrupt is an end too, at the last step that was done.
+        A KeyboardInterrupt is an end too, at the last step that was done; other exceptions take the run along.
         """
         try:
             if state.nsteps == 0:
@@ -108,6 +108,11 @@ class Loop:
                 state = self._with_memory(state, solver, anew and state.status is Status.MAX_EVALUATIONS)
         except KeyboardInterrupt:
             state = state.over(Status.INTERRUPTED)
+        except Exception as error:
+            if state.nsteps:
+                kept = replace(state, t=self.record.rows[-1].t)
+                hand_over(error, lambda: self.trajectory(state), lambda: self.trajectory(kept))
+            raise
         return replace(state, nfev=self.field.nfev)
 
     def trajectory(self, state: State) -> Trajectory:

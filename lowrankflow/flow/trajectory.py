@@ -10,6 +10,7 @@ import json
 import numbers
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 else:
     P = TypeVar("P", bound=Point)  # where the flow is
 
-__all__ = ["Dense", "Status", "Step", "Trajectory"]
+__all__ = ["Dense", "Status", "Step", "Trajectory", "hand_over"]
 
 _SCHEMA = 2  # of the files
 _COLUMN = "column_"
@@ -435,3 +436,16 @@ def _factor_labels(points: Sequence[Point]) -> dict[str, tuple[tuple[str, ...], 
     }
     norm = "Frobenius norm of the gradients of all factors", "units of the loss / units of a factor"
     return {**factors, "stationarity": (("time",), *norm)}
+
+
+def hand_over(error: Exception, *runs: Callable[[], Trajectory]) -> None:
+    """Hang the run so far on what a caller's own function raised, as ``trajectory``, and say so in a note.
+
+    The first of `runs` that can be had: making one may ask the same function again.
+    """
+    for run in runs:
+        if hasattr(error, "trajectory"):
+            return
+        with suppress(Exception):
+            path = error.trajectory = run()  # type: ignore[attr-defined]
+            error.add_note(f"The run so far, to t={path.t[-1]:.6g}, is in `trajectory` of this exception.")

@@ -11,6 +11,7 @@ A loss is any object with ``shape`` (m, n), ``value(w)`` and ``gradient(w)``. W 
 - `Schatten`, `BuresWasserstein`: functions of the singular values.
 - `Sum`, `Scaled`, `Mean`, `Logarithm`; `Gram`: of the Gram matrix of two layers; `Shifted`: of what is
   added to a frozen matrix.
+- `with_constant`: inputs with a constant appended, of whatever loss is made of inputs: for networks with biases.
 """
 
 import warnings
@@ -18,6 +19,7 @@ from typing import Any
 
 from .combined import Mean, Scaled, Sum
 from .completion import Completion
+from .constant import with_constant
 from .facts import LossFacts, facts
 from .functions import from_function
 from .gram import Gram
@@ -61,6 +63,7 @@ __all__ = [
     "Traced",
     "facts",
     "from_function",
+    "with_constant",
 ]
 
 _KINKED = {  # what people look for here and would not find a flow of

@@ -211,6 +211,30 @@ class LeastSquares:
         moved._minus_cross = Product(validation.read_only(-y), x.T) if few else validation.read_only(-(y @ x.T))
         return moved
 
+    def centred(self) -> LeastSquares:
+        r"""Return min over b of L([W b]) as a loss of W, (m, n), where the last row of the inputs is that of the biases.
+
+        With e the last row over its norm, X and Y the others, :math:`\|W X + b\, x_0^T - Y\|^2 = \|(W X - Y)(I - e e^T)\|^2
+        + \|x_0\|^2 \|b - b(W)\|^2`, where b(W) is what makes the mean residual zero: for a row of ones
+        :math:`b(W) = \bar y - W \bar x`, and the first part is the loss on centred data.
+
+        Raises
+        ------
+        ValueError
+            If that row is zero or the only one, or all samples have equal inputs.
+        """
+        x, y, constant = self.compressed
+        size = float(linalg.norm(x[-1]))
+        if len(x) < 2 or size == 0:
+            raise ValueError("`inputs` must end with a row of ones that is not the only one. Use losses.with_constant.")
+        e = x[-1] / size
+        x, y, scale = x[:-1] - np.outer(x[:-1] @ e, e), y - np.outer(y @ e, e), float(linalg.norm(x[:-1]))
+        if float(linalg.norm(x)) <= x.size * EPS * scale:
+            raise ValueError("`inputs` must differ between samples for W to matter beside b, got equal ones.")
+        found = LeastSquares(x, y)
+        found.samples, found.reduction, found._constant = self.samples, self.reduction, found._constant + constant
+        return found
+
     def best_value(self, rank: int) -> float:
         r"""Return the least value among matrices of rank at most `rank`: floor + sum_{i > rank} sigma_i^2 / 2."""
         require_rank(rank, self.shape)

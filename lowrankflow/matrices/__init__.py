@@ -1,5 +1,6 @@
 """Matrices that are never formed, networks, tangent vectors, and what each of them has to be."""
 
+from .affine import AffineNetwork
 from .factorisations import thin_qr, thin_svd
 from .network import LinearNetwork
 from .protocol import Matrix, MatrixOrArray
@@ -17,6 +18,7 @@ from .representations import (
 
 __all__ = [
     "EPS",
+    "AffineNetwork",
     "LinearNetwork",
     "LowRankMatrix",
     "Matrix",

@@ -13,13 +13,20 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from .. import validation
-from ..foreign import from_torch, to_torch
+from ..foreign import from_jax, from_torch, to_jax, to_torch
 from ..operators import MatrixLike
 from ..validation import Array
 from .factorisations import thin_qr, thin_svd
 from .imbalances import layer_values, require_imbalances
 from .representations import EPS, Implicit, LowRankMatrix, random_frame, random_point
-from .requirements import require_depth, require_factors, require_point, require_rank, require_widths
+from .requirements import (
+    require_depth,
+    require_factors,
+    require_no_biases,
+    require_point,
+    require_rank,
+    require_widths,
+)
 
 __all__ = ["LinearNetwork"]
 
@@ -285,8 +292,8 @@ class LinearNetwork(Implicit):
         ----------
         module : torch.nn.Module, state dict or iterable of tensors
             A Linear, a Sequential of them (nested, with Identity), or a module whose forward uses its layers in the order in
-            which it defines them, which is tried on two samples; its state dict; its ``parameters()``. Any precision
-            and device.
+            which it defines them, which is tried on two samples; its state dict, or a checkpoint that holds one; its
+            ``parameters()``. Any precision and device.
 
         Returns
         -------
@@ -296,14 +303,44 @@ class LinearNetwork(Implicit):
         Raises
         ------
         ValueError, TypeError
-            If a layer has a bias, is not linear or shares its weight (it is named), or the forward is another.
+            If a layer has a bias (see `AffineNetwork.from_torch`), is not linear, is quantised or parametrised, or shares its
+            weight (it is named), or the forward is another.
 
         Examples
         --------
         >>> LinearNetwork.from_torch({"0.weight": np.ones((3, 4)), "1.weight": np.ones((2, 3))})
         LinearNetwork(depth 2: 2 <- 3 <- 4)
         """
-        return cls(from_torch(module))
+        return cls(require_no_biases("module", from_torch(module), "matrices.AffineNetwork.from_torch"))
+
+    @classmethod
+    def from_jax(cls, tree: Any, *, layout: str | None = None) -> LinearNetwork:
+        """Return the factors of a parameter tree of a JAX library: linear layers without biases, as `AffineNetwork.from_jax`.
+
+        Parameters
+        ----------
+        tree : mapping or list
+            Nested dicts of named arrays, or lists of weights.
+        layout : {"out_in", "in_out"}, optional
+            Of weights that have no name.
+
+        Returns
+        -------
+        LinearNetwork
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `AffineNetwork.from_jax`, or if a layer has a bias.
+
+        Examples
+        --------
+        >>> LinearNetwork.from_jax({"params": {"Dense_0": {"kernel": np.ones((4, 3))}, "Dense_1": {"kernel": np.ones((3, 2))}}})
+        LinearNetwork(depth 2: 2 <- 3 <- 4)
+        """
+        if layout is not None:
+            validation.require_choice("layout", layout, ("out_in", "in_out"))
+        return cls(require_no_biases("tree", from_jax(tree, layout), "matrices.AffineNetwork.from_jax"))
 
     def to_torch(self, *, dtype: Any = None) -> Any:
         """Return a ``torch.nn.Sequential`` of N Linear layers without biases, in which a sample is a row.
@@ -318,7 +355,11 @@ class LinearNetwork(Implicit):
         ImportError
             If torch is not installed.
         """
-        return to_torch(self.factors, dtype)
+        return to_torch(self.factors, dtype=dtype)
+
+    def to_jax(self) -> dict[str, Any]:
+        """Return the parameter tree of a Flax module of Dense layers without biases, in numpy's arrays: kernels are W_j^T."""
+        return to_jax(self.factors, [None] * self.depth)
 
     @staticmethod
     def _sizes(shape: tuple[int, int], depth: int, widths: int | Iterable[int]) -> tuple[int, ...]:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .. import validation
-from ..foreign import as_evaluated, is_foreign
+from ..foreign import Layer, as_evaluated, is_foreign
 from ..validation import Array
 
 _MOST_FACTORS = 1_000_000
@@ -94,27 +94,47 @@ def require_widths(widths: int | Iterable[int] | None, depth: int, rank: int) ->
     return values
 
 
-def require_factors(factors: Iterable[ArrayLike], *, low: int = 1) -> tuple[Array, ...]:
+def require_factors(factors: Iterable[ArrayLike], *, low: int = 1, name: str = "factors") -> tuple[Array, ...]:
     """Return the factors W_1, ..., W_N as finite matrices that chain."""
     single = isinstance(factors, (np.ndarray, Mapping, Set)) or is_foreign(factors) or hasattr(factors, "to_dense")
     items = None if single else validation.as_tuple(factors)
     if items is None:
-        raise TypeError(f"`factors` must be a list of matrices [W_1, ..., W_N], got {validation.describe(factors)}.")
+        raise TypeError(f"`{name}` must be a list of matrices [W_1, ..., W_N], got {validation.describe(factors)}.")
     factors = items
     if len(factors) < low:
         raise ValueError(
-            f"`factors` must hold at least {low} {'matrix' if low == 1 else 'matrices'}, got {len(factors)}."
+            f"`{name}` must hold at least {low} {'matrix' if low == 1 else 'matrices'}, got {len(factors)}."
         )
-    arrays = tuple(validation.as_matrix(f"factors[{j}]", f) for j, f in enumerate(factors))
+    arrays = tuple(validation.as_matrix(f"{name}[{j}]", f) for j, f in enumerate(factors))
     for j in range(1, len(arrays)):
         if arrays[j].shape[1] != arrays[j - 1].shape[0]:
             reverse = all(arrays[i - 1].shape[1] == arrays[i].shape[0] for i in range(1, len(arrays)))
-            hint = " Are they in reverse order? factors[0] is W_1, the one that acts first." if reverse else ""
+            hint = f" Are they in reverse order? {name}[0] is W_1, the one that acts first." if reverse else ""
             raise ValueError(
-                f"`factors` do not chain: factors[{j}] has shape {arrays[j].shape} but"
-                f" factors[{j - 1}] has {arrays[j - 1].shape[0]} rows.{hint}"
+                f"`{name}` do not chain: {name}[{j}] has shape {arrays[j].shape} but"
+                f" {name}[{j - 1}] has {arrays[j - 1].shape[0]} rows.{hint}"
             )
     return arrays
+
+
+def require_no_biases(name: str, layers: Sequence[Layer], instead: str) -> list[Array]:
+    """Return the weights of layers without biases."""
+    biased = next((layer.name for layer in layers if layer.bias is not None), None)
+    if biased is not None:
+        raise ValueError(f"`{name}` must have no biases, got {biased} with one. Use {instead}.")
+    return [layer.weight for layer in layers]
+
+
+def require_biases(biases: Any, weights: Sequence[Array]) -> tuple[Array | None, ...]:
+    """Return one vector or None a layer, as long as the layer has outputs."""
+    items = validation.as_tuple(biases)
+    if items is None or len(items) != len(weights):
+        got = validation.describe(biases) if items is None else f"{len(items)} for {len(weights)} layers"
+        raise (TypeError if items is None else ValueError)(f"`biases` must be a vector or None a layer, got {got}.")
+    return tuple(
+        None if b is None else validation.as_vector(f"biases[{j}]", b, len(w))
+        for j, (b, w) in enumerate(zip(items, weights, strict=True))
+    )
 
 
 def as_directions(name: str, directions: Iterable[ArrayLike], factors: Sequence[Array]) -> list[Array]:
@@ -128,6 +148,21 @@ def as_directions(name: str, directions: Iterable[ArrayLike], factors: Sequence[
     for j, (e, f) in enumerate(zip(arrays, factors, strict=True)):
         validation.require_shape(f"{name}[{j}]", e.shape, f.shape, f"factors[{j}] has shape")
     return arrays
+
+
+def as_trained(trained: Iterable[ArrayLike], factors: Sequence[Array]) -> tuple[NDArray[np.bool_], ...]:
+    """Return which entries of the factors are trained, one array of True and False a factor, of its shape."""
+    items = validation.as_tuple(trained)
+    if items is None or len(items) != len(factors):
+        got = validation.describe(trained) if items is None else f"{len(items)} for {len(factors)} factors"
+        raise (TypeError if items is None else ValueError)(
+            f"`trained` must hold an array of True and False for each factor, got {got}."
+        )
+    for j, (free, f) in enumerate(zip(items, factors, strict=True)):
+        if getattr(getattr(free, "dtype", None), "kind", "") != "b":
+            raise TypeError(f"`trained[{j}]` must be an array of True and False, got {validation.describe(free)}.")
+        validation.require_shape(f"trained[{j}]", np.shape(free), f.shape, f"factors[{j}] has shape")
+    return items
 
 
 def require_balanced(imbalance: float, tolerance: float) -> None:

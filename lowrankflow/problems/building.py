@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from .. import data, losses, validation
 from ..files import require_path
-from ..matrices import LinearNetwork, LowRankMatrix, random_point
+from ..matrices import AffineNetwork, LinearNetwork, LowRankMatrix, random_point
 from ..matrices.requirements import require_numerical_rank, require_rank
 from ..metrics.facts import is_symmetric
 from ..metrics.names import named_metrics
 from ..validation import Array
 from .named_losses import Maker, is_code, maker
-from .sources import Handed, InMemory, Numbers
+from .sources import Handed, InMemory, Network, Numbers
 
 if TYPE_CHECKING:
     from .problem import Problem
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Built", "build"]
 
 Measures = dict[str, Callable[[LowRankMatrix], float]]
+_Run = tuple[NDArray[np.int64], list[Network]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,32 +37,48 @@ class Built:
     problem : Problem
         The problem, with the hashes of all that was read.
     loss : Loss
-        The loss on the prepared data.
+        The loss on the prepared data; on inputs with a constant appended where the networks have biases.
     start : LowRankMatrix, or None
         W(0); None where it is the product of `network`.
-    network : LinearNetwork, or None
-        The factors, where the problem names some.
+    given : LinearNetwork or AffineNetwork, or None
+        The network, where the problem names one.
     about : dict
         What reports say of the data.
     measures : dict of functions
         How to judge W by the entries that were hidden; empty where none are.
     rng : numpy.random.Generator
         Of the seed, after the draws that hid entries and made W(0): what comes next draws from it.
-    initial : LinearNetwork, or None
-        Where the training of `network` began, if the problem names that.
-    run : (ndarray of int, list of LinearNetwork), or None
+    initial : LinearNetwork or AffineNetwork, or None
+        Where the training of `given` began, if the problem names that.
+    run : (ndarray of int, list of networks), or None
         The checkpoints of a run, and after how many updates each was made.
     """
 
     problem: Problem
     loss: losses.Loss
     start: LowRankMatrix | None
-    network: LinearNetwork | None
+    given: Network | None
     about: dict[str, Any]
     measures: Measures = field(repr=False)
     rng: np.random.Generator = field(repr=False)
-    initial: LinearNetwork | None = None
-    run: tuple[NDArray[np.int64], list[LinearNetwork]] | None = None
+    initial: Network | None = None
+    run: tuple[NDArray[np.int64], list[Network]] | None = None
+
+    @property
+    def network(self) -> LinearNetwork | None:
+        """The factors, where the problem names some.
+
+        Raises
+        ------
+        ValueError
+            If they have biases.
+        """
+        if isinstance(self.given, AffineNetwork):
+            raise ValueError(
+                f"`factors` must have no biases here, where the theory is that of a product of matrices, got {self.given!r}."
+                " Use diagnose, or verify --run."
+            )
+        return self.given
 
     @property
     def point(self) -> LowRankMatrix:
@@ -75,32 +92,40 @@ class Built:
 def build(problem: Problem, handed: Handed, known: MutableMapping[Any, Any] | None = None) -> Built:
     """Read and prepare the data, and make W(0)."""
     numbers, rng = Numbers(problem, handed), np.random.default_rng(problem.seed)
-    what = _read_by(problem)
+    given, initial, run = _networks(problem, numbers)
+    biased = isinstance(given if run is None else run[1][0], AffineNetwork)
+    hashes, numbers.found = numbers.found, {}
+    what = (*_read_by(problem), biased)
     if known is not None and what in known:
         (loss, about, measures), found, state = known[what]
         numbers.found, about = dict(found), dict(about)
         if problem.missing is not None:
             rng.bit_generator.state = state
     else:
-        loss, about, measures = _read(problem, numbers, rng)
+        loss, about, measures = _read(problem, numbers, rng, biased)
         if known is not None:
             known[what] = (loss, dict(about), measures), dict(numbers.found), rng.bit_generator.state
     about |= {"seed": problem.seed}
-    start: LowRankMatrix | None
-    if problem.factors is not None:
-        network = _network(numbers.factors(), loss)
-        start = None if problem.rank is None else network.to_low_rank(problem.rank)
-        about |= {"factors": _file_name(problem.factors)}
-        initial = None if problem.initial is None else _network(numbers.factors("initial"), loss)
-    else:
-        network, start, initial = None, _start(problem, loss, rng), None
-    run = None
-    if problem.run is not None:
-        updates, factors = numbers.checkpoints()
-        run = updates, [_network(each, loss) for each in factors]
-        about |= {"run": _file_name(problem.run)}
-    sealed = replace(problem, sha256=numbers.found)
-    return Built(sealed, loss, start, network, about, measures, rng, initial, run)
+    for network in (given, initial, *([] if run is None else run[1])):
+        if network is not None:
+            _require_fitting(network, loss)
+    for name, source in (("factors", problem.factors), ("run", problem.run)):
+        if source is not None:
+            about[name] = _file_name(source)
+    start = None
+    if given is None:
+        start = _start(problem, loss, rng)
+    elif problem.rank is not None and isinstance(given, LinearNetwork):
+        start = given.to_low_rank(problem.rank)
+    sealed = replace(problem, sha256=numbers.found | hashes)
+    return Built(sealed, loss, start, given, about, measures, rng, initial, run)
+
+
+def _networks(problem: Problem, numbers: Numbers) -> tuple[Network | None, Network | None, _Run | None]:
+    """Return the network that the problem names, where its training began, and the checkpoints of a run."""
+    given = None if problem.factors is None else numbers.network()
+    initial = None if given is None or problem.initial is None else numbers.network("initial")
+    return given, initial, None if problem.run is None else numbers.checkpoints()
 
 
 def _read_by(problem: Problem) -> Any:
@@ -113,12 +138,16 @@ def _read_by(problem: Problem) -> Any:
     )  # fmt: skip
 
 
-def _read(problem: Problem, numbers: Numbers, rng: np.random.Generator) -> _Read:
+def _read(problem: Problem, numbers: Numbers, rng: np.random.Generator, biased: bool) -> _Read:
     """Return the loss, what to say of the data, and how to judge W by the entries that were hidden."""
     if problem.loss is not None and is_code(problem.loss):
         numbers.code(problem.loss)
     make = maker(problem.loss, {key: _plain(value) for key, value in problem.loss_args}, problem.reduction)
-    return (_completion if problem.completing else _fit)(problem, numbers, make, rng)
+    if not problem.completing:
+        return _fit(problem, numbers, make, biased)
+    if biased:
+        raise ValueError("`factors` must have no biases to complete a matrix, which has no inputs, got some.")
+    return _completion(problem, numbers, make, rng)
 
 
 def _plain(value: Any) -> Any:
@@ -133,7 +162,7 @@ def _file_name(source: str | InMemory) -> str:
 _Read = tuple[losses.Loss, dict[str, Any], Measures]
 
 
-def _fit(problem: Problem, numbers: Numbers, make: Maker, rng: np.random.Generator) -> _Read:
+def _fit(problem: Problem, numbers: Numbers, make: Maker, biased: bool) -> _Read:
     """Return the loss of inputs and targets, and what to say of the data."""
     raw = numbers.samples()
     if make.raw and raw.targets is None:
@@ -141,10 +170,12 @@ def _fit(problem: Problem, numbers: Numbers, make: Maker, rng: np.random.Generat
     inputs, targets, preparation = data.prepare(raw, **_steps(problem))
     if make.raw:
         targets = np.asarray(raw.targets).reshape(len(raw.inputs), -1).T
-    loss = make.fit(inputs, targets)
+    loss = make.fit(losses.with_constant(inputs) if biased else inputs, targets)
     about = {"name": raw.name, "description": raw.description, "preparation": preparation.describe()}
     if make.raw:
         about["targets"] = "as they stand"
+    if biased:
+        about["biases"] = "a constant is appended to the inputs"
     return loss, about, {}
 
 
@@ -204,15 +235,14 @@ def _part(entries: data.Observations, chosen: NDArray[np.bool_]) -> data.Observa
     return data.Observations(entries.name, rows, cols, values, entries.shape, entries.description)
 
 
-def _network(factors: list[Array], loss: losses.Loss) -> LinearNetwork:
-    """Return a network that was trained elsewhere."""
-    network = LinearNetwork(factors)
-    if network.shape != loss.shape:
+def _require_fitting(network: Network, loss: losses.Loss) -> None:
+    """Refuse a network that was trained on other data."""
+    asked = loss.shape if isinstance(network, LinearNetwork) else (loss.shape[0], loss.shape[1] - 1)
+    if network.shape != asked:
         raise ValueError(
-            f"`factors` have the product shape {network.shape} but the prepared data ask for {loss.shape}."
+            f"`factors` have the product shape {network.shape} but the prepared data ask for {asked}."
             " If they were trained on the raw features, use preprocess none."
         )
-    return network
 
 
 def _start(problem: Problem, loss: losses.Loss, rng: np.random.Generator) -> LowRankMatrix:

@@ -71,9 +71,10 @@ class Problem:
         What separates the cells of files of text, where their first lines do not say it.
     missing_rows : {"drop"}, optional
         Leave out rows of `inputs` in which something is missing.
-    factors : path or list of arrays, optional
-        Factors W_1, W_2, ... that were trained elsewhere, instead of a random W(0).
-    initial : path or list of arrays, optional
+    factors : path, list of arrays or AffineNetwork, optional
+        Factors W_1, W_2, ... that were trained elsewhere, instead of a random W(0). With biases (`diagnose`, and checkpoints)
+        a constant is appended to the inputs.
+    initial : path, list of arrays or AffineNetwork, optional
         The factors that the training of `factors` began with.
     run : path, optional
         A folder with the checkpoints of a run of training, the number of updates in the names of the files.

@@ -13,14 +13,15 @@ from scipy import sparse
 
 from .. import data, validation
 from ..files import require_file
+from ..matrices import AffineNetwork, LinearNetwork
 from ..matrices.requirements import require_factors
-from ..validation import Array
 
 if TYPE_CHECKING:
     from .problem import Problem
 
-__all__ = ["InMemory", "Numbers", "as_source", "file_hash", "require_hash", "source_hash"]
+__all__ = ["InMemory", "Network", "Numbers", "as_source", "file_hash", "require_hash", "source_hash"]
 
+Network = LinearNetwork | AffineNetwork
 Handed = Mapping[str, Any]  #: what was given in memory, by the names of the arguments
 
 
@@ -59,8 +60,11 @@ def _named(name: str, value: Any) -> tuple[InMemory, Any]:
         arrays = (entries.rows, entries.cols, entries.values)
         return InMemory(entries.shape, _hash(*arrays, np.array(entries.shape))), entries
     if name in ("factors", "initial"):
-        factors = list(require_factors(value, low=2))
-        return InMemory((factors[-1].shape[0], factors[0].shape[1]), _hash(*factors)), factors
+        if isinstance(value, AffineNetwork):
+            biases = (np.empty(0) if b is None else b for b in value.biases)
+            return InMemory(value.shape, _hash(*require_factors(value.weights, low=2), *biases)), value
+        network = LinearNetwork(require_factors(value, low=2))
+        return InMemory(network.shape, _hash(*network.factors)), network
     array = np.ascontiguousarray(validation.as_matrix(name, value, column=True))  # sums round by the order in memory
     return InMemory(array.shape, _hash(array)), array
 
@@ -173,17 +177,17 @@ class Numbers:
             return data.read_observed(observed, columns=self.problem.input_columns, delimiter=self.problem.delimiter)
         return self._in_memory("observed")
 
-    def factors(self, name: str = "factors") -> list[Array]:
-        """Return the factors of a network, or those that its training began with."""
+    def network(self, name: str = "factors") -> Network:
+        """Return a network, or the one that its training began with."""
         factors = getattr(self.problem, name)
         if isinstance(factors, str):
             self._tell_file(name, factors)
-            return data.read_factors(factors)
-        found: list[Array] = self._in_memory(name)
+            return data.read_network(factors)
+        found: Network = self._in_memory(name)
         return found
 
-    def checkpoints(self) -> tuple[NDArray[np.int64], list[list[Array]]]:
-        """Return after how many updates the checkpoints of a run were made, and their factors."""
+    def checkpoints(self) -> tuple[NDArray[np.int64], list[Network]]:
+        """Return after how many updates the checkpoints of a run were made, and their networks."""
         folder = str(self.problem.run)
         files = data.checkpoint_files(folder).values()
         self._tell("run", folder, _joined([file_hash("run", str(file)) for file in files]))

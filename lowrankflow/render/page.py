@@ -112,13 +112,12 @@ def _meaning(key: str) -> str:
 
 
 def _tab(report: Report) -> str:
-    """Return what a report is of and how it went: data, depth, rank and verdict."""
+    """Return what a report is of and how it went: data, depth, rank and, where something is claimed, the verdict."""
     data = report.problem.get("data")
     name = data.get("name") if isinstance(data, Mapping) else None
     numbers = [f"{key} {report.problem[key]}" for key in ("depth", "rank") if isinstance(report.problem.get(key), int)]
-    return ", ".join(
-        [*([str(name)] if name else []), *numbers, f"{report.verdict}{', interrupted' * report.interrupted}"]
-    )
+    verdict = [report.verdict] if report.claims or not report.headline else []
+    return ", ".join([*([str(name)] if name else []), *numbers, *verdict, *["interrupted"] * report.interrupted])
 
 
 def _number(value: float, text: str | None = None) -> Markup:
@@ -141,6 +140,8 @@ def _rule(claim: Claim) -> Markup:
 
 
 def _cell(value: Cell) -> str:
+    if isinstance(value, str):
+        return typeset(value)
     return _number(value) if isinstance(value, float) else _value(value)
 
 

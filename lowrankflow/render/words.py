@@ -52,6 +52,7 @@ MEANINGS = {
     "shape": "rows and columns of W",
     "smallest": "singular value of W(0) that is not zero",
     "start": "W(0)",
+    "step": "of descent, in units of flow time",
     "steps": "what was done to the data, in this order",
     "target rms": "root mean square of the prepared targets",
     "task": "what the targets are",

@@ -147,8 +147,8 @@ MUTANTS = [
     ),
     Mutant(
         "mix-solve",
-        "core = (self.core.T * m - self.mix * m.T)",
-        "core = (self.core * m - self.mix * m.T)",
+        "along, across = (c * m + s * m.T)",
+        "along, across = (c * m - s * m.T)",
         "test_metrics.py::test_solve_inverts_apply",
     ),
     Mutant(
@@ -240,9 +240,27 @@ MUTANTS = [
     ),
     Mutant(
         "hessian-frames",
-        "self._up = w.s[:, None] * d[:r, r, :r]",
+        "self._up = s[:, None] * d[:r, r, :r]",
         "self._up = d[:r, r, :r]",
         "test_hessians.py::test_hessian_is_the_second_derivative_of_the_factors_loss_along_the_lift",
+    ),
+    Mutant(
+        "mix-product-rule",
+        "+ self.s[:, None] * (p.core.T @ z.core + p.up.T @ z.up)",
+        "+ self.s[:, None] * (p.core.T @ z.core)",
+        "test_hessians.py::test_hessian_is_the_covariant_one",
+    ),
+    Mutant(
+        "mix-adjoint",
+        "self._function.adjoint(g, self._sandwich(p)) + moved",
+        "self._function.adjoint(g, self._sandwich(p)) - moved",
+        "test_hessians.py::test_r3mc_hessian_is_that_of_three_factors",
+    ),
+    Mutant(
+        "pair-of-two-roundoffs",
+        "np.triu(c * along - s * across, 1) + np.triu(s * along + c * across, 1).T",
+        "c * along - s * across",
+        "test_metrics.py::test_vectors_of_unit_length_under_a_stiff_metric",
     ),
     Mutant(
         "geodesic-half",
@@ -909,6 +927,30 @@ MUTANTS = [
         "test_report.py::test_tables_are_printed_written_and_read_back",
     ),
     # -- checks ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "product-embedding",
+        "return [part.embedding(p, z) for part, p, z in zip(self.manifolds, point, tangent_vector, strict=True)]",
+        "return tangent_vector",
+        "test_pymanopt_conventions.py::test_the_hessian_on_pymanopts_product_is_wrong",
+    ),
+    Mutant(
+        "roundoff-contradicts",
+        "_VANISHED = 1e-8",
+        "_VANISHED = 0.0",
+        "test_pymanopt_conventions.py::test_trust_regions_go_on_to_roundoff",
+    ),
+    Mutant(
+        "critical-gradient",
+        "told = Hypothesis(\"a gradient above roundoff\", bool(seen), abs(slope))",
+        "told = Hypothesis(\"a gradient above roundoff\", True, abs(slope))",
+        "test_pymanopt_conventions.py::test_a_critical_point_says_nothing_of_the_gradient",
+    ),
+    Mutant(
+        "seed-of-the-user",
+        "_SEED = 1_618_033_989",
+        "_SEED = 0",
+        "test_pymanopt_conventions.py::test_the_seed_of_a_point_is_not_that_of_the_check",
+    ),
     Mutant(
         "check-state",
         "for x in (again, after, twice)",

@@ -173,6 +173,24 @@ def polar_space(w, rng):
     return np.hstack(blocks), w.shape
 
 
+def three_factor_space(w, rng):
+    """W = L B R^T, L and R on Stiefel manifolds, under tr(B B^T L'^T L') + |B'|^2 + tr(B^T B R'^T R')."""
+    x, y = orthogonal(w.rank, rng), orthogonal(w.rank, rng)
+    a, core, b = w.u @ x, (x.T * w.s) @ y, w.vt.T @ y
+    # the weights are diagonal in the frames (L x^T)' and (R y^T)': skew moves weigh s_i^2 + s_j^2, normal ones s_k^2
+    heavy = [e @ x for e in _weighted_stiefel_basis(w.u, w.s)], [e @ y for e in _weighted_stiefel_basis(w.vt.T, w.s)]
+    return np.hstack([
+        _directions(heavy[0], lambda e: e @ core @ b.T),
+        _columns([(a, b.T)]),
+        _directions(heavy[1], lambda e: a @ core @ e.T),
+    ]), w.shape  # fmt: skip
+
+
+def _weighted_stiefel_basis(q, s):
+    """That of `_stiefel_basis`, of unit length under tr(diag(s)^2 E^T E)."""
+    return [e / np.linalg.norm(e * s) for e in _stiefel_basis(q)]
+
+
 def embedded_space(w, rng):
     """The tangent space itself, as the range of (L', R') -> L' R^T + L R'^T, under the Frobenius metric."""
     a, b = (np.linalg.qr(x)[0] for x in _two_factors(w, rng))

@@ -449,6 +449,15 @@ def test_wrong_differences_are_caught(rng):
     report = lrf.check_metric(Wrong(), lrf.random_point(6, 5, 3, rng=rng))
     assert [c.name for c in report.failed] == ["differences", "differences at ties"]
 
+    class WrongMix(lrf.metrics.R3MCMetric):
+        def mix_differences(self, s):
+            return 0.99 * super().mix_differences(s)
+
+    report = lrf.check_metric(WrongMix(), lrf.random_point(6, 5, 3, rng=rng))
+    assert [c.name for c in report.failed] == ["differences", "differences at ties"]
+    only_ties = lrf.check_metric(WrongMix(), lrf.random_point(6, 5, 3, rng=rng, singular_values=np.ones(3)))
+    assert [c.name for c in only_ties.failed] == ["differences at ties"]
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # manifolds

@@ -61,6 +61,11 @@ class Loss:
         return w.to_dense()
 
 
+class HalfMixed(lrf.metrics.MNMetric):
+    def differences(self, s):
+        return lrf.metrics.ScaledGDMetric().differences(s)
+
+
 class Negative:
     def coefficients(self, s):
         return lrf.Coefficients(core=-np.ones((s.size, s.size)), up=np.ones_like(s), vp=np.ones_like(s))
@@ -612,6 +617,10 @@ CASES = {
     # manifolds, Hessians, checks
     "Hessian of a mixed metric": (lambda: lrf.geometry.RiemannianHessian(START, Z, lrf.metrics.PolarMetric()), TypeError,
         "`metric` must have differences(s) for a Riemannian Hessian, which PolarMetric has not." + SMOOTH),
+    "Hessian of a mix without differences of its own": (
+        lambda: lrf.geometry.RiemannianHessian(START, Z, HalfMixed()), TypeError,
+        "`metric` must have mix_differences(s) beside differences(s), because its coefficients have a mix; HalfMixed has not."
+        " Add them, or leave out differences(s)."),
     "acceleration of a mixed metric": (lambda: lrf.geometry.geodesic_acceleration(START, Z, lrf.metrics.MNMetric()), TypeError,
         "`metric` must have differences(s) for a Riemannian Hessian, which MNMetric has not." + SMOOTH),
     "acceleration of a degenerate metric": (

@@ -386,7 +386,9 @@ class Counting:
         return lrf.Coefficients(core=0.5 + s[:, None] + s, up=0.5 + s, vp=0.5 + s)
 
 
-METRIC_METHODS = ["root_coefficients", "frame_rates", "differences", "flat_coordinates", "from_flat_coordinates"]
+METRIC_METHODS = [
+    "root_coefficients", "frame_rates", "differences", "mix_differences", "flat_coordinates", "from_flat_coordinates",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*METRIC_METHODS, "transposable", "name"])

@@ -165,6 +165,29 @@ def test_what_is_not_known_is_refused(rng):
     refused(lambda: psd.exp(e1, lrf.Tangent(np.zeros((4, 1)), [[-3.0]] * np.ones((1, 1)), np.zeros((4, 1)))), "shorter")
 
 
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_the_distance_is_known_where_the_logarithm_is_not(scale, ties, rng):
+    """A direction of B is orthogonal to A: two lines Y_a -> Y_b Q to it are equally short, and their length is the distance."""
+    q = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    sa, sb = (scale * np.array([1.0, 1.0 if ties else x, 0.5]) for x in (0.8, 0.6))
+    ua, ub = q[:, :3], q[:, [1, 0, 4]] @ np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    a, b = lrf.LowRankMatrix(ua, sa, ua.T), lrf.LowRankMatrix(ub, sb, ub.T)
+    ya, yb = ua * np.sqrt(sa), ub * np.sqrt(sb)
+    p, d, rt = np.linalg.svd(ya.T @ yb)
+    assert d[-1] < 10 * EPS * scale
+    turns = [(p * sign @ rt).T for sign in (np.ones(3), np.array([1.0, 1.0, -1.0]))]
+    lengths = [np.linalg.norm(yb @ turn - ya) for turn in turns]
+    for metric, unit in ((lrf.metrics.BuresWassersteinMetric(), 1.0), (lrf.DepthMetric(2), np.sqrt(2))):
+        manifold = FixedRank(5, 5, 3, metric)
+        found = manifold.dist(a, b)
+        np.testing.assert_allclose([unit * x for x in lengths], found, rtol=100 * EPS)
+        assert abs(found - unit * np.sqrt(sa.sum() + sb.sum() - 2 * d.sum())) < 1000 * EPS * found
+        refused(lambda: manifold.log(a, b), "`point_b` must not be orthogonal")  # noqa: B023
+    other = (p * np.array([-1.0, 1.0, 1.0]) @ rt).T
+    assert np.linalg.norm(yb @ other - ya) > lengths[0] * (1 + 1e-3)  # control: no such turn in a direction they share
+
+
 def test_a_geodesic_may_pass_zero_in_the_old_directions(rng):
     """Y0 + t V keeps its rank where V turns it into new directions on the way: the end is reached."""
     y, v = np.array([[1.0], [0.0], [0.0]]), np.array([[-2.0], [1.0], [0.0]])

@@ -15,6 +15,7 @@ DIFFERENTIABLE = [
         "embedded": lrf.EmbeddedMetric(),
         "scaledgd": lrf.metrics.ScaledGDMetric(),
         "twofactor": lrf.metrics.TwoFactorMetric(),
+        "r3mc": lrf.metrics.R3MCMetric(),
         "kappa": lrf.metrics.KappaBalancedMetric((0.3, -0.4)),
     }.items()
 ]
@@ -79,6 +80,7 @@ def test_hessian_is_self_adjoint(metric, case, rng):
     assert abs(hx.dot(q) - hy.dot(p)) < close
     other = hessian(w, loss, lrf.EmbeddedMetric())  # control
     constant = isinstance(metric, lrf.metrics.ScaledGDMetric) and case.m == case.n == case.rank  # then A = 2 at every W
+    constant |= isinstance(metric, lrf.metrics.R3MCMetric) and case.rank == 1  # which is then the embedded metric
     if not (isinstance(metric, lrf.EmbeddedMetric) or constant):
         assert abs(other(x).dot(q) - other(y).dot(p)) > 10 * close
 
@@ -195,6 +197,91 @@ def test_hessian_is_the_covariant_one(metric, chart, repeated, rng):
     assert np.linalg.norm(form(metric) - want) < 1e-6 * size
     other = lrf.EmbeddedMetric() if not isinstance(metric, lrf.EmbeddedMetric) else lrf.DepthMetric(3)
     assert np.linalg.norm(form(other, other) - want) > 1e-3 * size  # control: the connection of another metric
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# three factors: geodesics of the total space
+
+
+def horizontal_lift(w, z):
+    """The shortest (L', S', R') under the weights of R3MC that moves L S R^T by z, with L and R on Stiefel manifolds."""
+    (m, n), r = w.shape, w.rank
+    s, lower = np.diag(w.s), [(i, j) for i in range(r) for j in range(i)]
+    skew = [np.outer(np.eye(r)[i], np.eye(r)[j]) - np.outer(np.eye(r)[j], np.eye(r)[i]) for i, j in lower]
+
+    def frame(q):
+        normal = np.linalg.qr(q, mode="complete")[0][:, r:]
+        return [q @ e for e in skew] + [np.outer(x, e) for x in normal.T for e in np.eye(r)]
+
+    zero = np.zeros((m, r)), np.zeros((r, r)), np.zeros((n, r))
+    basis = [(e, *zero[1:]) for e in frame(w.u)] + [(*zero[:2], e) for e in frame(w.vt.T)]
+    basis += [(zero[0], np.outer(a, b), zero[2]) for a in np.eye(r) for b in np.eye(r)]
+    # the basis is orthogonal under the weights tr(S S^T L'^T L') + |S'|^2 + tr(S^T S R'^T R'), S being diagonal
+    size = [np.sqrt(sum(np.sum((e * c) ** 2) for e, c in zip(b, (w.s, 1.0, w.s), strict=True))) for b in basis]
+    basis = [tuple(e / c for e in b) for b, c in zip(basis, size, strict=True)]
+    v = w.vt.T
+    j = np.array([(a @ s @ v.T + w.u @ b @ v.T + w.u @ s @ c.T).ravel() for a, b, c in basis]).T
+    x = np.linalg.lstsq(j, z.at(w).to_dense().ravel(), rcond=1e-10)[0]  # the least norm, hence horizontal
+    return [sum(c * e[k] for c, e in zip(x, basis, strict=True)) for k in range(3)], basis
+
+
+def three_factor_bend(w, lift, basis):
+    """W'' of the geodesic upstairs: Euler and Lagrange's equations on L^T L = R^T R = I, by least squares."""
+    (u, s, v), (l1, s1, r1) = (w.u, np.diag(w.s), w.vt.T), lift
+    forces = [  # what the varying weights add to (L'' S S^T, S'', R'' S^T S)
+        l1 @ (s1 @ s.T + s @ s1.T), -(l1.T @ l1 @ s + s @ r1.T @ r1), r1 @ (s1.T @ s + s.T @ s1),
+    ]  # fmt: skip
+    free = [np.zeros_like(part) for part in (u, s, v)]
+    units = []
+    for k, part in enumerate(free):
+        for i in np.ndindex(part.shape):
+            e = [x.copy() for x in free]
+            e[k][i] = 1.0 if k == 1 else 1 / w.s[i[1]]  # all columns and rows of size one, whatever that of W
+            units.append(e)
+    weights = (np.diag(w.s**2), np.eye(w.rank), np.diag(w.s**2))
+    rows = [
+        np.concatenate([
+            [sum(np.vdot(t, x @ g) for t, x, g in zip(b, e, weights, strict=True)) for b in basis],
+            w.s[0] * (u.T @ e[0] + e[0].T @ u).ravel(), w.s[0] * (v.T @ e[2] + e[2].T @ v).ravel(),
+        ])
+        for e in units
+    ]  # fmt: skip
+    right = np.concatenate([
+        [-sum(np.vdot(t, f) for t, f in zip(b, forces, strict=True)) for b in basis],
+        -2 * w.s[0] * (l1.T @ l1).ravel(), -2 * w.s[0] * (r1.T @ r1).ravel(),
+    ])  # fmt: skip
+    x = np.linalg.lstsq(np.array(rows).T, right, rcond=None)[0]
+    l2, s2, r2 = (sum(c * e[k] for c, e in zip(x, units, strict=True)) for k in range(3))
+    twice = l1 @ s1 @ v.T + l1 @ s @ r1.T + u @ s1 @ r1.T
+    return l2 @ s @ v.T + u @ s2 @ v.T + u @ s @ r2.T + 2 * twice
+
+
+@pytest.mark.parametrize("s", [(1.3, 0.8, 0.5), (1.0, 1.0, 0.4), (0.9,), (1e-4, 3e-5)], ids=["apart", "equal", "one", "small"])
+def test_r3mc_hessian_is_that_of_three_factors(s, rng):
+    """Along horizontal geodesics of L S R^T under the preconditioned weights, f'' = g(Hess f[Z], Z), polarised too."""
+    w = lrf.random_point(5, 4, len(s), rng=rng, singular_values=s)
+    loss, metric = least_squares(5, 4, rng), lrf.metrics.R3MCMetric()
+    g = loss.gradient(w)
+    solve = metric.coefficients(w.s).solve
+    z1, z2 = (tangent(w, metric, rng)[0] * w.norm() for _ in range(2))
+
+    def second(z):
+        lift, basis = horizontal_lift(w, z)
+        # the length of the shortest lift is that of the metric
+        length = sum(np.sum((e * c) ** 2) for e, c in zip(lift, (w.s, 1.0, w.s), strict=True))
+        assert abs(solve(z).dot(z) - length) < 1e-12 * length
+        bend, dense = three_factor_bend(w, lift, basis), z.at(w)
+        return np.vdot(g @ np.eye(4), bend) + np.vdot(loss.hessian(w, dense) @ np.eye(4), dense.to_dense())
+
+    def gap(h):
+        size, worst = abs(second(z1)) + abs(second(z2)), 0.0
+        for a, b, want in ((z1, z1, second(z1)), (z1, z2, (second(z1 + z2) - second(z1 - z2)) / 4)):
+            worst = max(worst, abs(h(a).dot(solve(b)) - want))
+        return worst / size
+
+    assert gap(hessian(w, loss, metric)) < 1e-12  # some 60 equations of condition 10
+    wrong = lrf.EmbeddedMetric() if len(s) > 1 else lrf.metrics.ScaledGDMetric()
+    assert gap(hessian(w, loss, wrong)) > 1e-3  # control: the connection of another metric
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -168,6 +168,18 @@ def test_differences_of_the_other_coefficients(metric, exact, s):
     np.testing.assert_allclose(got, want, rtol=10 * EPS, atol=1e-22 / min(s) ** 2)  # ties are parted by 1e-25
 
 
+@pytest.mark.parametrize("s", [(1.2, 0.7, 0.3), (1.0, 1.0, 0.5), (0.8, 0.8 * (1 - 1e-12), 3e-9), (0.7,), (3e8, 1e-8)])
+def test_differences_of_a_mix(s):
+    """R3MC: mix / (s_i s_k) = -2 / (s_i^2 + s_k^2), from its coefficients too."""
+    metric, s = lrf.metrics.R3MCMetric(), np.array(s)
+    exact = lambda a, b: -2 / (a**2 + b**2) if a * b else mpmath.mpf(0)  # noqa: E731
+    with mpmath.workdps(120):
+        want = differences_by_definition(exact, s)[:-1, :-1, :-1]
+    np.testing.assert_allclose(metric.mix_differences(s), want, rtol=10 * EPS, atol=0)
+    own = metric.coefficients(s).mix / (s[:, None] * s)
+    np.testing.assert_allclose(own, -2 / (s[:, None] ** 2 + s**2), rtol=10 * EPS, atol=0)
+
+
 @pytest.mark.parametrize("depth", [2.7, 3, 20])
 def test_naive_differences_fail(depth):
     """Control of the three tests above: the quotient of differences loses its digits where the values are close."""
@@ -370,6 +382,40 @@ def test_spectrum_of_a_positive_mix():
     np.testing.assert_allclose(c.spectrum((2, 3)), np.sort([3.0, 3.0, *pair, 0.1, 0.1])[::-1], rtol=10 * EPS)
     np.testing.assert_allclose(c.largest((2, 3)), pair[1], rtol=10 * EPS)
     assert c.largest((3, 3)) == 90.0
+
+
+@pytest.mark.parametrize("s", [(1.0, 1.0), (1.0, 0.6), (0.6, 1.0), (1.0, 1.0 - 1e-12)], ids=["equal", "apart", "turned", "close"])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e5, 1e7])
+def test_vectors_of_unit_length_under_a_stiff_metric(scale, s, rng):
+    """Their entries are of size s where lengths are of size one: the inner product keeps what digits that leaves, eps s."""
+    s = scale * np.array(s)
+    c = lrf.metrics.MNMetric().coefficients(s)
+    root = c.root()
+    pairs = [[root.core_block(rng.standard_normal((2, 2))) for _ in range(2)] for _ in range(10)]
+
+    def exact(x, y):
+        """With 50 digits, from the pair block of the metric [1 + s_k^2 / 2, -s_i s_k / 2; ., 1 + s_i^2 / 2]."""
+        with mpmath.workdps(50):
+            a, b = (mpmath.mpf(float(v)) for v in s)
+            (p, q), (u, v) = ([mpmath.mpf(float(z[i])) for i in ((0, 1), (1, 0))] for z in (x, y))
+            determinant = 1 + (a**2 + b**2) / 2
+            first, second = (1 + a**2 / 2) * p + a * b / 2 * q, (1 + b**2 / 2) * q + a * b / 2 * p
+            diagonal = sum(mpmath.mpf(float(x[i, i])) * mpmath.mpf(float(y[i, i])) for i in (0, 1))
+            return float((first * u + second * v) / determinant + diagonal)
+
+    def cramer(x):
+        found = (c.core.T * x - c.mix * x.T) / c.determinant
+        np.fill_diagonal(found, np.diag(x))
+        return found
+
+    def worst(product):
+        return max(abs(product(x, y) - exact(x, y)) / np.sqrt(exact(x, x) * exact(y, y)) for x, y in pairs)
+
+    close = 20 * EPS * scale
+    assert worst(lambda x, y: np.vdot(c.solve_core(x), y)) < close
+    assert worst(lambda x, y: np.vdot(root.solve_core(x), root.solve_core(y))) < close
+    if scale > 1e4:  # control: divided by the determinant after the entries have cancelled
+        assert worst(lambda x, y: np.vdot(cramer(x), y)) > 5 * close
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e6, 1e9])

@@ -45,6 +45,7 @@ from oracles import (
     subspace_space,
     tangent_basis,
     tangent_projection,
+    three_factor_space,
     two_factor_flow,
     two_factor_space,
 )
@@ -64,6 +65,7 @@ SPACES = [
     _space(lrf.metrics.SubspaceProjectionMetric(), subspace_space, "subspace"),
     _space(lrf.metrics.PolarMetric(), polar_space, "polar"),
     _space(lrf.metrics.MNMetric(), mn_space, "mn"),
+    _space(lrf.metrics.R3MCMetric(), three_factor_space, "r3mc"),
     _space(lrf.EmbeddedMetric(), embedded_space, "embedded"),
     _space(BURES, root_space, "bureswasserstein"),
     *(_space(lrf.DepthMetric(d), depth_space, f"depth{d}", depth=d) for d in (2, 3, 4, 7)),
@@ -77,7 +79,7 @@ SPACES = [
     ),
 ]
 #: L = U M: the small singular values are known to eps s_1 / s_r of L alone, and these metrics divide by them
-MIXED_SCALES = (lrf.metrics.ScaledGDMetric, lrf.EmbeddedMetric)
+MIXED_SCALES = (lrf.metrics.ScaledGDMetric, lrf.metrics.R3MCMetric, lrf.EmbeddedMetric)
 
 
 def draw(case, metric, rng):
@@ -612,35 +614,3 @@ def test_rounded_sums_of_imbalances_are_still_multiple_roots():
     """0.1 + 0.2 - 0.3 is 5.6e-17 in floating point, and 0 is a double root of p."""
     assert lrf.metrics.KappaBalancedMetric((0.1, 0.2, -0.3)).preserves_rank
     assert not lrf.metrics.KappaBalancedMetric((0.1, 0.2)).preserves_rank  # control
-
-
-@pytest.mark.parametrize("s", [(3.0, 1.5, 0.2), (1.0, 1.0), (2.0, 1e-6)], ids=["apart", "equal", "far"])
-def test_r3mc_is_the_quotient_of_three_factors(s, rng):
-    """A = D M^{-1} D^T on a basis of the tangent space of Stiefel x matrices x Stiefel, M the weights of the metric there."""
-    r, m, n = len(s), 5, 4
-    w = lrf.random_point(m, n, r, rng=rng, singular_values=s)
-    u, v, b = w.u, w.vt.T, np.diag(w.s)
-    zero = (np.zeros((m, r)), np.zeros((r, r)), np.zeros((n, r)))
-    basis = []
-    for place, q in ((0, u), (2, v)):
-        normal = np.linalg.qr(q, mode="complete")[0][:, r:]
-        for i in range(r):
-            moves = [q @ np.eye(r)[:, [j]] @ np.eye(r)[[i]] - q @ np.eye(r)[:, [i]] @ np.eye(r)[[j]] for j in range(i)]
-            moves += [np.outer(column, np.eye(r)[i]) for column in normal.T]
-            basis += [tuple(move if k == place else z for k, z in enumerate(zero)) for move in moves]
-    basis += [(zero[0], np.outer(np.eye(r)[i], np.eye(r)[k]), zero[2]) for i in range(r) for k in range(r)]
-
-    def product(x, y):
-        weights = (b @ b.T, np.eye(r), b.T @ b)
-        return sum(np.trace(weight @ p.T @ q) for weight, p, q in zip(weights, x, y, strict=True))
-
-    gram = np.array([[product(x, y) for y in basis] for x in basis])
-    d = np.array([(du @ b @ v.T + u @ db @ v.T + u @ b @ dv.T).ravel() for du, db, dv in basis]).T
-    g = rng.standard_normal((m, n))
-    scale = 1 / np.sqrt(np.diag(gram))  # weights of size s^2: their Gram matrix is as well conditioned as it can be
-    dense = ((d * scale) @ np.linalg.solve(gram * scale[:, None] * scale, (d * scale).T @ g.ravel())).reshape(m, n)
-    ours = lrf.riemannian_gradient(w, g, lrf.metrics.R3MCMetric()).at(w).to_dense()
-    tolerance = 1e-13 * (1 if min(s) > 0.1 else 1e3)  # roundoff; 1e3: rotations of almost dependent columns
-    np.testing.assert_allclose(ours, dense, rtol=0, atol=tolerance * np.linalg.norm(g))
-    changed = lrf.riemannian_gradient(w, g, lrf.metrics.ScaledGDMetric()).at(w).to_dense()
-    assert np.linalg.norm(changed - dense) > 1e-3 * np.linalg.norm(g)  # control: without the mix

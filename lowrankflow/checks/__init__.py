@@ -1,9 +1,10 @@
 """Checks of what users bring: a loss, a metric, a manifold. Each is a `Report` of claims with controls that must fail.
 
 - `differentiation`: gradients differentiated afresh.
-- `losses`: is the gradient the derivative of the value, and what else the loss says?
+- `losses`: is the gradient the derivative of the value, and what else the loss says? `loss_curvature`: of second order;
+  `loss_at`: asks it.
 - `metrics`: do the coefficients make a metric?
-- `manifolds`: does a pymanopt manifold keep the laws that its optimizers rely on?
+- `manifolds`: does a pymanopt manifold keep the laws that its optimizers rely on? `manifold_at`: asks it.
 - `slopes`: the order of a remainder.
 """
 

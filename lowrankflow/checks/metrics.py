@@ -12,7 +12,7 @@ from ..gradients import inner_product, project, riemannian_gradient
 from ..matrices import EPS, LowRankMatrix, Tangent, random_frame, random_point
 from ..matrices.requirements import require_point, require_symmetric_point
 from ..metrics import Coefficients, Metric, facts
-from ..metrics.requirements import require_coefficients, require_metric
+from ..metrics.requirements import require_coefficients, require_metric, require_mix_differences
 from ..report import Control, Hypothesis, Report
 from ..statements import Measurement, Statement, claim, derived, generator, measured
 from ..validation import Array
@@ -116,6 +116,13 @@ class _Check:
         """The divided differences of the coefficients; None where the metric has none, or is degenerate."""
         differences = self.said.differences
         return None if differences is None or self.degenerate else differences(self.w.s)
+
+    @property
+    def mix_divided(self) -> Array | None:
+        """Those of the mix over s_i s_k; None where there is none."""
+        if self.divided is None or self.c.mix is None:
+            return None
+        return require_mix_differences(self.metric)(self.w.s)
 
 
 @claim(
@@ -331,8 +338,9 @@ def gradient(check: _Check) -> Measurement:
     statement="differences(s)[i, j, k] times s_i^2 - s_j^2 is c_ik - c_jk, the last index standing for s = 0.",
     source=_SOURCE,
     meaning=(
-        "The Riemannian Hessian and the geodesic retraction take these quotients as they are given. Measured: the"
-        " largest difference, relative. Bound: 1000 eps. Without `differences` there is no claim."
+        "The Riemannian Hessian and the geodesic retraction take these quotients as they are given, and those of a mix over"
+        " s_i s_k (`mix_differences`). Measured: the largest difference, relative. Bound: 1000 eps. Without `differences`"
+        " there is no claim."
     ),
     hypotheses="none",
     controls="differences plus 0.1 %",
@@ -345,17 +353,17 @@ def differences(check: _Check) -> Measurement | None:
     full = np.block([[c.core, c.vp[:, None]], [c.up[None, :], np.zeros((1, 1))]])
     squares = np.append(s, 0.0) ** 2
 
-    def gap(d: Array) -> float:
-        left = d[:r, :, :] * (squares[:r, None] - squares)[:, :, None]
+    def gap(full: Array, d: Array, squares: Array) -> float:
+        left = d[:r] * (squares[:r, None] - squares)[:, :, None]
         right = full[:r, None, :] - full[None, :, :]
-        left[:, r, r] = right[:, r, r]  # between normal directions alone: used nowhere
+        left[:, r:, r:] = right[:, r:, r:]  # between normal directions alone: used nowhere
         return float(np.abs(left - right).max() / np.abs(full).max())
 
-    bound = 1000 * EPS
-    return Measurement(
-        gap(d), "<=", bound, (),
-        (Control("differences plus 0.1 %", gap(d + 1e-3 * np.abs(full).max() / squares.max()), bound),),
-    )  # fmt: skip
+    bound, measured = 1000 * EPS, gap(full, d, squares)
+    if (mixed := check.mix_divided) is not None:
+        measured = max(measured, gap(_over_pairs(c, s), mixed, s**2))
+    wrong = gap(full, d + 1e-3 * np.abs(full).max() / squares.max(), squares)
+    return Measurement(measured, "<=", bound, (), (Control("differences plus 0.1 %", wrong, bound),))
 
 
 @claim(
@@ -379,6 +387,12 @@ def ties_of_differences(check: _Check) -> Measurement | None:
     both = check.metric.coefficients(np.concatenate([s, near]))
     there = np.hstack([both.core[r:, :r], both.vp[r:, None]])
     here = np.hstack([c.core, c.vp[:, None]])
+    d = d[:r, :r]
+    if (mixed := check.mix_divided) is not None:  # further columns, in units in which they are of size one
+        unit = s.min() ** 2
+        there = np.hstack([there, unit * _over_pairs(both, np.concatenate([s, near]))[r:, :r]])
+        here = np.hstack([here, unit * _over_pairs(c, s)])
+        d = np.concatenate([d, unit * mixed], axis=2)
     step = (near**2 - s**2)[:, None]
     least = float(step.min())
     squared = Hypothesis(
@@ -393,7 +407,7 @@ def ties_of_differences(check: _Check) -> Measurement | None:
     size = max(float(np.abs(slope).max()), float((np.abs(here) / step).max()) * _NEAR)
 
     def gap(d: Array) -> float:
-        ratio = np.abs(d[:r, :r] - slope[:, None, :]) / np.where(error > 0, error, 1.0)[:, None, :]
+        ratio = np.abs(d - slope[:, None, :]) / np.where(error > 0, error, 1.0)[:, None, :]
         return float(ratio[tied].max())
 
     bound = 100.0
@@ -402,6 +416,11 @@ def ties_of_differences(check: _Check) -> Measurement | None:
         (Control("differences plus 1 % of the largest", gap(d + 0.01 * size), bound),),
         f"quotient over a relative distance of {_NEAR:g}",
     )  # fmt: skip
+
+
+def _over_pairs(c: Coefficients, s: Array) -> Array:
+    """Return mix_ik / (s_i s_k)."""
+    return np.zeros_like(c.core) if c.mix is None else c.mix / (s[:, None] * s)
 
 
 def _unit(a: Array) -> Array:

@@ -36,6 +36,7 @@ _METRIC = {
     "root_coefficients": "velocities in that chart, without cancellation",
     "frame_rates": "speeds of the frames near lower rank",
     "differences": "Hessian, geodesic retraction",
+    "mix_differences": "the same, where the coefficients have a mix",
     "flat_coordinates": "dist, log and exp of aligned matrices",
     "from_flat_coordinates": "exp of aligned matrices",
     "name": "what tables call it",

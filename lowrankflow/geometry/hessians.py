@@ -5,8 +5,8 @@ Geodesics of g(Z, Z) = <Z, A_W^{-1} Z> are the motions under the Hamiltonian <P,
     W' = A_W P,    P' = -K_W(P, P) / 2,    <K_W(G, P), Y> = <G, D A_W[Y] P>,
 
 so that W'' = D A_W[Z] P + A_W P' with P = A_W^{-1} Z. The Hessian is the second derivative of the loss along them,
-polarised. D A_W needs the divided differences of the coefficients alone, ``metric.differences(s)``: it turns no frame
-and does not mind equal singular values.
+polarised. D A_W needs the divided differences of the coefficients alone, ``metric.differences(s)`` and, of a mix,
+``metric.mix_differences(s)``: it turns no frame and does not mind equal singular values.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from ..matrices import LowRankMatrix, Tangent
 from ..matrices.requirements import require_point, require_symmetric_point, require_tangent
 from ..metrics import Metric
 from ..metrics.facts import is_symmetric
-from ..metrics.requirements import require_differences, require_metric, require_positive
+from ..metrics.requirements import require_differences, require_metric, require_mix_differences, require_positive
 from ..operators import MatrixLike
+from ..validation import Array
 
 __all__ = ["RiemannianHessian", "embedded_hessian", "geodesic_acceleration"]
 
@@ -54,19 +55,21 @@ def embedded_hessian(w: LowRankMatrix, z: Tangent, egrad: MatrixLike, ehess: Mat
     return Tangent(h.up + up / w.s, h.core, h.vp + vp / w.s)
 
 
-class _Operator:
-    """A_W with its derivative and the adjoint of that, on tangent vectors in the singular frame of one point."""
+class _Function:
+    """f(W W^T, W^T W), which multiplies the blocks in the singular frame by f_ik, with its derivative and the adjoint of that.
 
-    def __init__(self, w: LowRankMatrix, metric: Metric) -> None:
-        differences = require_differences(metric)
-        self.s, self.at = w.s, metric.coefficients(w.s)
-        d, r = differences(w.s), w.rank
-        self._core = d[:r, :r, :r]  # (c_ik - c_jk) / (s_i^2 - s_j^2)
-        self._up = w.s[:, None] * d[:r, r, :r]  # (c_ik - c_k) / s_i, c_k that of (U_perp, v_k)
-        self._frames = d[:r, :r, r]  # (c_i - c_j) / (s_i^2 - s_j^2)
+    `differences` holds (f_ik - f_jk) / (s_i^2 - s_j^2), the last index for s = 0, of a symmetric f.
+    """
+
+    def __init__(self, s: Array, differences: Array) -> None:
+        r, d = s.size, differences
+        self.s = s
+        self._core = d[:r, :r, :r]  # (f_ik - f_jk) / (s_i^2 - s_j^2)
+        self._up = s[:, None] * d[:r, r, :r]  # (f_ik - f_k) / s_i, f_k that of (U_perp, v_k)
+        self._frames = d[:r, :r, r]  # (f_i - f_j) / (s_i^2 - s_j^2)
 
     def derivative(self, z: Tangent, p: Tangent) -> Tangent:
-        """Return the tangent part of D A_W[Z] P."""
+        """Return the tangent part of D f[Z] P."""
         left, right = z.core * self.s, self.s[:, None] * z.core
         left, right = left + left.T, right + right.T  # the derivatives of W W^T and W^T W in the frame
         core = np.einsum("ij,jk,ijk->ik", left, p.core, self._core)
@@ -77,13 +80,66 @@ class _Operator:
         return Tangent(up, core, vp)
 
     def adjoint(self, g: Tangent, p: Tangent) -> Tangent:
-        """Return K_W(G, P), for which <K, Y> = <G, D A_W[Y] P>."""
+        """Return K(G, P), for which <K, Y> = <G, D f[Y] P>."""
         left = np.einsum("ik,jk,ijk->ij", g.core, p.core, self._core) + (g.vp.T @ p.vp) * self._frames
         right = np.einsum("ik,ij,jki->jk", g.core, p.core, self._core) + (p.up.T @ g.up) * self._frames
         core = (left + left.T) * self.s + self.s[:, None] * (right + right.T)
         up = p.up @ (g.core * self._up).T + g.up @ (p.core * self._up).T
         vp = p.vp @ (g.core.T * self._up).T + g.vp @ (p.core.T * self._up).T
         return Tangent(up, core, vp)
+
+
+class _Mixed:
+    """P -> f(W W^T, W^T W) (W P^T W): what a `mix` = s_i s_k f_ik does, f vanishing on normal directions.
+
+    There W P^T W has no part, so that any f would do; this one leaves r x r blocks alone to be multiplied.
+    """
+
+    def __init__(self, s: Array, mix: Array, differences: Array) -> None:
+        r = s.size
+        self.s, self._values = s, mix / (s[:, None] * s)
+        padded = np.zeros((r + 1,) * 3)
+        padded[:r, :r, :r] = differences
+        padded[:r, r, :r] = self._values / (s**2)[:, None]
+        self._function = _Function(s, padded)
+
+    def _sandwich(self, p: Tangent) -> Tangent:
+        """Return W P^T W."""
+        return Tangent(np.zeros_like(p.up), self.s[:, None] * p.core.T * self.s, np.zeros_like(p.vp))
+
+    def derivative(self, z: Tangent, p: Tangent) -> Tangent:
+        """Return the tangent part of D f[Z] (W P^T W) + f (Z P^T W + W P^T Z)."""
+        moved = (z.core @ p.core.T + z.vp.T @ p.vp) * self.s + self.s[:, None] * (p.core.T @ z.core + p.up.T @ z.up)
+        bent = self._function.derivative(z, self._sandwich(p))
+        return Tangent(bent.up, bent.core + self._values * moved, bent.vp)
+
+    def adjoint(self, g: Tangent, p: Tangent) -> Tangent:
+        """Return K(G, P), for which <K, Y> = <G, D f[Y] (W P^T W) + f (Y P^T W + W P^T Y)>."""
+        f = self._values * g.core
+        left, right = f * self.s, self.s[:, None] * f  # f(G) W^T and W^T f(G)
+        moved = Tangent(p.up @ right, left @ p.core + p.core @ right, p.vp @ left.T)
+        return self._function.adjoint(g, self._sandwich(p)) + moved
+
+
+class _Operator:
+    """A_W with its derivative and the adjoint of that, on tangent vectors in the singular frame of one point."""
+
+    def __init__(self, w: LowRankMatrix, metric: Metric) -> None:
+        differences = require_differences(metric)
+        self.at = metric.coefficients(w.s)
+        self._parts: list[_Function | _Mixed] = [_Function(w.s, differences(w.s))]
+        if self.at.mix is not None:
+            self._parts.append(_Mixed(w.s, self.at.mix, require_mix_differences(metric)(w.s)))
+
+    def derivative(self, z: Tangent, p: Tangent) -> Tangent:
+        """Return the tangent part of D A_W[Z] P."""
+        first, *rest = (part.derivative(z, p) for part in self._parts)
+        return sum(rest, first)
+
+    def adjoint(self, g: Tangent, p: Tangent) -> Tangent:
+        """Return K_W(G, P), for which <K, Y> = <G, D A_W[Y] P>."""
+        first, *rest = (part.adjoint(g, p) for part in self._parts)
+        return sum(rest, first)
 
 
 class RiemannianHessian:
@@ -103,7 +159,7 @@ class RiemannianHessian:
     gradient : Tangent
         The projected gradient there, ``project(w, egrad)``.
     metric : Metric
-        One with ``differences(s)``: depth N, embedded, ScaledGD, two-factor, kappa-balanced, Bures-Wasserstein.
+        One with ``differences(s)``: depth N, embedded, ScaledGD, R3MC, two-factor, kappa-balanced, Bures-Wasserstein.
 
     Raises
     ------

@@ -255,6 +255,10 @@ class LowRankMatrix(Implicit):
         """Unpack as ``u, s, vt``, pymanopt's order."""
         return iter((self.u, self.s, self.vt))
 
+    def __len__(self) -> int:
+        """Return 3, the number of parts that it unpacks into: pymanopt's products count them."""
+        return 3
+
     def split(self) -> tuple[Array, Array]:
         return self.u * self.s, self.vt
 

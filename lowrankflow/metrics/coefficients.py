@@ -53,9 +53,17 @@ class Coefficients:
         """Return the r x r block of A^{-1} applied to a tangent vector with the block `m`."""
         if self.mix is None:
             return m / self.core
-        # the pair (Z_ik, Z_ki) solves [core_ik mix_ik; mix_ki core_ki] x = z; the diagonal is core + mix
+        # the pair (Z_ik, Z_ki) solves [core_ik mix_ik; mix_ki core_ki] x = z along its eigenvectors (c, s) and (-s, c): by
+        # Cramer's rule the roundoff of the larger eigenvalue would be divided by the smaller; the diagonal is core + mix
         determinant, diagonal = self._pairs(self.mix)
-        core = (self.core.T * m - self.mix * m.T) / np.where(determinant == 0, 1.0, determinant)
+        mean, half = (self.core + self.core.T) / 2, (self.core - self.core.T) / 2
+        root = np.hypot(half, self.mix)
+        c, s = _half_angle(half, self.mix, root)
+        large = mean + root
+        small = np.where(determinant == 0, 1.0, determinant) / np.where(large == 0, 1.0, large)
+        along, across = (c * m + s * m.T) / np.where(large == 0, 1.0, large), (c * m.T - s * m) / small
+        # both entries of a pair from the same two numbers, or the roundoff of one would enter along the other
+        core = np.triu(c * along - s * across, 1) + np.triu(s * along + c * across, 1).T
         np.fill_diagonal(core, np.diag(m) / diagonal)
         return core
 
@@ -106,6 +114,15 @@ class Coefficients:
         return float(max([self.pair_eigenvalues().max(), *frames]))
 
 
+def _half_angle(x: Array, y: Array, r: Array) -> tuple[Array, Array]:
+    """Return cosine and sine of half the angle of (x, y), of length r; (1, 0) where that is zero."""
+    r = np.where(r == 0, 1.0, r)
+    first = np.sqrt((1 + np.abs(x) / r) / 2)  # the larger of the two
+    second = np.abs(y) / (2 * r * first)
+    c, s = np.where(x >= 0, first, second), np.where(x >= 0, second, first)
+    return c, np.where(y >= 0, s, -s)
+
+
 def _divide(part: Array, coefficients: Array) -> Array:
     """Return the frame part of a tangent over its coefficients; a square frame has no complement to divide."""
     if part.shape[0] == part.shape[1]:
@@ -138,7 +155,9 @@ class Metric(Protocol):
         (up/s, vp/s), the speeds of the singular frames, where 0/0 has a limit.
     ``differences(s)``
         The divided differences (c_ik - c_jk) / (s_i^2 - s_j^2) of the coefficients, (k + 1, k + 1, k + 1), the last index
-        for s = 0: the exact Riemannian Hessian and geodesics need them.
+        for s = 0: the exact Riemannian Hessian and geodesics need them. The core must be symmetric.
+    ``mix_differences(s)``
+        Beside them, where there is a mix: those of f_ik = mix_ik / (s_i s_k), (f_ik - f_jk) / (s_i^2 - s_j^2), (k, k, k).
     ``flat_coordinates(s)``, ``from_flat_coordinates(x)``
         Coordinates of the singular values in which the geodesics between aligned matrices are straight lines, and back.
     ``name``

@@ -35,7 +35,7 @@ class MetricFacts:
         None: not said; `keeps_rank` looks then.
     root : float
         1 where it has none.
-    root_coefficients, frame_rates, differences, flat_coordinates, from_flat_coordinates : callable or None
+    root_coefficients, frame_rates, differences, mix_differences, flat_coordinates, from_flat_coordinates : callable or None
         Methods of the metric.
     name : str or None
         What tables call it.
@@ -50,6 +50,7 @@ class MetricFacts:
     root_coefficients: Callable[[Array], RootCoefficients] | None
     frame_rates: Callable[[Array], tuple[Array, Array]] | None
     differences: Callable[[Array], Array] | None
+    mix_differences: Callable[[Array], Array] | None
     flat_coordinates: Callable[[Array], Array] | None
     from_flat_coordinates: Callable[[Array], Array] | None
     name: str | None
@@ -95,6 +96,7 @@ def facts(metric: Metric | MetricFacts) -> MetricFacts:
         root_coefficients=optional_method(metric, "root_coefficients"),
         frame_rates=optional_method(metric, "frame_rates"),
         differences=optional_method(metric, "differences"),
+        mix_differences=optional_method(metric, "mix_differences"),
         flat_coordinates=optional_method(metric, "flat_coordinates"),
         from_flat_coordinates=optional_method(metric, "from_flat_coordinates"),
         name=name if isinstance(name, str) and name else None,

@@ -170,6 +170,15 @@ class R3MCMetric:
         )  # of the smaller by the larger: no overflow
         return Coefficients(core=two, up=one, vp=one, mix=-2 * quotient / (1 + quotient**2))
 
+    def differences(self, s: Array) -> Array:
+        """Return (c_ik - c_jk) / (s_i^2 - s_j^2), the last index for s = 0: the steps of constant coefficients."""
+        return step_differences(s, core=2.0)
+
+    def mix_differences(self, s: Array) -> Array:
+        """Return (f_ik - f_jk) / (s_i^2 - s_j^2) of f_ik = mix_ik / (s_i s_k): 2 / ((s_i^2 + s_k^2) (s_j^2 + s_k^2))."""
+        sums = s[:, None] ** 2 + s**2
+        return 2 / (sums[:, None, :] * sums)
+
 
 @dataclass(frozen=True)
 class BuresWassersteinMetric:

@@ -77,3 +77,14 @@ def require_differences(
             f" Use DepthMetric, EmbeddedMetric, ScaledGDMetric, TwoFactorMetric, ..., or {fix}."
         )
     return differences
+
+
+def require_mix_differences(metric: Metric) -> Callable[[Array], Array]:
+    """Return the divided differences of a mix, which a metric with one must have beside ``differences``."""
+    differences = facts(metric).mix_differences
+    if differences is None:
+        raise TypeError(
+            "`metric` must have mix_differences(s) beside differences(s), because its coefficients have a mix; "
+            f"{type(metric).__name__} has not. Add them, or leave out differences(s)."
+        )
+    return differences

@@ -1,51 +1,39 @@
-"""The matrices of fixed rank as a manifold for pymanopt's optimizers, under any spectral metric.
-
-The only room that imports pymanopt. Points are `LowRankMatrix`, which unpacks as pymanopt's ``(u, s, vt)``; tangent
-vectors are `Tangent`, ``(up, core, vp)``.
-"""
+"""The matrices of fixed rank as a manifold for pymanopt's optimizers, under any spectral metric."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from copy import copy
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
-import pymanopt
 from numpy.typing import ArrayLike
 from pymanopt.manifolds.manifold import Manifold
 
-from . import validation
-from .geometry.geodesics import distance, exponential, logarithm
-from .geometry.hessians import RiemannianHessian, embedded_hessian, geodesic_acceleration
-from .geometry.retractions import product_step, truncated_step
-from .gradients import project
-from .losses import Loss
-from .losses import facts as loss_facts
-from .losses.requirements import require_loss
-from .matrices import LowRankMatrix, MatrixOrArray, Product, Tangent, random_point
-from .matrices.requirements import require_rank, require_symmetric_point
-from .metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric, facts
-from .metrics.facts import is_symmetric
-from .metrics.requirements import require_differences, require_metric, require_positive
-from .operators import MatrixLike
-from .validation import Array
+from .. import validation
+from ..geometry.geodesics import distance, exponential, logarithm
+from ..geometry.hessians import RiemannianHessian, geodesic_acceleration
+from ..geometry.retractions import product_step, truncated_step
+from ..gradients import project
+from ..losses import Loss
+from ..matrices import LowRankMatrix, Product, Tangent, random_point
+from ..matrices.requirements import require_rank, require_symmetric_point
+from ..metrics import BuresWassersteinMetric, DepthMetric, EmbeddedMetric, Metric, facts
+from ..metrics.facts import is_symmetric
+from ..metrics.requirements import require_differences, require_metric, require_positive
+from ..validation import Array
+from .derivatives import embedded_hessian_from_parts, motion_of_parts, projected_gradient_from_parts
+from .problem import FixedRankProblem, Iterate
 
-__all__ = ["FixedRank", "FixedRankProblem", "Iterate", "PositiveSemidefinite"]
+__all__ = ["FixedRank", "PositiveSemidefinite", "Retraction"]
 
 Retraction = Literal["svd", "product", "geodesic"]
-_CONTRADICTION = 1e-4  #: over the whole gradient: roundoff reaches it where that has fallen to 1e-12 of its terms
 
 
 class Point(LowRankMatrix):
-    """A LowRankMatrix that is also pymanopt's sequence (u, s, vt): `Product` asks for its length and its parts."""
+    """A LowRankMatrix that indexes like pymanopt's (u, s, vt) as well."""
 
     __slots__ = ()
-
-    def __len__(self) -> int:
-        return 3
 
     def __getitem__(self, i: int) -> Array:
         return (self.u, self.s, self.vt)[i]
@@ -54,6 +42,13 @@ class Point(LowRankMatrix):
     def of(cls, w: LowRankMatrix) -> Point:
         """Return a matrix as a point, its arrays shared."""
         return cast(Point, cls._trusted(w.u, w.s, w.vt))
+
+
+_TRIPLES = {  # what is told of what should be one, and its fix
+    "point": ("(u, s, vt)", "LowRankMatrix.from_dense(a, rank)"),
+    "tangent_vector": ("(up, core, vp)", "project"),
+    "vector": ("a matrix, or (u, s, v) for u @ s @ v.T", "tangent.at(w) for a tangent vector"),
+}
 
 
 class FixedRank(Manifold):
@@ -158,11 +153,7 @@ class FixedRank(Manifold):
         """Return the three parts of a point or tangent vector."""
         parts = validation.as_tuple(value) if not isinstance(value, np.ndarray) else None
         if parts is None or len(parts) != 3:
-            kind, fix = (
-                ("(u, s, vt)", "LowRankMatrix.from_dense(a, rank)")
-                if name == "point"
-                else ("(up, core, vp)", "project")
-            )
+            kind, fix = _TRIPLES[name]
             raise TypeError(f"`{name}` must be {kind}, got {validation.describe(value)}. Use {fix}.")
         return parts
 
@@ -227,7 +218,13 @@ class FixedRank(Manifold):
         return float(np.sqrt(self.inner_product(point, tangent_vector, tangent_vector)))
 
     def projection(self, point: Any, vector: Any) -> Tangent:
-        """Project an ambient matrix (anything with ``@`` and ``.T``) onto the tangent space, in the Frobenius sense."""
+        """Project an ambient matrix onto the tangent space, in the Frobenius sense.
+
+        It is anything with ``@`` and ``.T``, or a tuple (U, S, V) for U S V^T.
+        """
+        if isinstance(vector, (tuple, list)) and not isinstance(vector, Tangent):
+            left, middle, right = self._parts("vector", vector)
+            vector = Product(left @ middle, right.T)
         return self._tangent(project(self.point(point), vector))
 
     def to_tangent_space(self, point: Any, vector: Any) -> Tangent:
@@ -240,15 +237,11 @@ class FixedRank(Manifold):
         return z.symmetrised() if self.symmetric else z
 
     def embedding(self, point: Any, tangent_vector: Any) -> list[Array]:
-        r"""Return a motion of (u, s, vt) that moves u diag(s) vt along a tangent vector.
+        """Return a motion of (u, s, vt) that moves u diag(s) vt along a tangent vector: pymanopt differentiates along it.
 
-        :math:`\dot u = (U_p + U C) S^{-1}`, :math:`\dot s = 0`, :math:`\dot v^T = S^{-1} V_p^T`: pymanopt differentiates
-        along it, and costs that are functions of the product cannot tell it from another. It has no differences of
-        singular values.
+        The m x n matrix itself, for which pymanopt's own fixed-rank manifold uses this name, is `ambient`.
         """
-        u, s, _ = point
-        up, core, vp = tangent_vector
-        return [(up + u @ core) / s, np.zeros_like(s), (vp / s).T]
+        return motion_of_parts(self.point(point), Tangent(*tangent_vector))
 
     def ambient(self, point: Any, tangent_vector: Any) -> Product:
         """Return a tangent vector as an m x n matrix of small inner size."""
@@ -339,37 +332,16 @@ class FixedRank(Manifold):
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> Tangent:
         r"""Return the Riemannian gradient of a cost written in (u, s, vt), as automatic differentiation sees it.
 
-        The cost must be computed from the product W = (u * s) @ vt, and may use s beside it. With G the derivative in W,
-        ``du = G V S`` and ``dvt = S U^T G``, so that G V and G^T U are known and no difference of singular values is
-        divided by; what ``ds`` has beyond the diagonal of U^T G V is the derivative in s alone, and moves that diagonal.
+        The cost must be computed from the product W = (u * s) @ vt, and may use s beside it.
 
         Raises
         ------
         ValueError
             If the derivatives contradict each other: the cost is none of W.
         """
-        _, s, _ = point
-        projected, _ = self._projected(point, euclidean_gradient)
-        return self.metric.coefficients(s).apply(self._tangent(projected))
-
-    def _projected(self, point: Any, euclidean_gradient: Sequence[ArrayLike]) -> tuple[Tangent, bool]:
-        """Return the projected gradient from derivatives in (u, s, vt), not symmetrised, and whether s is used alone."""
-        u, s, vt = point
-        du, ds, dvt = (np.asarray(part) for part in euclidean_gradient)
-        gv, gu = du / s, dvt.T / s
-        core = u.T @ gv
-        own = ds - np.diag(core)
-        # U^T G V twice: from du and from dvt; its diagonal from ds too, unless the cost uses s beside the product
-        scale = _CONTRADICTION * (np.linalg.norm(gv) + np.linalg.norm(gu) + np.linalg.norm(ds))
-        gap = np.linalg.norm(core - (vt @ gu).T)
-        if gap > scale:
-            raise ValueError(
-                f"`cost` must be computed from the product (u * s) @ vt, and s, but its derivatives contradict each other by"
-                f" {gap:.2g}. Write it as a function of W, or use pymanopt's FixedRankEmbedded."
-            )
-        beside = bool(np.linalg.norm(own) > scale)
-        moved = core + np.diag(own) if beside else core
-        return Tangent(gv - u @ core, moved, gu - vt.T @ core.T), beside
+        w = self.point(point)
+        projected, _ = projected_gradient_from_parts(w, euclidean_gradient)
+        return self.metric.coefficients(w.s).apply(self._tangent(projected))
 
     def euclidean_to_riemannian_hessian(
         self,
@@ -378,23 +350,21 @@ class FixedRank(Manifold):
         euclidean_hessian: Sequence[ArrayLike],
         tangent_vector: Any,
     ) -> Tangent:
-        r"""Return the exact Riemannian Hessian of a cost written in (u, s, vt), from automatic differentiation.
+        r"""Return the exact Riemannian Hessian of a cost written in (u, s, vt), from second derivatives along `embedding`.
 
-        Along `embedding`, ``D du = (D^2 f[Z]) V S + G Z_v`` and ``D dvt = S U^T D^2 f[Z] + (U_p + U C)^T G``: with the
-        gradient's own G V and G^T U they hold all that the Hessian needs.
+        Raises
+        ------
+        ValueError, TypeError
+            If the cost uses s beside the product, or is none of W; if the metric has no ``differences``.
         """
         w, z = self.point(point), Tangent(*tangent_vector)
-        g, beside = self._projected(point, euclidean_gradient)
+        g, beside = projected_gradient_from_parts(w, euclidean_gradient)
         if beside:
             raise ValueError(
                 "`cost` must be computed from the product (u * s) @ vt alone for a Hessian, but it uses s beside it."
                 " Use ConjugateGradient or SteepestDescent, or write it as a function of W."
             )
-        (u, s, vt), (ddu, _, ddvt) = w, (np.asarray(part) for part in euclidean_hessian)
-        hv = ddu / s  # (D^2 f[Z]) V + (G Z_v) / s
-        hu = ddvt.T / s - (g.vp @ z.core + vt.T @ (g.core.T @ z.core)) / s  # (D^2 f[Z])^T U + (G^T U_p) / s
-        core = u.T @ hv - g.vp.T @ z.vp / s
-        embedded = Tangent(hv - u @ (u.T @ hv), core, hu - vt.T @ (vt @ hu))
+        embedded = embedded_hessian_from_parts(w, z, g, euclidean_hessian)
         return RiemannianHessian(w, self._tangent(g), self.metric)(z, self._tangent(embedded))
 
     def problem(
@@ -448,193 +418,3 @@ class PositiveSemidefinite(FixedRank):
 
     def __init__(self, n: int, rank: int, *, retraction: Retraction = "svd", rng: validation.Rng = None) -> None:
         super().__init__(n, n, rank, BuresWassersteinMetric(), retraction=retraction, rng=rng)
-
-
-class Iterate(NamedTuple):
-    """One line of the log of a `FixedRankProblem`."""
-
-    time: float  #: seconds since the first evaluation
-    cost: float  #: the loss
-    gradient_norm: float  #: of the Riemannian gradient, in the norm of the metric
-    projected_gradient: float  #: Frobenius norm of the projected gradient: one ruler for all metrics
-    singular_values: Array  #: of the iterate
-    cost_evaluations: int  #: so far, this one included
-    gradient_evaluations: int  #: so far, this one included
-    hessian_evaluations: int  #: so far
-    point: LowRankMatrix | None  #: the iterate, if points are kept
-
-
-class FixedRankProblem(pymanopt.Problem):
-    """A loss on a `FixedRank` manifold for SteepestDescent, ConjugateGradient and TrustRegions, with a log of its own.
-
-    Made by ``manifold.problem(loss)``. The three ask for the gradient exactly
-    once at every iterate that they accept, and each time `log` grows by a line, whatever the optimizer logs itself.
-    SteepestDescent alone returns a point whose gradient it has not asked for: `run` adds that one too. Value and
-    gradient at one point share what the loss shares in ``value_and_gradient``. A second run adds to the log of the first.
-    A copy, also one in another process, has the counts and a log of its own, which go on from there.
-    """
-
-    manifold: FixedRank
-
-    def __init__(
-        self, manifold: FixedRank, loss: Loss, *, callback: Callable[[Iterate], object] | None, keep_points: bool
-    ) -> None:
-        require_loss(loss)
-        validation.require_shape("manifold", manifold.shape, loss.shape)
-        validation.require_flags(keep_points=keep_points)
-        self.loss = loss
-        self.log: list[Iterate] = []
-        self._callback, self._keep = validation.require_callable("callback", callback), keep_points
-        self._costs = self._gradients = self._hessians = 0
-        self._start: float | None = None
-        self._here: _Here | None = None
-        self._noted: Any = None  # the point of the last line of the log
-        super().__init__(manifold, _as_cost(manifold, loss))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy is made of: not pymanopt's closures, which no pickle takes, nor what is known at a point."""
-        theirs = vars(pymanopt.Problem(self.manifold, _as_cost(self.manifold, self.loss)))
-        state = {name: value for name, value in vars(self).items() if name not in theirs}
-        # the time gone by, not when it began: another process may have another clock
-        elapsed = None if self._start is None else time.perf_counter() - self._start
-        here = {"log": list(self.log), "_start": elapsed, "_here": None, "_noted": None}
-        return state | here | {"manifold": self.manifold}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        own = dict(state)
-        manifold = own.pop("manifold")
-        vars(self).update(own)
-        if self._start is not None:
-            self._start = time.perf_counter() - self._start
-        super().__init__(manifold, _as_cost(manifold, self.loss))
-
-    def run(self, optimizer: Any, initial_point: Any = None, **options: Any) -> Any:
-        """Return ``optimizer.run(self, initial_point=..., ...)``, and make sure that its point ends the log.
-
-        Parameters
-        ----------
-        optimizer : pymanopt.optimizers.Optimizer
-            For instance ``TrustRegions(verbosity=0)``.
-        initial_point : LowRankMatrix, optional
-            None: ``manifold.random_point()``.
-        **options
-            Passed on to ``optimizer.run``.
-
-        Returns
-        -------
-        pymanopt.optimizers.optimizer.OptimizerResult
-        """
-        result = optimizer.run(self, initial_point=initial_point, **options)
-        if self._noted is not result.point:
-            self.riemannian_gradient(result.point)
-        return result
-
-    def _at(self, point: Any) -> _Here:
-        """Return what is known at a point, kept while an optimizer stays there."""
-        if self._start is None:
-            self._start = time.perf_counter()
-        if self._here is None or self._here.point is not point:
-            self._here = _Here(point, self.manifold.point(point), self.loss)
-        return self._here
-
-    @property
-    def cost(self) -> Callable[[Any], float]:
-        """The loss of a point."""
-
-        def cost(point: Any) -> float:
-            self._costs += 1
-            return self._at(point).value
-
-        return cost
-
-    @property
-    def riemannian_gradient(self) -> Callable[[Any], Tangent]:
-        """The Riemannian gradient at a point; each call is one line of the log."""
-
-        def gradient(point: Any) -> Tangent:
-            here, manifold = self._at(point), self.manifold
-            self._gradients += 1
-            rgrad = manifold.metric.coefficients(here.w.s).apply(manifold._tangent(here.projected))
-            self._note(here, rgrad)
-            return rgrad
-
-        return gradient
-
-    @property
-    def riemannian_hessian(self) -> Callable[[Any, Any], Tangent]:
-        """The Riemannian Hessian at a point along a tangent vector.
-
-        Raises
-        ------
-        TypeError
-            If the loss has no ``hessian`` or the metric no ``differences``.
-        """
-        second = require_hessian(self.loss, self.manifold.metric)
-
-        def hessian(point: Any, tangent_vector: Any) -> Tangent:
-            here, z = self._at(point), Tangent(*tangent_vector)
-            self._hessians += 1
-            if here.connection is None:
-                here.connection = RiemannianHessian(here.w, here.projected, self.manifold.metric)
-            ehess = second(here.w, z.at(here.w))
-            return here.connection(z, embedded_hessian(here.w, z, here.egrad, ehess))
-
-        return hessian
-
-    def _note(self, here: _Here, rgrad: Tangent) -> None:
-        line = Iterate(
-            time.perf_counter() - cast(float, self._start),
-            here.value,
-            self.manifold.norm(here.w, rgrad),
-            self.manifold._tangent(here.projected).norm(),
-            np.sort(here.w.s)[::-1],
-            self._costs,
-            self._gradients,
-            self._hessians,
-            here.w if self._keep else None,
-        )
-        self.log.append(line)
-        self._noted = here.point
-        if self._callback is not None:
-            self._callback(line)
-
-
-def _as_cost(manifold: FixedRank, loss: Any) -> Any:
-    """Return the loss as pymanopt's function of (u, s, vt)."""
-    return pymanopt.function.numpy(manifold)(lambda u, s, vt: loss.value(LowRankMatrix._trusted(u, s, vt)))
-
-
-class _Here:
-    """What a loss says at one point, each thing computed once and when it is asked for."""
-
-    def __init__(self, point: Any, w: LowRankMatrix, loss: Loss) -> None:
-        self.point, self.w, self._loss = point, w, loss
-        self.connection: RiemannianHessian | None = None
-
-    @cached_property
-    def _both(self) -> tuple[float, MatrixLike] | None:
-        said = loss_facts(self._loss)
-        return said.value_and_gradient(self.w) if said.shares else None
-
-    @cached_property
-    def value(self) -> float:
-        return float(self._loss.value(self.w) if self._both is None else self._both[0])
-
-    @cached_property
-    def egrad(self) -> MatrixLike:
-        return self._loss.gradient(self.w) if self._both is None else self._both[1]
-
-    @cached_property
-    def projected(self) -> Tangent:
-        return project(self.w, self.egrad)
-
-
-def require_hessian(loss: Loss, metric: Metric) -> Callable[[MatrixOrArray, MatrixOrArray], MatrixLike]:
-    """Return the Hessian of a loss; refuse what TrustRegions cannot use: a loss without one, a metric without differences."""
-    hessian = loss_facts(loss).hessian
-    if hessian is None:
-        raise TypeError(
-            "`loss` has no `hessian`, so TrustRegions cannot be used. Add hessian(w, z), or choose ConjugateGradient."
-        )
-    require_differences(metric)
-    return hessian

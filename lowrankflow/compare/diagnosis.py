@@ -116,7 +116,7 @@ def diagnose(
         found, tables = part(it)
         letter += found
         report.tables += tables
-    report.headline = "\n".join(letter)
+    report.headline = "\n".join(dict.fromkeys("\n".join(letter).splitlines()))  # two places may share a note
     if it.place is not None:
         report.attachments["place"] = it.place
     tell("done", 1.0)

@@ -1196,6 +1196,10 @@ def returning(shape):
 
 DEFINED, HAS, AT_W = "the loss is defined on", "the network has shape", "`w` has shape"
 # id -> what is made of the shape, the call, name of the argument, who asks
+def total(w):
+    return w.sum()
+
+
 SHAPED = {
     "project": (array, lambda g: lrf.project(START, g), "egrad", AT_W),
     "riemannian_gradient": (array, lambda g: lrf.riemannian_gradient(START, g, METRIC), "egrad", AT_W),
@@ -1213,9 +1217,9 @@ SHAPED = {
     "measured value": (network, measured(ls.Huber([1, 2])).value, "w", DEFINED),
     "measured gradient": (array, measured(ls.Huber([1, 2])).gradient, "w", DEFINED),
     "measured hessian": (low_rank, lambda z: measured(ls.Huber([1, 2])).hessian(START, z), "z", DEFINED),
-    "function value": (array, function(np.sum).value, "w", DEFINED),
-    "function gradient": (network, function(np.sum).gradient, "w", DEFINED),
-    "function hessian": (low_rank, lambda z: function(np.sum).hessian(START, z), "z", DEFINED),
+    "function value": (array, function(total).value, "w", DEFINED),
+    "function gradient": (network, function(total).gradient, "w", DEFINED),
+    "function hessian": (low_rank, lambda z: function(total).hessian(START, z), "z", DEFINED),
     "sum of losses": (low_rank, ls.Sum(LOSS, LOSS).value_and_gradient, "w", DEFINED),
     "Schatten": (low_rank, ls.Schatten(SHAPE, depth=2).value, "w", DEFINED),
     "Bures-Wasserstein": (array, ls.BuresWasserstein(np.eye(3), 4).gradient, "w", DEFINED),

@@ -10,6 +10,7 @@ from oracles import EPS, fitted_slope
 import lowrankflow as lrf
 from lowrankflow import Event, Save, Status
 from lowrankflow.flows import Moment
+from lowrankflow.foreign import tensors_may_come
 
 pytestmark = pytest.mark.filterwarnings("ignore:Below depth 2")  # a warning of its own, tested in test_charts
 
@@ -492,8 +493,8 @@ def test_every_gradient_is_counted(rng):
 
     flow = lrf.RiemannianFlow(Counting(), lrf.DepthMetric(3))
     path = lrf.integrate(flow, Start(5, 4, (1.0, 0.6)).draw(rng), t_span=(0, 1), gtol=1e-9)
-    # besides, the choice of the chart and `bind` try the gradient once each, to see what the loss takes
-    assert calls - 2 <= path.nfev <= calls
+    # besides, the choice of the chart and `bind` try the gradient once each, to see what the loss takes; and what it gives
+    assert calls - 2 - tensors_may_come() <= path.nfev <= calls
 
 
 def test_callback_sees_progress(problem):

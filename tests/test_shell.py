@@ -105,12 +105,18 @@ def test_json_goes_to_a_pipe(quick, tmp_path):
     assert json.loads(read[0])["command"] == "verify"
 
 
+def heeded():
+    """Signals that a shell ignores in the background, or nohup, are not ignored here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def stopped(arguments, how, after, **options):
     """Start the command, send a signal once `after` says so, and return its status and what it said."""
     process = subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
-    )  # fmt: skip  # Ctrl-C is ignored by what a shell runs in the background, tests too
+        preexec_fn=heeded, **options,
+    )  # fmt: skip
     end = time.monotonic() + WAIT
     while not after(process) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)

@@ -359,7 +359,7 @@ def test_a_limit_of_lower_rank_ends(method):
     """
     loss = lrf.losses.LeastSquares(np.eye(4), np.diag([4.0, 3.0, 2.0, 1.0]))
     start = lrf.LowRankMatrix.from_dense(np.diag([0.1, 0.1, 0.1, -0.1]) + 1e-3, 4)
-    flow, options = lrf.RiemannianFlow(loss, lrf.DepthMetric(2.2)), {"gtol": 1e-6, "rtol": 1e-4, "max_evaluations": 9000}
+    flow, options = lrf.RiemannianFlow(loss, lrf.DepthMetric(2.2)), {"gtol": 1e-6, "rtol": 1e-4, "max_evaluations": 60_000}
     path = last(flow, start, np.inf, method=method, **options)
     assert path.status is lrf.Status.STALLED
     assert path.singular_values[-1, 3] < 1e-12 and path.stationarity[-1] > 0.9

@@ -227,13 +227,14 @@ def update(x: Followed) -> Measurement:
     detail = f"{len(replays)} intervals of up to {_UPDATES} updates"
     if worst.gap > _SAME:
         first = next(one for one in replays if one.gap > _SAME)
-        detail = f"from update {first.update}: {_instead(first)}"
+        detail = f"from update {first.update}, most from {worst.update}: {_instead(worst)}"
     return Measurement(worst.gap, "<=", _SAME, (seen,), (control,), detail)
 
 
 def _instead(one: Replay) -> str:
-    """Say how a run moves that is not descent with this step."""
-    if one.turned <= _ALONG:
+    """Say how a run moves that is not descent with this step: along its way, or off it by more than a step explains."""
+    off = math.sqrt(max(1 - one.turned**2, 0.0))
+    if one.turned <= _ALONG or off > abs(one.longer - 1):
         way = f"its way and that of descent have a cosine of {one.turned:.3g}"
         return f"{way}: batches, another optimizer, weight decay or another loss"
     momentum = f", momentum of about {1 - 1 / one.longer:.2g}" if one.longer > 1 else ""
@@ -294,8 +295,8 @@ def distance(x: Followed) -> Measurement:
         " roundoff of the checkpoints and of the updates, over h times the fall of the loss. Bound: 2, for steps up to half of"
         " the edge. With biases D_j has the term -b_j b_j^T."
     ),
-    hypotheses="a step of at most half of the edge of stability; the loss falls",
-    controls="the last checkpoint with its first layer ten times as large",
+    hypotheses="a step of at most half of the edge of stability; the loss falls; layers that are not too small to show it",
+    controls="the last checkpoint with one layer ten times as large",
 )
 def drift(x: Followed) -> Measurement:
     """Drift of what the flow conserves."""
@@ -310,10 +311,18 @@ def drift(x: Followed) -> Measurement:
         return max(moved - noise, 0.0) / (x.step * fall[k]) if fall[k] > 0 else math.inf if moved > noise else 0.0
 
     measured = max(moved_by(net, k) for k, net in enumerate(x.networks) if k)
-    control = x.changed(x.networks[-1], lambda j, f: f if j else 10 * f)
-    return Measurement(
-        measured, "<=", 2.0, (x.below_the_edge(_HALF), falls), (Control("W_1 times ten", moved_by(control, -1), 2.0),)
-    )  # fmt: skip
+
+    # the layer by which it shows most: where activations are tiny, or a layer is zero, others do not
+    def tenfold(k: int) -> LinearNetwork:
+        return x.changed(x.networks[-1], lambda j, f: 10 * f if j == k else f)
+
+    wrong, layer = max((moved_by(tenfold(k), -1), k + 1) for k in range(len(x.masks)))
+    hypotheses = (
+        x.below_the_edge(_HALF),
+        falls,
+        Hypothesis("layers large enough to show a tenfold one", wrong > 2.0, wrong),
+    )
+    return Measurement(measured, "<=", 2.0, hypotheses, (Control(f"W_{layer} times ten", wrong, 2.0),))
 
 
 RUN: tuple[Statement[[Followed]], ...] = (update, distance, drift)

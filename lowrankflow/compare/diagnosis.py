@@ -15,7 +15,7 @@ from ..landscape import Place, escape, learning_coefficient, width_condition
 from ..landscape.places import NON_STRICT, STRICT
 from ..losses import Loss, facts
 from ..losses.requirements import require_loss
-from ..matrices import EPS, AffineNetwork, LinearNetwork
+from ..matrices import EPS, AffineNetwork, LinearNetwork, singular_values
 from ..matrices.requirements import require_network
 from ..report import Cell, Report, Table
 from .patients import AffinePatient, Patient, patient, require_defined
@@ -222,7 +222,10 @@ def _of_balance(it: Patient) -> Found:
         far = "" if math.isnan(gap) else f"; the theorem's metric misses the velocity of W by {gap:.2g} of it"
         found = [f"The layers are not balanced: relative imbalance {it.imbalance:.2g}, {between}{far}."]
     least = float(np.min(alignment))
-    if least >= _ALIGNED:
+    zero = [j for j, s in enumerate(it.factor_values, 1) if not s[0] > 0]
+    if zero:
+        found.append(f"W_{zero[0]} is zero, so that nothing can be aligned with it.")
+    elif least >= _ALIGNED:
         found.append(f"Neighbouring layers are aligned (at least {least:.4f}).")
     else:
         at = int(np.argmin(alignment)) + 1
@@ -256,13 +259,13 @@ def _of_modes(it: Patient) -> Found:
             float(sigma[i]),
             float(strengths[i]),
             float(share[i]),
-            float(alignment[i]) if i < alignment.size else None,
+            float(alignment[i]) if i < min(alignment.size, it.rank) else None,
         )
         for i in range(min(_SHOWN, count))
     ]
     caption = (
-        "Singular values sigma_i of the whitened targets; u_i^T B v_i of the whitened W; their quotient, 1 where the mode is"
-        " learned; and the alignment of the i-th singular pairs of both."
+        "Singular values sigma_i of the whitened targets; u_i^T B v_i of the whitened W; their quotient, 1 at a"
+        " minimiser, above a half where the mode counts as learned; and the alignment of the i-th singular pairs of both."
     )
     heads = ("mode", "sigma", "strength", "share", "alignment")
     return found, [Table("modes", "The modes of the targets", caption, heads, tuple(rows))]
@@ -270,7 +273,7 @@ def _of_modes(it: Patient) -> Found:
 
 def _of_landscape(it: Patient) -> Found:
     """Where it is, and how it would leave."""
-    here, reduced = it.place, isinstance(it, AffinePatient)
+    here = it.place
     if here is None or it.loss is None:
         return [f"Its place in the landscape is not told: {it.why_not}."], []
     found = sentences(here)
@@ -283,15 +286,28 @@ def _of_landscape(it: Patient) -> Found:
     saddle, at = (here, it.network) if here.nearby is None else (here.nearby, here.nearby.network)
     if saddle.exact and saddle.kind in (STRICT, NON_STRICT) and at is not None:
         found.append(_way_out(at, it.loss, saddle))
-    coefficient = learning_coefficient((it.network.shape[1], *it.network.widths, it.network.shape[0]), it.rank)
+    return found + _learned(it), []
+
+
+def _learned(it: Patient) -> list[str]:
+    """Say what the learning coefficient would be, for the square loss: others need not tell one W from another."""
+    assert it.loss is not None
+    said = facts(it.loss)
+    if said.spectrum is None or said.whiten is None:
+        return []
+    # W is seen on the range of the inputs alone: a chain that begins there, whose first layer has that many columns
+    seen = said.spectrum.eigenvalues.size
+    s = singular_values(said.whiten(it.network))
+    rank = int((s > s[0] * max(it.network.shape) * EPS).sum()) if s.size and s[0] > 0 else 0
+    coefficient = learning_coefficient((seen, *it.network.widths, it.network.shape[0]), rank)
     half = sum(a.size for a in it.arrays()) / 2
     # L = L_c + p/2 ||r||^2 in coordinates of their own, see AffinePatient: half for each entry of r, none for hidden biases
-    value = float(coefficient.value) + (it.network.shape[0] / 2 if reduced else 0.0)
-    found.append(
-        f"Were the truth of rank {it.rank}, its learning coefficient would be {value:g}, where a regular"
+    value = float(coefficient.value) + (it.network.shape[0] / 2 if isinstance(it, AffinePatient) else 0.0)
+    inputs = "" if seen == it.network.shape[1] else f" on inputs of rank {seen}"
+    return [
+        f"Were the truth of rank {rank}{inputs}, its learning coefficient would be {value:g}, where a regular"
         f" model of as many parameters has {half:g}."
-    )
-    return found, []
+    ]
 
 
 def _way_out(network: LinearNetwork, loss: Loss, saddle: Place) -> str:
@@ -325,8 +341,8 @@ def _of_kernel(it: Patient) -> Found:
             ("moved", moved, "distance from the kernel of the start, over its norm"),
             ("alignment", cosine, "cosine of both kernels"),
         ]
-        kind = "lazy" if moved < _LAZY else "rich"
-        found[0] = f"{found[0][:-1]}; since the start it has moved by {moved:.3g} of its norm: {kind} training."
+        kind = f": {'lazy' if moved < _LAZY else 'rich'} training" if norm > 0 else ""
+        found[0] = f"{found[0][:-1]}; since the start it has moved by {moved:.3g} of its norm{kind}."
     moved_by = "[W b]'" if isinstance(it, AffinePatient) else "W'"
     caption = f"K(Z), by which {moved_by} = -K(grad L), whatever the loss."
     return found, [Table("kernel", "The tangent kernel", caption, ("number", "value", "what it is"), tuple(rows))]
@@ -356,14 +372,15 @@ def _of_training(it: Patient) -> Found:
             for a, b, (_, scale) in zip(net.imbalances(), first.imbalances(), it.joints, strict=True)
         )
         what = "weights and biases" if isinstance(it, AffinePatient) else "the factors"
+        share = moved / size if size else math.inf if moved else 0.0
         found.append(
-            f"Since its start {what} have moved by {moved / size if size else math.inf:.3g} of their norm, and the"
+            f"Since its start {what} have moved by {share:.3g} of their norm, and the"
             f" imbalances, which the flow conserves, by {drift:.2g}."
         )
         rows += [
             (
                 "moved",
-                moved / size if size else math.inf,
+                share,
                 "distance of the factors from the start, over the norm there",
             ),
             ("drift of the imbalances", drift, "over the larger squared norm beside the joint; 0 along the flow"),
@@ -400,7 +417,9 @@ def _of_theorems(it: Patient) -> Found:
     ]  # fmt: skip
     applying = [str(row[0]) for row in rows if row[3] == "yes"]
     found = (
-        [f"Theory says of it: {'; '.join(applying)}."] if applying else ["None of the theorems in the table applies."]
+        [f"Theory says of it: {'; '.join(applying)}."]
+        if applying
+        else ["None of the theorems in the table is known to apply."]
     )
     caption = (
         "The number that decides: relative imbalance; units to spare in the narrowest hidden layer; the proved step."

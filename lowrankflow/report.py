@@ -309,11 +309,12 @@ class Report:
                 for h in c.hypotheses
                 if not h.met
             ]
+            why = [f"[red]{escape(c.detail)}[/]"] if c.detail and c.verdict == "failed" else []
             words = {True: " [green]caught[/]", False: " [red]NOT CAUGHT[/]"} if c.claimed else {}
             controls = [f"{escape(k.change)}: {number_text(k.measured)}{words.get(k.caught, '')}" for k in c.controls]
             table.add_row(
                 escape(c.name),
-                "\n".join([escape(c.statement), *unmet]),
+                "\n".join([escape(c.statement), *unmet, *why]),
                 number_text(c.measured),
                 rule_text(c.relation, c.bound),
                 f"[{colour[c.verdict]}]{c.verdict}[/]",

@@ -12,7 +12,7 @@ from cases import LOSSES, least_squares
 import lowrankflow as lrf
 from lowrankflow import cli
 from lowrankflow.compare import diagnose, follow_run
-from lowrankflow.descent import Adam, HeavyBall, MiniBatches, WeightDecay
+from lowrankflow.descent import Adam, HeavyBall, MiniBatches, Only, WeightDecay
 
 
 def numbers(report, name, key=0):
@@ -348,3 +348,52 @@ def test_following_a_thousand_checkpoints_reads_each_once(tmp_path, monkeypatch,
     assert cli.main(["verify", "--inputs", "x.npy", "--preprocess", "none", "--run", "run", "--step", "0.01"]) == 0
     assert "1000 checkpoints, 999 updates" in capsys.readouterr().out
     assert len(read) == 1000 and set(read.values()) == {1}
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1e-2, 1.0])
+@pytest.mark.parametrize("sizes", [(4, 5, 3), (3, 4, 4, 2), (1, 4, 5, 3, 7)])
+def test_tiny_starts_with_biases_do_not_fail(sizes, scale):
+    """Where activations are tiny a layer ten times as large shows nothing: the one that shows most is the control, or none."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((sizes[0], 30)), rng.standard_normal((sizes[-1], 30))
+    weights = [scale * rng.standard_normal((b, a)) / np.sqrt(a) for a, b in pairwise(sizes)]
+    net = lrf.matrices.AffineNetwork(weights, [scale * rng.standard_normal(len(w)) for w in weights])
+    loss = lrf.losses.LeastSquares(lrf.losses.with_constant(x), y, reduction="mean")
+    h = 0.02 / lrf.sharpness(loss, net.augmented, trained=net.trained)
+    run = lrf.gradient_descent(loss, net.augmented, step_size=h, steps=120, keep_every=20, rule=Only(net.trained))
+    kept = [lrf.matrices.AffineNetwork.from_augmented(point, like=net) for point in run.points]
+    report = follow_run(kept, loss, h, updates=np.arange(0, 121, 20))
+    assert "failed" not in [c.verdict for c in report.claims], str(report)
+    if scale >= 1e-2:
+        assert report["update"].verdict == report["drift"].verdict == "passed"
+
+
+def test_the_learning_coefficient_is_of_what_the_loss_sees():
+    """Inputs of rank 5: as many directions count as the Hessian at a minimiser has (a regular point: half of them)."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((10, 5)), rng.standard_normal((8, 5))
+    loss = lrf.losses.LeastSquares(x, y)
+    net = lrf.LinearNetwork.gaussian((8, 10), 2, widths=12, rng=rng)
+    letter = diagnose(net, loss).headline
+    j = np.hstack([np.kron((net.factors[0] @ x).T, np.eye(8)), np.kron(x.T, net.factors[1])])
+    assert np.linalg.matrix_rank(j) == 40 and "its learning coefficient would be 20," in letter
+    logits = lrf.losses.Measured(lrf.losses.Inputs(x, 8), lrf.losses.Softmax(rng.integers(0, 8, 5), 8))
+    assert "learning coefficient" not in diagnose(net, logits).headline  # blind to a constant added to all rows
+
+
+def test_a_network_that_never_moved():
+    loss = lrf.losses.LeastSquares(np.eye(3), np.diag([3.0, 2.0, 1.0]))
+    net = lrf.LinearNetwork([np.zeros((3, 3))] * 3)
+    letter = diagnose(net, loss, initial=net).headline
+    assert "W_1 is zero, so that nothing can be aligned with it." in letter and "have moved by 0 of" in letter
+    assert "lazy" not in letter and "inf of" not in letter
+
+
+def test_options_that_a_run_does_not_take_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    line = ["verify", "--data", "iris", "--preprocess", "none", "--run", "run", "--step", "0.1"]
+    for option, value in (("--depth", "3"), ("--rank", "2"), ("--factors", "a.npz"), ("--rtol", "1e-5")):
+        assert cli.main([*line, option, value]) == 2
+        error = capsys.readouterr().err
+        assert f"`{option}` must be left out with `--run`" in error and error.count("\n") == 1

@@ -86,6 +86,17 @@ def test_a_folder_is_what_memory_holds_and_the_shell_follows_it(torch, tmp_path,
     assert "7 checkpoints, 120 updates" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"^`folder` must be empty, got 'run' with files\. Choose another, or empty it\.$"):
         Recorder(model, folder="run")
+    blown = network(torch)
+    with torch.no_grad():
+        blown[0].weight[0, 0] = 1.0
+    recorder = Recorder(blown)
+    recorder()
+    with torch.no_grad():
+        blown[0].weight[0, 0] = float("inf")
+    with pytest.warns(RuntimeWarning, match="`module` is no network any more after update 2"):
+        recorder()
+    recorder()  # once is enough
+    assert recorder.updates == [0, 1] and recorder.diverged == 2
     with pytest.raises(TypeError, match="`every` must be a whole number"):
         Recorder(model, every=1.5)
     assert not (tmp_path / "other").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Recorder:
         The checkpoints, in double precision; empty where they are written to a folder.
     updates : list of int
         After how many updates each was made; the first is 0.
+    diverged : int or None
+        The update after which the network was not finite any more: nothing is kept from there on, and a warning says so.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Recorder:
         self._module, self._count = module, 0
         self.networks: list[LinearNetwork | AffineNetwork] = []
         self.updates: list[int] = []
+        self.diverged: int | None = None
         first = AffineNetwork.from_torch(module)
         self._folder = None if folder is None else require_output_folder(folder)
         if self._folder is not None and any(self._folder.iterdir()):
@@ -62,8 +66,17 @@ class Recorder:
     def __call__(self, *_: object) -> None:
         """Count an update, and keep the network where it is one of those that are kept."""
         self._count += 1
-        if self._count % self._every == 0:
-            self._keep(AffineNetwork.from_torch(self._module))
+        if self._count % self._every == 0 and self.diverged is None:
+            try:
+                self._keep(AffineNetwork.from_torch(self._module))
+            except ValueError as error:  # the training goes on, whatever becomes of it
+                self.diverged = self._count
+                warnings.warn(
+                    f"`module` is no network any more after update {self._count} ({validation.reason(error)}); from here on"
+                    " nothing is kept.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     def _keep(self, network: AffineNetwork) -> None:
         if self._folder is None:
@@ -125,5 +138,6 @@ def read_run(folder: str | os.PathLike[str]) -> tuple[NDArray[np.int64], list[Li
         try:
             networks.append(read_network(file))
         except (ValueError, TypeError) as error:
-            raise type(error)(f"{validation.reason(error)} (in {file.name!r} of `run`)") from None
+            reason = re.sub(r"`factors(\[\d+\])?`", "a checkpoint", validation.reason(error))
+            raise type(error)(f"{reason} (in {file.name!r} of `run`)") from None
     return np.array(list(files), dtype=np.int64), networks

@@ -106,9 +106,13 @@ def build(problem: Problem, handed: Handed, known: MutableMapping[Any, Any] | No
         if known is not None:
             known[what] = (loss, dict(about), measures), dict(numbers.found), rng.bit_generator.state
     about |= {"seed": problem.seed}
-    for network in (given, initial, *([] if run is None else run[1])):
+    if initial is not None and given is not None and type(initial) is not type(given):
+        biases = "biases" if isinstance(initial, AffineNetwork) else "no biases"
+        raise ValueError(f"`initial` must have biases where `factors` have, and only there, got {biases}.")
+    checkpoints = [] if run is None else run[1]
+    for name, network in (("factors", given), ("initial", initial), *(("run", each) for each in checkpoints)):
         if network is not None:
-            _require_fitting(network, loss)
+            _require_fitting(name, network, loss)
     for name, source in (("factors", problem.factors), ("run", problem.run)):
         if source is not None:
             about[name] = _file_name(source)
@@ -235,13 +239,13 @@ def _part(entries: data.Observations, chosen: NDArray[np.bool_]) -> data.Observa
     return data.Observations(entries.name, rows, cols, values, entries.shape, entries.description)
 
 
-def _require_fitting(network: Network, loss: losses.Loss) -> None:
+def _require_fitting(name: str, network: Network, loss: losses.Loss) -> None:
     """Refuse a network that was trained on other data."""
     asked = loss.shape if isinstance(network, LinearNetwork) else (loss.shape[0], loss.shape[1] - 1)
     if network.shape != asked:
         raise ValueError(
-            f"`factors` have the product shape {network.shape} but the prepared data ask for {asked}."
-            " If they were trained on the raw features, use preprocess none."
+            f"`{name}` must have the product shape {asked} of the prepared data, got {network.shape}."
+            " If it was trained on the raw features, use preprocess none."
         )
 
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "landscape": ("factors", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
     "diagnose": ("factors", "initial", "step", "depth", "widths", "natural_end", "rtol", "max_evaluations"),
 }
+_NOT_OF_RUNS = ("factors", "depth", "widths", "rank", "scale", "natural_end", "rtol", "max_evaluations", "descent")
 UPDATES = 1000  #: of descent, where nothing else is said
 _EVERYWHERE = (
     "data", "inputs", "targets", "observed", "input_columns", "target_column", "delimiter", "missing_rows",
@@ -173,11 +174,20 @@ class Problem:
         trained = next((name for name in ("factors", "run") if getattr(self, name) is not None), None)
         if trained is not None and self.preprocess is None:
             raise ValueError(
-                f"`{trained}` need an explicit `preprocess`, the steps under which they were trained."
-                " Use preprocess none if they were trained on the raw data."
+                f"`{trained}` must come with `preprocess`, the steps under which the training saw the data."
+                " Use preprocess none if it saw the raw data."
             )
         if self.run is not None and self.step is None:
-            raise ValueError("`run` must come with the `step` of the training. Give its learning rate.")
+            raise ValueError(
+                "`run` must come with the `step` of the training: its learning rate, in units of the loss here. With"
+                " torch's MSELoss() and m outputs that is 2 / m of it."
+            )
+        if self.run is not None:
+            idle = [name for name in _NOT_OF_RUNS if getattr(self, name) is not None]
+            if idle:
+                raise ValueError(
+                    f"`{idle[0]}` must be left out with `run`, whose checkpoints say it, got {getattr(self, idle[0])}."
+                )
         if self.initial is not None and self.factors is None:
             raise ValueError("`initial` must come with `factors`, which it is the start of.")
 

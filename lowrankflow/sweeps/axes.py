@@ -105,7 +105,8 @@ def _bounds(name: str, given: Any, kind: str, letters: tuple[str, ...]) -> tuple
     """Return the two ends of a range, and what comes after them."""
     items = validation.as_tuple(given)
     if items is None or len(items) != len(letters):
-        raise TypeError(f"`{name}` must be [{', '.join(letters)}], got {validation.describe(given)}.")
+        got = validation.describe(given) if items is None else list(items)
+        raise TypeError(f"`{name}` must be [{', '.join(letters)}], got {got}.")
     for item in items[:2]:
         (validation.require_number if kind == "log" else validation.require_finite_number)(name, item)
     return items

@@ -492,6 +492,19 @@ def test_the_table_has_a_line_for_every_job(made, tmp_path):
             assert float(row["sum"]) == (a + b + seed) / 10 and float(row["pair_1"]) == a
 
 
+def test_a_picture_says_which_runs_did_not_end_as_asked(tmp_path):
+    grid = {
+        "problem": {"data": "iris", "rank": 2, "depth": 2},
+        "grid": {"edge": [0.1, 20.0], "seed": {"count": 3}},
+        "run": {"kind": "descent", "steps": 200},
+    }
+    found = sweep(grid, tmp_path)
+    assert (found.values["status"][1] == "NOT_FINITE").all() and (found.values["status"][0] == "FINISHED").all()
+    caption = summarise(found, "loss", x="edge").caption
+    assert caption.endswith("3 jobs a point; of 6 runs 3 did not end as asked (NOT_FINITE 3)"), caption
+    assert not summarise(sweep(numbers(a=2, b=2), tmp_path / "b", function=tenth)).otherwise  # nothing says how it ended
+
+
 def test_summaries_against_numpy(made):
     found, _ = made
     summary = summarise(found, "sum", x="b", lines="a")

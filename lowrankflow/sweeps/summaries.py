@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..flow import Status
 from ..validation import Array
 from .results import Results
 from .words import require_known
@@ -45,6 +47,8 @@ class Summary:
         Jobs with a result.
     over : tuple of str
         What was pooled.
+    otherwise : str
+        How many runs did not end as they were asked to, over the whole grid, and how they ended; "" where all did.
     """
 
     what: str
@@ -55,6 +59,7 @@ class Summary:
     high: Array
     count: NDArray[np.intp]
     over: tuple[str, ...]
+    otherwise: str = ""
 
     @property
     def share(self) -> bool:
@@ -71,7 +76,8 @@ class Summary:
             else f"{self.count.min()} to {self.count.max()}"
         )
         how = "share of jobs, 95 % interval (Wilson)" if self.share else "median, 10 % to 90 %"
-        return f"{how}{over}: {jobs} jobs a point" if self.count.max() > 1 else "one job a point"
+        counted = f"{how}{over}: {jobs} jobs a point" if self.count.max() > 1 else "one job a point"
+        return f"{counted}; {self.otherwise}" if self.otherwise else counted
 
     def to_csv(self) -> str:
         """Return the numbers as a table of text."""
@@ -143,8 +149,17 @@ def summarise(
     middle, low, high = (_spread if what.isidentifier() else _share)(flat)
     along = [ticks[f] if f else [""] for f in chosen]
     return Summary(
-        what, chosen, (along[0], along[1], along[2], along[3]), middle, low, high, np.isfinite(flat).sum(-1), over
-    )
+        what, chosen, (along[0], along[1], along[2], along[3]), middle, low, high, np.isfinite(flat).sum(-1), over,
+        _otherwise(results),
+    )  # fmt: skip
+
+
+def _otherwise(results: Results) -> str:
+    """Return how many runs did not end as they were asked to, which are among what is shown."""
+    ends = Counter(str(end) for end in results.values.get("status", np.empty(0)).ravel() if end)
+    bad = {end: n for end, n in sorted(ends.items()) if end in Status.__members__ and not Status[end].finished}
+    told = ", ".join(f"{end} {n}" for end, n in bad.items())
+    return f"of {sum(ends.values())} runs {sum(bad.values())} did not end as asked ({told})" if bad else ""
 
 
 def _asked(results: Results, what: str | None) -> tuple[str, Array]:

@@ -52,7 +52,7 @@ MUTANTS = [
            "test_affine.py::test_the_tangent_kernel_is_that_of_weights_and_biases"),
     Mutant("bias-left-of-centre", "y - np.outer(y @ e, e), float(", "y, float(",
            "test_affine.py::test_the_loss_is_that_on_centred_data_and_a_square"),
-    Mutant("hidden-biases-are-regular", "(it.network.shape[0] / 2 if reduced else 0.0)", "0.0",
+    Mutant("hidden-biases-are-regular", "(it.network.shape[0] / 2 if isinstance(it, AffinePatient) else 0.0)", "0.0",
            "test_affine.py::test_the_learning_coefficient_has_the_last_bias"),
     Mutant("balanced-with-biases", "yes[it.imbalance <= _BALANCED and not affine]", "yes[it.imbalance <= _BALANCED]",
            "test_affine.py::test_the_numbers_are_those_of_dense_formulas"),
@@ -1348,7 +1348,7 @@ MUTANTS = [
         "first result overwritten", "if found is None or state[found] == 1:", "if found is None:", "test_sweeps.py",
     ),
     Mutant(
-        "recorder one late", "if self._count % self._every == 0:", "if self._count % self._every == 1:",
+        "recorder one late", "if self._count % self._every == 0 and", "if self._count % self._every == 1 and",
         "test_recording.py",
     ),
     Mutant(

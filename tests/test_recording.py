@@ -119,3 +119,14 @@ def test_biases_are_kept_in_memory_and_in_a_folder(torch, tmp_path):
         assert found.biases[1] is net.biases[1] is None
     loss = losses.LeastSquares(losses.with_constant(x, samples="rows"), y, samples="rows", reduction="mean")
     lrf.follow_run(kept.networks, loss, 0.05 * 2 / 3, updates=kept.updates).raise_if_failed()
+
+
+def test_a_state_dict_is_kept_as_a_module_is():
+    """Without any framework: arrays by name, changed in place between the updates."""
+    state = {"0.weight": np.zeros((2, 3)), "1.weight": np.ones((1, 2)), "1.bias": np.zeros(1)}
+    recorder = Recorder(state, every=3)
+    for k in range(1, 8):
+        state["0.weight"] += 1.0
+        recorder(k, "whatever an optimizer hands over")
+    assert recorder.updates == [0, 3, 6] and repr(recorder) == "Recorder(3 checkpoints after 7 updates)"
+    assert [net.weights[0][0, 0] for net in recorder.networks] == [0.0, 3.0, 6.0]

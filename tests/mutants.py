@@ -1352,6 +1352,18 @@ MUTANTS = [
         "test_recording.py",
     ),
     Mutant(
+        "tenfold-of-the-first", "k + 1) for k in range(len(x.masks)))", "k + 1) for k in range(1))",
+        "test_diagnosis.py::test_tiny_starts_with_biases_do_not_fail",
+    ),
+    Mutant(
+        "coefficient-of-all-inputs", "learning_coefficient((seen, ", "learning_coefficient((it.network.shape[1], ",
+        "test_diagnosis.py::test_the_learning_coefficient_is_of_what_the_loss_sees",
+    ),
+    Mutant(
+        "options-of-a-run", "getattr(self, name) is not None]\n            if idle:", "False]\n            if idle:",
+        "test_diagnosis.py::test_options_that_a_run_does_not_take_are_refused",
+    ),
+    Mutant(
         "run not handed over", "            path = error.trajectory = run()", "            path = run()",
         "test_resume.py::test_an_exception_takes_the_run_along",
     ),

@@ -366,6 +366,8 @@ def test_tiny_starts_with_biases_do_not_fail(sizes, scale):
     assert "failed" not in [c.verdict for c in report.claims], str(report)
     if scale >= 1e-2:
         assert report["update"].verdict == report["drift"].verdict == "passed"
+    if scale and sizes == (3, 4, 4, 2):  # W_1 ten times as large shows a tenth of that
+        assert report["drift"].controls[0].change == "W_2 times ten"
 
 
 def test_the_learning_coefficient_is_of_what_the_loss_sees():

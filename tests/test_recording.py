@@ -1,5 +1,6 @@
 """Networks kept while PyTorch trains them, and followed."""
 
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -93,10 +94,10 @@ def test_a_folder_is_what_memory_holds_and_the_shell_follows_it(torch, tmp_path,
     recorder()
     with torch.no_grad():
         blown[0].weight[0, 0] = float("inf")
-    with pytest.warns(RuntimeWarning, match="`module` is no network any more after update 2"):
+    with pytest.warns(RuntimeWarning, match=r"^Nothing of `module` is kept from update 2 on: .*finite"):
         recorder()
     recorder()  # once is enough
-    assert recorder.updates == [0, 1] and recorder.diverged == 2
+    assert recorder.updates == [0, 1] and recorder.ended == 2
     with pytest.raises(TypeError, match="`every` must be a whole number"):
         Recorder(model, every=1.5)
     assert not (tmp_path / "other").exists()
@@ -130,3 +131,18 @@ def test_a_state_dict_is_kept_as_a_module_is():
         recorder(k, "whatever an optimizer hands over")
     assert recorder.updates == [0, 3, 6] and repr(recorder) == "Recorder(3 checkpoints after 7 updates)"
     assert [net.weights[0][0, 0] for net in recorder.networks] == [0.0, 3.0, 6.0]
+
+
+def test_a_recorder_that_can_keep_no_more_lets_the_training_go_on(tmp_path):
+    """A folder that is gone, and a network that has diverged: each is said once, and what was kept before stays."""
+    state = {"0.weight": np.ones((2, 3)), "1.weight": np.ones((1, 2))}
+    gone, blown = Recorder(state, folder=tmp_path / "run"), Recorder(state)
+    blown()
+    shutil.rmtree(tmp_path / "run")
+    with pytest.warns(RuntimeWarning, match=r"^Nothing of `module` is kept from update 1 on: .*can be written"):
+        gone()
+    state["0.weight"][0, 0] = np.inf
+    with pytest.warns(RuntimeWarning, match=r"^Nothing of `module` is kept from update 2 on: .*finite"):
+        blown()
+    gone(), blown()  # in silence
+    assert (gone.updates, gone.ended) == ([0], 1) and (blown.updates, blown.ended) == ([0, 1], 2) and len(blown.networks) == 2

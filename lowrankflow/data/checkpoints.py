@@ -38,8 +38,9 @@ class Recorder:
         The checkpoints, in double precision; empty where they are written to a folder.
     updates : list of int
         After how many updates each was made; the first is 0.
-    diverged : int or None
-        The update after which the network was not finite any more: nothing is kept from there on, and a warning says so.
+    ended : int or None
+        The update from which on nothing is kept, because the network was not finite any more, or its file could not be written;
+        a warning says which, and the training goes on.
 
     Raises
     ------
@@ -56,7 +57,7 @@ class Recorder:
         self._module, self._count = module, 0
         self.networks: list[LinearNetwork | AffineNetwork] = []
         self.updates: list[int] = []
-        self.diverged: int | None = None
+        self.ended: int | None = None
         first = AffineNetwork.from_torch(module)
         self._folder = None if folder is None else require_output_folder(folder)
         if self._folder is not None and any(self._folder.iterdir()):
@@ -66,14 +67,13 @@ class Recorder:
     def __call__(self, *_: object) -> None:
         """Count an update, and keep the network where it is one of those that are kept."""
         self._count += 1
-        if self._count % self._every == 0 and self.diverged is None:
+        if self._count % self._every == 0 and self.ended is None:
             try:
                 self._keep(AffineNetwork.from_torch(self._module))
-            except ValueError as error:  # the training goes on, whatever becomes of it
-                self.diverged = self._count
+            except (ValueError, OSError) as error:  # a training of hours does not end for this
+                self.ended = self._count
                 warnings.warn(
-                    f"`module` is no network any more after update {self._count} ({validation.reason(error)}); from here on"
-                    " nothing is kept.",
+                    f"Nothing of `module` is kept from update {self._count} on: {validation.reason(error)}",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -23,7 +23,7 @@ from .protocol import Loss
 if TYPE_CHECKING:
     from .least_squares import Spectrum
 
-__all__ = ["LossFacts", "facts", "loss_label", "only_if"]
+__all__ = ["Inherited", "LossFacts", "facts", "loss_label", "only_if"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -163,6 +163,29 @@ def facts(loss: Loss | LossFacts) -> LossFacts:
 
 def _one_after_the_other(loss: Loss, w: MatrixOrArray) -> tuple[float, MatrixLike]:
     return loss.value(w), loss.gradient(w)
+
+
+class Inherited:
+    """What a loss of another matrix, linear in W, has of the loss that it asks: convexity, derivatives, bounds."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss, self._facts = loss, facts(loss)
+        self.convex, self.twice_differentiable = self._facts.convex, self._facts.twice_differentiable
+        self.differentiable_by_autograd = self._facts.differentiable_by_autograd
+
+    @property
+    def curvature(self) -> float:
+        """That of the loss."""
+        if self._facts.curvature is None:
+            raise AttributeError("curvature")
+        return self._facts.curvature
+
+    @property
+    def lower_bound(self) -> float:
+        """That of the loss."""
+        if self._facts.lower_bound is None:
+            raise AttributeError("lower_bound")
+        return self._facts.lower_bound
 
 
 def only_if(has: Callable[[Any], bool]) -> Callable[[Method], Method]:

@@ -8,14 +8,14 @@ from ..matrices import MatrixOrArray, Product
 from ..matrices.requirements import require_matrix
 from ..operators import MatrixLike
 from ..validation import Array
-from .facts import facts, only_if
+from .facts import Inherited, only_if
 from .protocol import Loss
 from .requirements import require_everywhere_smooth, require_loss
 
 __all__ = ["Gram"]
 
 
-class Gram:
+class Gram(Inherited):
     r"""The loss :math:`L(R_{21})` of symmetric matrices, R_21 the lower left (m, n) block of R (n + m, n + m).
 
     Two factors of any start, balanced or not, move :math:`R = Q Q^T` with :math:`Q = [W_1^T; W_2]` by a flow of its own,
@@ -59,12 +59,10 @@ class Gram:
 
     def __init__(self, loss: Loss) -> None:
         require_loss(loss)
-        self.loss, self._facts = loss, facts(loss)
         require_everywhere_smooth(loss)
+        super().__init__(loss)
         self._n = loss.shape[1]
         self.shape = (sum(loss.shape), sum(loss.shape))
-        self.convex, self.twice_differentiable = self._facts.convex, self._facts.twice_differentiable
-        self.differentiable_by_autograd = self._facts.differentiable_by_autograd
 
     def value(self, r: MatrixOrArray) -> float:
         """Return L(R_21)."""
@@ -84,20 +82,6 @@ class Gram:
         """Return the Hessian of L applied to the block of Z; missing where the loss has none."""
         assert self._facts.hessian is not None
         return _LowerLeft(self._facts.hessian(self._block(r), self._block(z)), self._n)
-
-    @property
-    def curvature(self) -> float:
-        """That of the loss."""
-        if self._facts.curvature is None:
-            raise AttributeError("curvature")
-        return self._facts.curvature
-
-    @property
-    def lower_bound(self) -> float:
-        """That of the loss."""
-        if self._facts.lower_bound is None:
-            raise AttributeError("lower_bound")
-        return self._facts.lower_bound
 
     @property
     def normalisation(self) -> str:

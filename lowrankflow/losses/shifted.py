@@ -13,7 +13,7 @@ from ..matrices import Matrix, MatrixOrArray, Product
 from ..matrices.requirements import require_matrix
 from ..operators import MatrixLike
 from ..validation import Array
-from .facts import facts, only_if
+from .facts import Inherited, facts, only_if
 from .protocol import Loss
 from .requirements import require_everywhere_smooth, require_loss
 
@@ -61,15 +61,13 @@ def Shifted(loss: Loss, w0: Matrix | ArrayLike) -> Loss:
     return _Shifted(loss, held) if moved is None else moved(held)
 
 
-class _Shifted:
+class _Shifted(Inherited):
     """A loss asked at W_0 + W; made by `Shifted`."""
 
     def __init__(self, loss: Loss, w0: MatrixOrArray) -> None:
-        self.loss, self.w0, self.shape = loss, w0, (loss.shape[0], loss.shape[1])
-        said = self._facts = facts(loss)
-        self.convex, self.twice_differentiable = said.convex, said.twice_differentiable
-        self.differentiable_by_autograd, self.exponential_tail = said.differentiable_by_autograd, said.exponential_tail
-        self.hessian_of_stacks = said.hessian_of_stacks
+        super().__init__(loss)
+        self.w0, self.shape = w0, (loss.shape[0], loss.shape[1])
+        self.exponential_tail, self.hessian_of_stacks = self._facts.exponential_tail, self._facts.hessian_of_stacks
 
     def value(self, w: MatrixOrArray) -> Any:
         """Return L(W_0 + W)."""
@@ -94,20 +92,6 @@ class _Shifted:
         """Return the margins at W_0 + W; missing where the loss has none."""
         assert self._facts.margins is not None
         return self._facts.margins(self._at(w))
-
-    @property
-    def curvature(self) -> float:
-        """That of the loss."""
-        if self._facts.curvature is None:
-            raise AttributeError("curvature")
-        return self._facts.curvature
-
-    @property
-    def lower_bound(self) -> float:
-        """That of the loss."""
-        if self._facts.lower_bound is None:
-            raise AttributeError("lower_bound")
-        return self._facts.lower_bound
 
     @property
     def normalisation(self) -> str:

@@ -1352,6 +1352,10 @@ MUTANTS = [
         "test_recording.py",
     ),
     Mutant(
+        "only-the-cosine-tells", "if one.turned <= _ALONG or off > abs(one.longer - 1):", "if one.turned <= _ALONG:",
+        "test_diagnosis.py::test_a_run_of_something_else_is_caught",
+    ),
+    Mutant(
         "tenfold-of-the-first", "k + 1) for k in range(len(x.masks)))", "k + 1) for k in range(1))",
         "test_diagnosis.py::test_tiny_starts_with_biases_do_not_fail",
     ),

@@ -197,10 +197,11 @@ def test_a_run_of_descent_is_followed(seed, single):
         ({"rule": HeavyBall(0.9)}, "batches, another optimizer"),
         ({"rule": Adam()}, "batches, another optimizer"),
         ({"rule": WeightDecay(0.1)}, "batches, another optimizer"),
+        ({"rule": WeightDecay(0.003), "count": 3}, "batches, another optimizer"),  # along the way, but off it by more than that
         ({"noisy": True}, "batches, another optimizer"),
         ({"longer": 1.2}, r"it moves where descent does, 1\.[01]\d* times as far: another step"),
     ],
-    ids=["momentum", "adam", "decay", "batches", "step"],
+    ids=["momentum", "adam", "decay", "a little decay", "batches", "step"],
 )
 def test_a_run_of_something_else_is_caught(change, says):
     loss, h, nets, updates = trained(3, **change)
